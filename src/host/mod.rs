@@ -1,0 +1,3 @@
+//! THE OUTSIDE: small adapters that read and perform, and decide nothing.
+
+pub mod xenstore;

@@ -1,0 +1,5 @@
+//! `pvusb-agent`: hot-plug automation for USB devices in Xen's dom0.
+#![forbid(unsafe_code)]
+
+pub mod host;
+pub mod model;

@@ -1,0 +1,2 @@
+//! The binary `pvusb-agent`.
+fn main() {}

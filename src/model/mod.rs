@@ -1,0 +1,1 @@
+//! THE VOCABULARY: plain values and newtypes.

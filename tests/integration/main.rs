@@ -1,0 +1,2 @@
+//! Tests against real parts: libudev, xenstored, oxenstored.
+
