@@ -1,1 +1,25 @@
-//! THE VOCABULARY: plain values and newtypes.
+//! THE VOCABULARY: plain values and newtypes, in Xen's and the kernel's own words.
+//!
+//! Nothing here reads or writes anything, knows the policy file, or decides. Every name that comes
+//! from outside is parsed once, here, into a type that cannot hold a malformed one.
+
+mod attachment;
+mod bus;
+mod controller;
+mod device;
+mod domain;
+mod guest;
+mod observed;
+mod text;
+
+pub use attachment::{Note, NoteState, Place};
+pub use bus::{Anchor, BusAddress, BusId, ClassTriple, NameError, UsbId};
+pub use controller::{
+    Controller, ControllerFault, ControllerId, ControllerKind, ControllerSpec, PortContent,
+    PortNumber, UsbVersion, XenbusState,
+};
+pub use device::{Device, Interface, InterfaceName, Plug, Speed};
+pub use domain::{DomId, GuestName, GuestUuid};
+pub use guest::{DeviceModel, Guest, GuestKind, Life};
+pub use observed::{Devices, Leftover, Observed, Returns, XenView};
+pub use text::Text;

@@ -1,2 +1,1 @@
 //! Tests against real parts: libudev, xenstored, oxenstored.
-

@@ -1,0 +1,194 @@
+//! A USB device as sysfs and udev show it.
+
+use super::bus::{Anchor, BusAddress, BusId, ClassTriple, NameError, UsbId};
+use super::text::Text;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+/// One plugged USB device. Root hubs are not devices in this sense: nothing can be done with them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Where it is plugged.
+    pub busid: BusId,
+    /// Its address since this plug.
+    pub address: BusAddress,
+    /// What it says it is.
+    pub id: UsbId,
+    /// `bDeviceClass` and what follows; `00:00:00` when the interfaces tell.
+    pub class: ClassTriple,
+    /// The speed at which it runs.
+    pub speed: Speed,
+    /// The manufacturer's name, from the device.
+    pub manufacturer: Option<Text>,
+    /// The product's name, from the device.
+    pub product: Option<Text>,
+    /// The serial number, from the device.
+    pub serial: Option<Text>,
+    /// Where it is plugged, counted from the PCI device, if udev could tell.
+    pub anchor: Option<Anchor>,
+    /// When udev first saw this plug, in microseconds of the monotonic clock
+    /// (`USEC_INITIALIZED`). `None` until udev has finished with the device.
+    pub initialized: Option<u64>,
+    /// Whether the kernel has chosen a configuration (`bConfigurationValue` is not empty).
+    pub configured: bool,
+    /// The interfaces of the chosen configuration.
+    pub interfaces: BTreeMap<InterfaceName, Interface>,
+}
+
+impl Device {
+    /// Whether it is a hub: by its class, or by one of its interfaces.
+    pub fn is_hub(&self) -> bool {
+        self.class.class == ClassTriple::HUB
+            || self.interfaces.values().any(|interface| interface.class.class == ClassTriple::HUB)
+    }
+
+    /// Whether udev and the kernel have finished with it, so that it may be handed on.
+    pub fn is_ready(&self) -> bool {
+        self.initialized.is_some() && self.configured
+    }
+
+    /// What tells this plug from the next one in the same port.
+    pub fn plug(&self) -> Plug {
+        Plug { address: self.address, id: self.id, initialized: self.initialized }
+    }
+
+    /// The interfaces that have no driver.
+    pub fn driverless(&self) -> impl Iterator<Item = &InterfaceName> {
+        self.interfaces
+            .iter()
+            .filter(|(_, interface)| interface.driver.is_none())
+            .map(|(name, _)| name)
+    }
+
+    /// The interfaces that `driver` has.
+    pub fn bound_to(&self, driver: &str) -> impl Iterator<Item = &InterfaceName> {
+        self.interfaces
+            .iter()
+            .filter(move |(_, interface)| interface.driver.as_deref() == Some(driver))
+            .map(|(name, _)| name)
+    }
+}
+
+/// One interface of a device's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// `bInterfaceClass` and what follows.
+    pub class: ClassTriple,
+    /// The name of the kernel driver that has it (`usbhid`; `usbfs` when a program has it).
+    pub driver: Option<Box<str>>,
+}
+
+/// The kernel's name for an interface: `1-1.4:1.0` is interface 0 of configuration 1.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct InterfaceName {
+    busid: BusId,
+    configuration: u8,
+    number: u8,
+}
+
+impl InterfaceName {
+    /// The device that it belongs to.
+    pub fn busid(&self) -> &BusId {
+        &self.busid
+    }
+
+    /// The name as a xenstore key: `1-1_4@1_0`. This is libxl's encoding
+    /// (`libxl_usb.c: usb_interface_xenstore_encode`).
+    pub fn to_key(&self) -> String {
+        self.to_string().replace('.', "_").replace(':', "@")
+    }
+
+    /// Reads what [`Self::to_key`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// When the key does not name an interface.
+    pub fn from_key(key: &str) -> Result<Self, NameError> {
+        key.replace('_', ".").replace('@', ":").parse()
+    }
+}
+
+impl FromStr for InterfaceName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let parse = || {
+            let (busid, rest) = text.split_once(':')?;
+            let (configuration, number) = rest.split_once('.')?;
+            let small = |t: &str| {
+                let plain = !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
+                plain.then(|| t.parse().ok()).flatten()
+            };
+            Some(Self {
+                busid: busid.parse().ok()?,
+                configuration: small(configuration)?,
+                number: small(number)?,
+            })
+        };
+        parse().ok_or_else(|| NameError::new(text, "a USB interface such as `1-1.4:1.0`"))
+    }
+}
+
+impl fmt::Display for InterfaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}:{}.{}", self.busid, self.configuration, self.number))
+    }
+}
+
+/// What tells one plug of a device from another in the same port.
+///
+/// The kernel counts device numbers up on each plug, and udev notes the time of each, so two plugs
+/// differ even when device and port are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plug {
+    /// The address since this plug.
+    pub address: BusAddress,
+    /// What the device says it is.
+    pub id: UsbId,
+    /// When udev first saw this plug, in microseconds.
+    pub initialized: Option<u64>,
+}
+
+/// The speed of a device, as sysfs's `speed` tells it in Mbit/s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Speed {
+    /// Not told, or a number that is not known here.
+    Unknown,
+    /// 1.5 Mbit/s.
+    Low,
+    /// 12 Mbit/s.
+    Full,
+    /// 480 Mbit/s.
+    High,
+    /// 5000 Mbit/s and more.
+    Super,
+}
+
+impl Speed {
+    /// Reads sysfs's `speed` attribute (`drivers/usb/core/sysfs.c: speed_show`).
+    pub fn from_sysfs(text: &str) -> Self {
+        match text.trim() {
+            "1.5" => Self::Low,
+            "12" => Self::Full,
+            "480" => Self::High,
+            "5000" | "10000" | "20000" => Self::Super,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interface_names_round_trip_as_keys() {
+        let name: InterfaceName = "3-1.2:1.0".parse().unwrap();
+        assert_eq!(name.to_key(), "3-1_2@1_0");
+        assert_eq!(InterfaceName::from_key("3-1_2@1_0"), Ok(name));
+        assert!("3-1.2:1".parse::<InterfaceName>().is_err());
+        assert!("3-1.2:1.+1".parse::<InterfaceName>().is_err());
+        assert!("../x:1.0".parse::<InterfaceName>().is_err());
+    }
+}

@@ -1,0 +1,94 @@
+//! Everything that was seen, as one value.
+
+use super::attachment::{Note, NoteState, Place};
+use super::bus::BusId;
+use super::controller::{ControllerId, ControllerKind, PortContent};
+use super::device::{Device, InterfaceName};
+use super::domain::DomId;
+use super::guest::Guest;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The plugged devices by their place.
+pub type Devices = BTreeMap<BusId, Device>;
+
+/// What libxl or the agent noted of drivers to bind again, from `/libxl/usbback`: per device, per
+/// interface, the driver's directory.
+pub type Returns = BTreeMap<BusId, BTreeMap<InterfaceName, Box<str>>>;
+
+/// What xenstore shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct XenView {
+    /// The domains.
+    pub guests: BTreeMap<DomId, Guest>,
+    /// The agent's own notes.
+    pub notes: BTreeMap<BusId, Note>,
+    /// Drivers noted for the way back.
+    pub returns: Returns,
+    /// Backends and notes of domains that are gone.
+    pub leftovers: BTreeSet<Leftover>,
+}
+
+/// Something that stayed behind when its domain went: nothing else will ever remove it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Leftover {
+    /// A backend directory without its `/libxl` node.
+    Backend {
+        /// The domain that is gone.
+        domid: DomId,
+        /// Who served it: decides the directory.
+        kind: ControllerKind,
+        /// The controller.
+        controller: ControllerId,
+    },
+    /// The agent's notes of its controllers in a domain that is gone.
+    ControllerNotes(DomId),
+}
+
+/// Everything that was seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// The plugged devices.
+    pub devices: Devices,
+    /// Whether the kernel's usbback is loaded in dom0.
+    pub usbback: bool,
+    /// What xenstore shows.
+    pub xen: XenView,
+}
+
+impl XenView {
+    /// All ports that name `busid`, of whatever domain.
+    pub fn places_of<'a>(&'a self, busid: &'a BusId) -> impl Iterator<Item = Place> + 'a {
+        self.taken_ports().filter(move |(_, there)| *there == busid).map(|(place, _)| place)
+    }
+
+    /// All ports that name a device, with the device.
+    pub fn taken_ports(&self) -> impl Iterator<Item = (Place, &BusId)> {
+        self.ports().filter_map(|(place, content)| match content {
+            PortContent::Taken(busid) => Some((place, busid)),
+            PortContent::Free | PortContent::Strange(_) => None,
+        })
+    }
+
+    /// All ports.
+    pub fn ports(&self) -> impl Iterator<Item = (Place, &PortContent)> {
+        self.guests.values().flat_map(|guest| {
+            guest.controllers.iter().flat_map(|(id, controller)| {
+                let at = |port| Place { domid: guest.domid, controller: *id, port };
+                controller.ports.iter().map(move |(port, content)| (at(*port), content))
+            })
+        })
+    }
+
+    /// The content of one port.
+    pub fn port(&self, place: Place) -> Option<&PortContent> {
+        self.guests.get(&place.domid)?.controllers.get(&place.controller)?.ports.get(&place.port)
+    }
+
+    /// Whether the agent's note says that it put `busid` at `place`.
+    pub fn is_ours(&self, busid: &BusId, place: Place) -> bool {
+        self.notes.get(busid).is_some_and(|note| match note.state {
+            NoteState::Attached { place: noted, .. } => noted == place,
+            NoteState::Returning => false,
+        })
+    }
+}
