@@ -1,0 +1,344 @@
+//! From attributes, as bytes, to a [`Device`]. Pure: nothing is read here.
+//!
+//! The attributes are those of `drivers/usb/core/sysfs.c`. The kernel makes most of them; the
+//! three strings are the device's own and may hold anything.
+
+use super::error::Error;
+use crate::model::{BusId, ClassTriple, Device, Interface, InterfaceName, Speed, Text};
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// The attributes of a device that are looked at.
+pub(super) const OF_DEVICE: [&str; 12] = [
+    "busnum",
+    "devnum",
+    "idVendor",
+    "idProduct",
+    "bDeviceClass",
+    "bDeviceSubClass",
+    "bDeviceProtocol",
+    "bConfigurationValue",
+    "speed",
+    "manufacturer",
+    "product",
+    "serial",
+];
+
+/// The attributes of an interface that are looked at.
+pub(super) const OF_INTERFACE: [&str; 3] =
+    ["bInterfaceClass", "bInterfaceSubClass", "bInterfaceProtocol"];
+
+/// The attributes that are there, by name.
+pub(super) type Attributes = BTreeMap<&'static str, Vec<u8>>;
+
+/// A device as it was read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RawDevice {
+    /// Where it was read.
+    pub(super) dir: PathBuf,
+    /// Its attributes.
+    pub(super) attributes: Attributes,
+    /// Its interfaces.
+    pub(super) interfaces: BTreeMap<InterfaceName, RawInterface>,
+    /// What udev knows of it.
+    pub(super) udev: UdevFacts,
+}
+
+/// An interface as it was read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RawInterface {
+    /// Where it was read.
+    pub(super) dir: PathBuf,
+    /// Its attributes.
+    pub(super) attributes: Attributes,
+    /// The name of its driver.
+    pub(super) driver: Option<OsString>,
+}
+
+/// What udev knows of a device.
+#[derive(Clone, Debug, Default)]
+pub(super) struct UdevFacts {
+    /// Whether udev has it in its database.
+    pub(super) initialized: bool,
+    /// `USEC_INITIALIZED`.
+    pub(super) since: Option<OsString>,
+    /// `ID_PATH`.
+    pub(super) path: Option<OsString>,
+}
+
+impl RawDevice {
+    /// Puts what was read into the model's words.
+    pub(super) fn into_device(self, busid: BusId) -> Result<Device, Error> {
+        let fields = Fields { dir: &self.dir, attributes: &self.attributes };
+        let address = format!("{}.{}", fields.text("busnum")?, fields.text("devnum")?);
+        let address = address.parse().map_err(|_| fields.flaw("devnum", "is not a number"))?;
+        let id = format!("{}:{}", fields.text("idVendor")?, fields.text("idProduct")?);
+        let device = Device {
+            address,
+            id: id.parse().map_err(|_| fields.flaw("idProduct", "is not a USB id"))?,
+            class: ClassTriple {
+                class: fields.hex("bDeviceClass")?,
+                subclass: fields.hex("bDeviceSubClass")?,
+                protocol: fields.hex("bDeviceProtocol")?,
+            },
+            speed: fields.text("speed").map_or(Speed::Unknown, Speed::from_sysfs),
+            manufacturer: fields.own_words("manufacturer"),
+            product: fields.own_words("product"),
+            serial: fields.own_words("serial"),
+            anchor: self.udev.path.as_deref().and_then(parse),
+            initialized: self.udev.initialized(),
+            // The file is there but empty as long as no configuration is chosen.
+            configured: fields.text("bConfigurationValue").is_ok_and(|text| !text.is_empty()),
+            interfaces: self
+                .interfaces
+                .iter()
+                .map(|(name, raw)| Ok((name.clone(), raw.to_interface()?)))
+                .collect::<Result<_, Error>>()?,
+            busid,
+        };
+        if device.address.bus == device.busid.bus() {
+            Ok(device)
+        } else {
+            Err(fields.flaw("busnum", "is not the bus in the device's name"))
+        }
+    }
+}
+
+impl RawInterface {
+    fn to_interface(&self) -> Result<Interface, Error> {
+        let fields = Fields { dir: &self.dir, attributes: &self.attributes };
+        let class = ClassTriple {
+            class: fields.hex("bInterfaceClass")?,
+            subclass: fields.hex("bInterfaceSubClass")?,
+            protocol: fields.hex("bInterfaceProtocol")?,
+        };
+        let driver = match &self.driver {
+            None => None,
+            Some(name) => Some(name.to_str().ok_or_else(|| fields.flaw("driver", "is no text"))?),
+        };
+        Ok(Interface { class, driver: driver.map(Into::into) })
+    }
+}
+
+impl UdevFacts {
+    /// Some udev daemons (mdevd's, a mocked one) keep a database without the time. That the device
+    /// is ready must not be lost with it.
+    fn initialized(&self) -> Option<u64> {
+        let since = self.since.as_deref().and_then(parse);
+        self.initialized.then(|| since.unwrap_or(0))
+    }
+}
+
+/// The attributes of one directory, and how to complain of them.
+struct Fields<'a> {
+    dir: &'a Path,
+    attributes: &'a Attributes,
+}
+
+impl Fields<'_> {
+    fn text(&self, name: &'static str) -> Result<&str, Error> {
+        let bytes = self.attributes.get(name).ok_or_else(|| self.flaw(name, "is missing"))?;
+        std::str::from_utf8(bytes).map_err(|_| self.flaw(name, "is not text"))
+    }
+
+    /// A byte as the kernel prints it: two hexadecimal digits.
+    fn hex(&self, name: &'static str) -> Result<u8, Error> {
+        let text = self.text(name)?;
+        let plain = text.len() == 2 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        plain
+            .then(|| u8::from_str_radix(text, 16).ok())
+            .flatten()
+            .ok_or_else(|| self.flaw(name, "is not two hexadecimal digits"))
+    }
+
+    fn own_words(&self, name: &'static str) -> Option<Text> {
+        self.attributes.get(name).map(|bytes| Text::new(bytes))
+    }
+
+    fn flaw(&self, name: &'static str, what: &'static str) -> Error {
+        Error::Malformed { path: self.dir.join(name), what }
+    }
+}
+
+fn parse<T: std::str::FromStr>(text: &OsStr) -> Option<T> {
+    std::str::from_utf8(text.as_bytes()).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BusAddress, UsbId};
+    use proptest::prelude::*;
+
+    const SCANNER: [(&str, &str); 12] = [
+        ("busnum", "1"),
+        ("devnum", "6"),
+        ("idVendor", "05e0"),
+        ("idProduct", "1200"),
+        ("bDeviceClass", "00"),
+        ("bDeviceSubClass", "00"),
+        ("bDeviceProtocol", "00"),
+        ("bConfigurationValue", "1"),
+        ("speed", "12"),
+        ("manufacturer", "Symbol"),
+        ("product", "Bar Code Scanner"),
+        ("serial", "S/N:1"),
+    ];
+
+    fn busid() -> BusId {
+        "1-1.4".parse().unwrap()
+    }
+
+    fn scanner() -> RawDevice {
+        let own = |(name, value): &(&'static str, &str)| (*name, value.as_bytes().to_vec());
+        let class = OF_INTERFACE.into_iter().zip(["03", "01", "02"].map(|b| b.as_bytes().to_vec()));
+        let interface = RawInterface {
+            dir: "/sys/i".into(),
+            attributes: class.collect(),
+            driver: Some("usbhid".into()),
+        };
+        RawDevice {
+            dir: "/sys/d".into(),
+            attributes: SCANNER.iter().map(own).collect(),
+            interfaces: [("1-1.4:1.0".parse().unwrap(), interface)].into(),
+            udev: UdevFacts {
+                initialized: true,
+                since: Some("123456".into()),
+                path: Some("pci-0000:00:14.0-usb-0:1.4".into()),
+            },
+        }
+    }
+
+    fn with(name: &'static str, value: &[u8]) -> Result<Device, Error> {
+        let mut raw = scanner();
+        raw.attributes.insert(name, value.to_vec());
+        raw.into_device(busid())
+    }
+
+    fn without(name: &str) -> Result<Device, Error> {
+        let mut raw = scanner();
+        raw.attributes.remove(name);
+        raw.into_device(busid())
+    }
+
+    #[test]
+    fn every_field_comes_from_its_attribute() {
+        let device = scanner().into_device(busid()).unwrap();
+        let class = ClassTriple { class: 3, subclass: 1, protocol: 2 };
+        let interface = Interface { class, driver: Some("usbhid".into()) };
+        let wanted = Device {
+            busid: busid(),
+            address: BusAddress { bus: 1, device: 6 },
+            id: UsbId { vendor: 0x05e0, product: 0x1200 },
+            class: ClassTriple { class: 0, subclass: 0, protocol: 0 },
+            speed: Speed::Full,
+            manufacturer: Some("Symbol".into()),
+            product: Some("Bar Code Scanner".into()),
+            serial: Some("S/N:1".into()),
+            anchor: Some("pci-0000:00:14.0-usb-0:1.4".parse().unwrap()),
+            initialized: Some(123_456),
+            configured: true,
+            interfaces: [("1-1.4:1.0".parse().unwrap(), interface)].into(),
+        };
+        assert_eq!(device, wanted);
+    }
+
+    #[test]
+    fn a_device_without_its_numbers_is_malformed_and_says_which() {
+        for name in &OF_DEVICE[..7] {
+            let path = Path::new("/sys/d").join(name);
+            assert_eq!(without(name), Err(Error::Malformed { path, what: "is missing" }));
+        }
+    }
+
+    #[test]
+    fn a_number_in_another_form_is_malformed() {
+        let flaws: [(&str, &[u8]); 11] = [
+            ("busnum", b"x"),
+            ("busnum", b"2"),
+            ("busnum", b"\xff"),
+            ("devnum", b"0"),
+            ("devnum", b"128"),
+            ("devnum", b"06"),
+            ("idVendor", b"5e0"),
+            ("idProduct", b"1200:"),
+            ("bDeviceClass", b"+9"),
+            ("bDeviceSubClass", b"009"),
+            ("bDeviceProtocol", b""),
+        ];
+        for (name, value) in flaws {
+            assert!(matches!(with(name, value), Err(Error::Malformed { .. })), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_a_device_need_not_say_may_be_missing() {
+        let device = without("product").unwrap();
+        assert_eq!((device.product, device.serial), (None, Some("S/N:1".into())));
+        assert_eq!(without("speed").unwrap().speed, Speed::Unknown);
+        assert!(!without("bConfigurationValue").unwrap().configured);
+    }
+
+    #[test]
+    fn an_empty_configuration_is_none() {
+        assert!(!with("bConfigurationValue", b"").unwrap().configured);
+    }
+
+    #[test]
+    fn only_udevs_word_makes_a_device_initialized() {
+        let initialized = |initialized, since: Option<&str>| {
+            UdevFacts { initialized, since: since.map(Into::into), path: None }.initialized()
+        };
+        assert_eq!(initialized(false, Some("5")), None);
+        assert_eq!(initialized(true, Some("5")), Some(5));
+        assert_eq!(initialized(true, Some("soon")), Some(0));
+        assert_eq!(initialized(true, None), Some(0));
+    }
+
+    #[test]
+    fn an_anchor_that_is_none_is_left_out() {
+        let mut raw = scanner();
+        raw.udev.path = Some("platform-dummy_hcd.0".into());
+        assert_eq!(raw.into_device(busid()).unwrap().anchor, None);
+    }
+
+    #[test]
+    fn an_interface_without_its_class_makes_the_device_malformed() {
+        let mut raw = scanner();
+        for interface in raw.interfaces.values_mut() {
+            interface.attributes.remove("bInterfaceClass");
+        }
+        let path = "/sys/i/bInterfaceClass".into();
+        let wanted = Error::Malformed { path, what: "is missing" };
+        assert_eq!(raw.into_device(busid()), Err(wanted));
+    }
+
+    #[test]
+    fn hostile_strings_come_out_harmless() {
+        let device = with("product", b"\x1b]0;root\x07\xff\n").unwrap();
+        assert_eq!(device.product.unwrap().as_str(), "\\u{1b}]0;root\\u{7}\\xff");
+        let device = with("serial", &[b'A'; 10_000]).unwrap();
+        assert_eq!(device.serial.unwrap().as_str().chars().count(), Text::MAX_CHARS + 1);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_one_attribute_holds_the_answer_is_a_device_or_names_it(
+            at in 0..OF_DEVICE.len(),
+            value in proptest::collection::vec(any::<u8>(), 0..300),
+        ) {
+            match with(OF_DEVICE[at], &value) {
+                Ok(device) => {
+                    let own = [device.manufacturer, device.product, device.serial];
+                    for text in own.into_iter().flatten() {
+                        prop_assert!(!text.as_str().chars().any(char::is_control));
+                    }
+                }
+                Err(Error::Malformed { path, .. }) => prop_assert!(path.starts_with("/sys/d")),
+                Err(other) => prop_assert!(false, "{other}"),
+            }
+        }
+    }
+}

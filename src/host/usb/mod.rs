@@ -1,0 +1,19 @@
+//! The USB side of dom0: which devices are plugged, when to look again, and which driver has them.
+//!
+//! What is seen is put into the words of [`crate::model`]. Nothing here decides: no policy, no
+//! retries, no clock. Everything goes through libudev or libc's file calls, never through raw
+//! system calls, so a mocked sysfs (umockdev) can stand in for the real one.
+
+mod attributes;
+mod driver_dir;
+mod drivers;
+mod error;
+mod monitor;
+mod reader;
+mod sysfs;
+
+pub use driver_dir::{DriverDir, DriverDirError};
+pub use drivers::Drivers;
+pub use error::Error;
+pub use monitor::{Change, UsbMonitor};
+pub use reader::{Scan, UsbReader};
