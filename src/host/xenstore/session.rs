@@ -1,0 +1,362 @@
+//! One connection's state: what was asked, what answers it, what must be written.
+//!
+//! No IO and no time: bytes come in through [`Session::receive`], bytes go out through [`Session::outgoing`]. It ends
+//! with its connection; what outlives connections is not kept here.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use tokio::sync::mpsc::WeakUnboundedSender;
+use tokio::sync::oneshot;
+
+use super::error::{Error, Lost};
+use super::listing::{self, Listing, Next};
+use super::notice::Mailbox;
+use super::reply::Sink;
+use super::transaction::Span;
+use super::watch::{Ticket, Watches};
+use super::wire::{self, Answer, Decoder, Fault, Kind, Message, Payload};
+
+/// What a handle wants from the connection.
+#[derive(Debug)]
+pub(super) enum Command {
+    Ask(Request),
+    /// Start a transaction. The answer is a guard: wherever it is dropped, the transaction ends.
+    Begin(oneshot::Sender<Result<Span, Error>>),
+    Watch {
+        path: String,
+        reader: Arc<Mailbox>,
+        sink: Sink,
+    },
+    Unwatch {
+        path: String,
+        reader: Arc<Mailbox>,
+        sink: Sink,
+    },
+}
+
+/// A request with one reply.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) kind: Kind,
+    /// What it is about, for errors; empty for transactions.
+    pub(super) path: String,
+    pub(super) scope: Option<Scope>,
+    pub(super) payload: Payload,
+    pub(super) sink: Sink,
+}
+
+/// The transaction that a request belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Scope {
+    /// The daemon's id, unique on its connection only.
+    pub(super) tx_id: u32,
+    /// Which connection that was: the daemon gives the same ids again on the next one.
+    pub(super) epoch: u64,
+}
+
+/// The state of one connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    epoch: u64,
+    commands: WeakUnboundedSender<Command>,
+    last_id: u32,
+    in_flight: BTreeMap<u32, InFlight>,
+    /// Requests that set the watches of earlier connections again, while they are in flight.
+    setting_up: BTreeSet<u32>,
+    /// Whole messages; of the first one, `written` bytes are gone.
+    outbox: VecDeque<Vec<u8>>,
+    written: usize,
+    decoder: Decoder,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    kind: Kind,
+    tx_id: u32,
+    path: String,
+    purpose: Purpose,
+}
+
+#[derive(Debug)]
+enum Purpose {
+    Answer(Sink),
+    Part(Listing, Sink),
+    Begin(oneshot::Sender<Result<Span, Error>>),
+    Watch { token: u64 },
+}
+
+impl Session {
+    /// The state of a connection that was just made. The watches are the first thing that it asks for.
+    pub(super) fn new(
+        epoch: u64,
+        commands: WeakUnboundedSender<Command>,
+        watches: &mut Watches,
+    ) -> Self {
+        let mut session = Self {
+            epoch,
+            commands,
+            last_id: 0,
+            in_flight: BTreeMap::new(),
+            setting_up: BTreeSet::new(),
+            outbox: VecDeque::new(),
+            written: 0,
+            decoder: Decoder::default(),
+        };
+        for ticket in watches.ask_all() {
+            let req_id = session.send_watch(ticket);
+            session.setting_up.insert(req_id);
+        }
+        session
+    }
+
+    /// Whether all watches of earlier connections are set again.
+    pub(super) fn is_set_up(&self) -> bool {
+        self.setting_up.is_empty()
+    }
+
+    /// Whether nothing is to be written and no reply is to come.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight.is_empty() && self.outbox.is_empty()
+    }
+
+    /// What is to be written next: the rest of one message, never more.
+    pub(super) fn outgoing(&self) -> Option<&[u8]> {
+        self.outbox.front().and_then(|message| message.get(self.written..))
+    }
+
+    /// So many bytes of [`outgoing`](Self::outgoing) were written.
+    pub(super) fn written(&mut self, count: usize) {
+        self.written += count;
+        if self.outbox.front().is_some_and(|message| self.written >= message.len()) {
+            self.outbox.pop_front();
+            self.written = 0;
+        }
+    }
+
+    /// Takes a command: its request goes behind those that wait to be written.
+    pub(super) fn submit(&mut self, command: Command, watches: &mut Watches) {
+        match command {
+            Command::Ask(request) => self.submit_request(request),
+            Command::Begin(sink) => match Payload::strings(&[""]) {
+                Ok(payload) => {
+                    let purpose = Purpose::Begin(sink);
+                    self.send(Kind::TransactionStart, 0, String::new(), &payload, purpose);
+                }
+                Err(len) => {
+                    let error = Error::too_large(Kind::TransactionStart, "", len);
+                    let _ = sink.send(Err(error));
+                }
+            },
+            Command::Watch { path, reader, sink } => {
+                if let Some(ticket) = watches.add(path, reader, sink) {
+                    self.send_watch(ticket);
+                }
+            }
+            Command::Unwatch { path, reader, sink } => match watches.remove(&path, &reader) {
+                Some(ticket) => {
+                    let purpose = Purpose::Answer(sink);
+                    self.send(Kind::Unwatch, 0, path, &ticket.payload, purpose);
+                }
+                None => deliver(sink, Ok(Answer::Done)),
+            },
+        }
+    }
+
+    /// Takes bytes from the daemon and hands out what they answer.
+    ///
+    /// # Errors
+    /// The connection cannot be used any further.
+    pub(super) fn receive(&mut self, bytes: &[u8], watches: &mut Watches) -> Result<(), Lost> {
+        self.decoder.feed(bytes);
+        while let Some(message) = self.decoder.take_message()? {
+            if message.kind == Kind::WatchEvent {
+                watches.event(&wire::decode_event(&message.payload)?);
+            } else {
+                self.reply(message, watches)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The connection is gone: everybody who waits for a reply hears it now.
+    pub(super) fn fail(self, why: &Lost) {
+        for InFlight { kind, path, purpose, .. } in self.in_flight.into_values() {
+            let error = Error::in_flight(kind, &path, why.clone());
+            match purpose {
+                Purpose::Answer(sink) | Purpose::Part(_, sink) => deliver(sink, Err(error)),
+                Purpose::Begin(sink) => {
+                    let _ = sink.send(Err(error));
+                }
+                // Those who wait for a watch are in the book of watches.
+                Purpose::Watch { .. } => {}
+            }
+        }
+    }
+
+    fn submit_request(&mut self, request: Request) {
+        let Request { kind, path, scope, payload, sink } = request;
+        match scope {
+            Some(Scope { epoch, .. }) if epoch != self.epoch => {
+                deliver(sink, Err(Error::unsent(kind, &path, Lost::Stale)));
+            }
+            _ => {
+                let tx_id = scope.map_or(0, |scope| scope.tx_id);
+                self.send(kind, tx_id, path, &payload, Purpose::Answer(sink));
+            }
+        }
+    }
+
+    fn send_watch(&mut self, ticket: Ticket) -> u32 {
+        let Ticket { token, path, payload } = ticket;
+        self.send(Kind::Watch, 0, path, &payload, Purpose::Watch { token })
+    }
+
+    fn send(
+        &mut self,
+        kind: Kind,
+        tx_id: u32,
+        path: String,
+        payload: &Payload,
+        purpose: Purpose,
+    ) -> u32 {
+        let req_id = self.free_id();
+        self.outbox.push_back(wire::encode(kind, req_id, tx_id, payload));
+        self.in_flight.insert(req_id, InFlight { kind, tx_id, path, purpose });
+        req_id
+    }
+
+    /// An id that no request in flight has. 0 is left out: watch events carry it.
+    fn free_id(&mut self) -> u32 {
+        loop {
+            self.last_id = self.last_id.wrapping_add(1);
+            if self.last_id != 0 && !self.in_flight.contains_key(&self.last_id) {
+                return self.last_id;
+            }
+        }
+    }
+
+    fn reply(&mut self, message: Message, watches: &mut Watches) -> Result<(), Lost> {
+        let Message { kind: got, req_id, tx_id, payload } = message;
+        let asked = self.in_flight.get(&req_id).ok_or(Fault::UnknownRequest { req_id })?;
+        let kind = asked.kind;
+        if got != kind && got != Kind::Error {
+            return Err(Fault::WrongKind { asked: kind, got }.into());
+        }
+        if tx_id != asked.tx_id {
+            return Err(Fault::WrongTransaction { kind, asked: asked.tx_id, got: tx_id }.into());
+        }
+        // The payload is read before the request leaves the books: if it is malformed, the request still hears of it
+        // with all others in flight.
+        let result = if got == Kind::Error {
+            Err(wire::decode_error_name(&payload)?)
+        } else {
+            Ok(wire::decode_answer(kind, payload)?)
+        };
+        self.setting_up.remove(&req_id);
+        match self.in_flight.remove(&req_id) {
+            Some(asked) => self.settle(asked, result, watches),
+            None => Ok(()),
+        }
+    }
+
+    /// Hands a result, an answer or the name of an error, to those who wait for it.
+    fn settle(
+        &mut self,
+        asked: InFlight,
+        result: Result<Answer, String>,
+        watches: &mut Watches,
+    ) -> Result<(), Lost> {
+        let InFlight { kind, tx_id, path, purpose } = asked;
+        match (purpose, result) {
+            (Purpose::Watch { token }, Ok(_)) => watches.set(token),
+            (Purpose::Watch { token }, Err(errno)) => watches.refused(token, errno)?,
+            (Purpose::Begin(sink), Ok(Answer::Transaction(tx_id))) => self.begun(tx_id, sink),
+            (Purpose::Begin(_), Ok(_)) => {}
+            (Purpose::Begin(sink), Err(errno)) => {
+                let _ = sink.send(Err(Error::refused(kind, &path, errno)));
+            }
+            (Purpose::Part(listing, sink), Ok(Answer::Part(part))) => {
+                self.list_further(listing, part, tx_id, path, sink);
+            }
+            (Purpose::Answer(sink), Err(errno)) if kind == Kind::Directory && errno == "E2BIG" => {
+                self.ask_part(Listing::new(), tx_id, path, sink);
+            }
+            (Purpose::Answer(sink) | Purpose::Part(_, sink), result) => {
+                deliver(sink, result.map_err(|errno| Error::refused(kind, &path, errno)));
+            }
+        }
+        Ok(())
+    }
+
+    fn begun(&mut self, tx_id: u32, sink: oneshot::Sender<Result<Span, Error>>) {
+        // Without a handle there is nobody who waits, and the connection is about to be closed.
+        if let Some(commands) = self.commands.upgrade() {
+            let span = Span::new(Scope { tx_id, epoch: self.epoch }, commands);
+            // If nobody waits any more, the guard comes back, is dropped here, and ends the transaction.
+            let _ = sink.send(Ok(span));
+        }
+    }
+
+    fn list_further(
+        &mut self,
+        mut listing: Listing,
+        part: wire::Part,
+        tx_id: u32,
+        path: String,
+        sink: Sink,
+    ) {
+        let what = Kind::Directory;
+        match listing.add(part) {
+            Next::Ask => self.ask_part(listing, tx_id, path, sink),
+            Next::Done(names) => deliver(sink, Ok(Answer::Names(names))),
+            Next::Changing => {
+                let attempts = listing::MAX_ATTEMPTS;
+                deliver(sink, Err(Error::Conflict { what, path, attempts }));
+            }
+            Next::TooLong => deliver(sink, Err(Error::refused(what, &path, "E2BIG".to_owned()))),
+        }
+    }
+
+    fn ask_part(&mut self, listing: Listing, tx_id: u32, path: String, sink: Sink) {
+        let kind = Kind::DirectoryPart;
+        match Payload::strings(&[path.as_str(), &listing.offset().to_string()]) {
+            Ok(payload) => {
+                self.send(kind, tx_id, path, &payload, Purpose::Part(listing, sink));
+            }
+            Err(len) => deliver(sink, Err(Error::too_large(kind, &path, len))),
+        }
+    }
+}
+
+/// Answers a command without a connection. With a `future` one in sight, watches are kept as wishes.
+pub(super) fn refuse(command: Command, watches: &mut Watches, why: &Lost, future: bool) {
+    match command {
+        Command::Ask(Request { kind, path, sink, .. }) => {
+            deliver(sink, Err(Error::unsent(kind, &path, why.clone())));
+        }
+        Command::Begin(sink) => {
+            let _ = sink.send(Err(Error::unsent(Kind::TransactionStart, "", why.clone())));
+        }
+        Command::Watch { path, reader, sink } if future => {
+            // The ticket is not sent now: the next connection asks for every watch in the book.
+            let _ = watches.add(path, reader, sink);
+            watches.park();
+        }
+        Command::Watch { path, reader, sink } => {
+            deliver(sink, Err(Error::unsent(Kind::Watch, &path, why.clone())));
+            if !reader.outlives_watches() {
+                reader.close();
+            }
+        }
+        Command::Unwatch { path, reader, sink } => {
+            let _ = watches.remove(&path, &reader);
+            deliver(sink, Ok(Answer::Done));
+        }
+    }
+}
+
+fn deliver(sink: Sink, result: Result<Answer, Error>) {
+    // Whoever asked may have stopped waiting: then nobody wants the answer.
+    let _ = sink.send(result);
+}
