@@ -1,4 +1,12 @@
 //! THE OUTSIDE: small adapters that read and perform, and decide nothing.
+//!
+//! [`usb`] sees devices and handles their drivers, [`xenstore`] is the connection to xenstored,
+//! [`look`] reads what xenstore shows, [`perform`] makes steps happen, [`userdata`] tells when a
+//! domain is built. No policy, no retries, no clock.
 
+pub mod look;
+mod nodes;
+pub mod perform;
 pub mod usb;
+pub mod userdata;
 pub mod xenstore;

@@ -21,5 +21,5 @@ pub use controller::{
 pub use device::{Device, Interface, InterfaceName, Plug, Speed};
 pub use domain::{DomId, GuestName, GuestUuid};
 pub use guest::{DeviceModel, Guest, GuestKind, Life};
-pub use observed::{Devices, Leftover, Observed, Returns, XenView};
+pub use observed::{Devices, Leftover, Observed, Returns, XenPart, XenView};
 pub use text::Text;

@@ -18,6 +18,8 @@ pub type Returns = BTreeMap<BusId, BTreeMap<InterfaceName, Box<str>>>;
 /// What xenstore shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct XenView {
+    /// Every number below `/libxl`, also those of domains that come or go and are not in `guests`.
+    pub domids: BTreeSet<DomId>,
     /// The domains.
     pub guests: BTreeMap<DomId, Guest>,
     /// The agent's own notes.
@@ -26,6 +28,19 @@ pub struct XenView {
     pub returns: Returns,
     /// Backends and notes of domains that are gone.
     pub leftovers: BTreeSet<Leftover>,
+}
+
+/// A newer look at some domains, and at what is looked at every time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct XenPart {
+    /// Every number below `/libxl`.
+    pub domids: BTreeSet<DomId>,
+    /// The domains that were looked at; `None` for one that is gone.
+    pub guests: BTreeMap<DomId, Option<Guest>>,
+    /// The agent's own notes.
+    pub notes: BTreeMap<BusId, Note>,
+    /// Drivers noted for the way back.
+    pub returns: Returns,
 }
 
 /// Something that stayed behind when its domain went: nothing else will ever remove it.
@@ -56,6 +71,19 @@ pub struct Observed {
 }
 
 impl XenView {
+    /// Takes over what a newer look at some domains brought.
+    pub fn update(&mut self, part: XenPart) {
+        self.domids = part.domids;
+        self.notes = part.notes;
+        self.returns = part.returns;
+        for (domid, guest) in part.guests {
+            match guest {
+                Some(guest) => self.guests.insert(domid, guest),
+                None => self.guests.remove(&domid),
+            };
+        }
+    }
+
     /// All ports that name `busid`, of whatever domain.
     pub fn places_of<'a>(&'a self, busid: &'a BusId) -> impl Iterator<Item = Place> + 'a {
         self.taken_ports().filter(move |(_, there)| *there == busid).map(|(place, _)| place)

@@ -1,0 +1,13 @@
+//! What lies where in xenstore, and how it is written: paths and values, nothing else.
+//!
+//! Every path is computed from numbers that the agent knows; none is ever read from a node and
+//! followed (`docs/threat-model.md`).
+
+mod note;
+mod paths;
+
+pub(super) use note::{format_note, parse_note};
+pub(super) use paths::{
+    CONTROLLER_NOTES, ControllerPaths, DEVICE_NOTES, DomainPaths, LIBXL, OWN, USBBACK,
+    backend_root, controller_note, controller_notes, device_note, driver_path, parse_vm, usbback,
+};

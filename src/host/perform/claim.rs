@@ -1,0 +1,171 @@
+//! Writing a device into a port, of a controller that is there or of a new one.
+//!
+//! Round trips: the transaction's start, all reads, all writes with the commit: three. A new
+//! controller takes four, because its writes are waited for before the commit: if the domain went
+//! meanwhile, setting the permissions of its nodes fails, and a half-made controller must not stay.
+
+use super::Performer;
+use super::check::{self, Expect, Unattached};
+use super::error::{Changed, Failure};
+use crate::host::look::absent_as_none;
+use crate::host::nodes::{ControllerPaths, controller_note, device_note, format_note, usbback};
+use crate::host::xenstore::{Access, Outcome, Permission, Reply, Transaction};
+use crate::model::{ControllerKind, ControllerSpec, DomId, Note, NoteState, PortNumber};
+use crate::plan::Claim;
+use futures::future::try_join_all;
+
+impl Performer {
+    pub(super) async fn claim(&self, claim: &Claim) -> Result<(), Failure> {
+        self.expect_plugged(claim)?;
+        self.xs
+            .transaction(async |t| {
+                let place = claim.place;
+                let paths = ControllerPaths::new(place.domid, place.controller, claim.kind);
+                let controller = || Changed::Controller(place);
+                let domain = Expect::domain(t, place.domid, claim.uuid);
+                let nodes = [
+                    Expect::exactly(t, &paths.lx("type"), claim.kind.word(), controller()),
+                    Expect::exactly(t, &paths.lx("backend"), &paths.backend, controller()),
+                    Expect::one_of(t, &paths.be("state"), &[b"4"], controller()),
+                    Expect::exactly(t, &paths.be("online"), "1", controller()),
+                    Expect::exactly(t, &paths.port(place.port), "", Changed::Port(place)),
+                ];
+                let unattached = Unattached::ask(t, claim);
+                let old_drivers = ask_old_drivers(t, claim);
+                check::all(domain).await?;
+                check::all(nodes).await?;
+                unattached.answer().await?;
+                let old_drivers = absent_as_none(old_drivers.await)?.is_some();
+
+                self.expect_plugged(claim)?;
+                if old_drivers {
+                    t.defer(t.rm(&usbback(&claim.busid)));
+                }
+                t.defer(t.write(&paths.port(place.port), claim.busid.to_string().as_bytes()));
+                t.defer(write_note(t, claim));
+                Ok(Outcome::Commit(()))
+            })
+            .await
+    }
+
+    pub(super) async fn create_controller(
+        &self,
+        claim: &Claim,
+        spec: ControllerSpec,
+        with_device: bool,
+    ) -> Result<(), Failure> {
+        self.expect_plugged(claim)?;
+        self.xs
+            .transaction(async |t| {
+                let domain = Expect::domain(t, claim.place.domid, claim.uuid);
+                // That the controller is not there yet is part of the survey.
+                let unattached = Unattached::ask(t, claim);
+                check::all(domain).await?;
+                unattached.answer().await?;
+
+                self.expect_plugged(claim)?;
+                let mut writes = controller_nodes(t, claim, spec, with_device);
+                if with_device {
+                    writes.push(write_note(t, claim));
+                }
+                try_join_all(writes).await?;
+                Ok(Outcome::Commit(()))
+            })
+            .await
+    }
+
+    /// A busid that is not plugged makes QEMU abort when it reads it, and one that was plugged anew
+    /// has not been decided about.
+    fn expect_plugged(&self, claim: &Claim) -> Result<(), Failure> {
+        match self.usb.device(&claim.busid)? {
+            Some(device) if device.plug() == claim.plug => Ok(()),
+            Some(_) | None => Err(Changed::Device(claim.busid.clone()).into()),
+        }
+    }
+}
+
+/// Drivers noted for an earlier device in the same port must not be bound to this one.
+fn ask_old_drivers(t: &Transaction, claim: &Claim) -> Reply<Vec<String>> {
+    t.directory(&usbback(&claim.busid))
+}
+
+fn write_note(t: &Transaction, claim: &Claim) -> Reply<()> {
+    let note = Note {
+        plug: claim.plug,
+        kind: claim.kind,
+        state: NoteState::Attached { place: claim.place, uuid: claim.uuid },
+    };
+    t.write(&device_note(&claim.busid), format_note(&note).as_bytes())
+}
+
+/// The nodes of a new controller, as libxl writes them and in its order
+/// (`libxl_usb.c: libxl__device_usbctrl_add_xenstore`, `libxl_device.c: libxl__device_generic_add`),
+/// with the agent's note of it.
+fn controller_nodes(
+    t: &Transaction,
+    claim: &Claim,
+    spec: ControllerSpec,
+    with_device: bool,
+) -> Vec<Reply<()>> {
+    let domid = claim.place.domid;
+    let paths = ControllerPaths::new(domid, claim.place.controller, spec.kind);
+    let guests_own = [owner(domid), reader(DomId::DOM0)];
+    let dom0s_own = [owner(DomId::DOM0), reader(domid)];
+    let mut replies = Vec::new();
+
+    replies.push(t.write(&paths.lx("frontend"), paths.frontend.as_bytes()));
+    replies.push(t.write(&paths.lx("backend"), paths.backend.as_bytes()));
+
+    replies.push(t.mkdir(&paths.frontend));
+    replies.push(t.set_perms(&paths.frontend, &guests_own));
+    for (node, value) in [("backend", paths.backend.as_str()), ("backend-id", "0"), ("state", "1")]
+    {
+        replies.push(t.write(&paths.fe(node), value.as_bytes()));
+        replies.push(t.set_perms(&paths.fe(node), &guests_own));
+    }
+
+    replies.push(t.mkdir(&paths.backend));
+    replies.push(t.set_perms(&paths.backend, &dom0s_own));
+    replies.push(t.write(&paths.be("frontend"), paths.frontend.as_bytes()));
+    for (node, value) in common_nodes(domid, spec) {
+        replies.push(t.write(&paths.be(&node), value.as_bytes()));
+    }
+    // libxl keeps a copy that no guest can read; its ports are never filled.
+    for (node, value) in common_nodes(domid, spec) {
+        replies.push(t.write(&paths.lx(&node), value.as_bytes()));
+    }
+    if with_device {
+        let busid = claim.busid.to_string();
+        replies.push(t.write(&paths.port(claim.place.port), busid.as_bytes()));
+    }
+
+    let note = controller_note(domid, claim.place.controller);
+    replies.push(t.write(&note, claim.uuid.to_string().as_bytes()));
+    replies
+}
+
+fn common_nodes(domid: DomId, spec: ControllerSpec) -> Vec<(String, String)> {
+    let ports = spec.ports.up_to().map(|port: PortNumber| (format!("port/{port}"), String::new()));
+    let nodes = [
+        ("frontend-id", domid.to_string()),
+        ("online", "1".to_owned()),
+        ("state", "1".to_owned()),
+        ("type", kind_word(spec.kind).to_owned()),
+        ("usb-ver", spec.version.to_string()),
+        ("num-ports", spec.ports.to_string()),
+        ("port", String::new()),
+    ];
+    nodes.map(|(node, value)| (node.to_owned(), value)).into_iter().chain(ports).collect()
+}
+
+fn kind_word(kind: ControllerKind) -> &'static str {
+    kind.word()
+}
+
+fn owner(domid: DomId) -> Permission {
+    Permission { access: Access::None, domid: domid.get() }
+}
+
+fn reader(domid: DomId) -> Permission {
+    Permission { access: Access::Read, domid: domid.get() }
+}

@@ -1,0 +1,110 @@
+//! Moving interfaces between dom0's drivers and usbback, and back.
+//!
+//! A write to sysfs can block for seconds, so each is made on a thread of its own, off the loop.
+
+use super::Performer;
+use super::error::Failure;
+use crate::host::nodes::driver_path;
+use crate::host::usb::{self, DriverDir, Drivers};
+use crate::model::{BusId, ControllerKind, InterfaceName};
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// How long usbback may take to notice a port, before which it takes no interface of its device
+/// (`usbstub.c: usbstub_probe`).
+const NOTICE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long to wait between two tries to bind an interface to usbback.
+const NOTICE_PAUSE: Duration = Duration::from_millis(100);
+
+impl Performer {
+    pub(super) async fn take_interfaces(
+        &self,
+        interfaces: &[InterfaceName],
+    ) -> Result<(), Failure> {
+        for interface in interfaces {
+            self.take_interface(interface).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_interface(&self, interface: &InterfaceName) -> Result<(), Failure> {
+        let name = interface.clone();
+        let driver = self.off_loop(move |drivers| drivers.driver_dir(&name)).await?;
+        match driver {
+            Some(driver) if driver == DriverDir::usbback() => return Ok(()),
+            // The driver is noted before it is unbound: the other way round, a crash forgets it.
+            Some(driver) if driver.is_way_back() => {
+                self.xs.write(&driver_path(interface), driver.to_string().as_bytes()).await?;
+            }
+            Some(_) | None => {}
+        }
+        let name = interface.clone();
+        self.off_loop(move |drivers| drivers.unbind(&name)).await?;
+
+        let bound = timeout(NOTICE_DEADLINE, async {
+            loop {
+                let name = interface.clone();
+                let bind = move |drivers: &Drivers| drivers.bind(&name, &DriverDir::usbback());
+                match self.off_loop(bind).await {
+                    Err(Failure::Usb(usb::Error::Refused { .. })) => sleep(NOTICE_PAUSE).await,
+                    other => break other,
+                }
+            }
+        });
+        match bound.await {
+            Ok(result) => result,
+            Err(_) => {
+                let name = interface.clone();
+                self.off_loop(move |drivers| drivers.bind(&name, &DriverDir::usbback())).await
+            }
+        }
+    }
+
+    pub(super) async fn release_interfaces(
+        &self,
+        interfaces: &[InterfaceName],
+    ) -> Result<(), Failure> {
+        for interface in interfaces {
+            let name = interface.clone();
+            self.off_loop(move |drivers| drivers.unbind(&name)).await?;
+        }
+        Ok(())
+    }
+
+    /// Binds each interface to the driver that it had, or lets the kernel look for one; then forgets
+    /// what was noted. If a driver does not come back, the notes stay for the next try.
+    pub(super) async fn return_drivers(
+        &self,
+        busid: &BusId,
+        kind: ControllerKind,
+        interfaces: &[InterfaceName],
+    ) -> Result<(), Failure> {
+        let noted = match kind {
+            ControllerKind::Pv => self.xen.drivers(busid).await?,
+            ControllerKind::Qusb | ControllerKind::DeviceModel => Default::default(),
+        };
+        for interface in interfaces {
+            let name = interface.clone();
+            // A path out of xenstore becomes a path in sysfs only if it names a driver and no more.
+            let driver = noted
+                .get(interface)
+                .and_then(|path| path.parse::<DriverDir>().ok())
+                .filter(DriverDir::is_way_back);
+            self.off_loop(move |drivers| match driver {
+                Some(driver) => drivers.bind(&name, &driver),
+                None => drivers.probe(&name),
+            })
+            .await?;
+        }
+        self.forget(busid).await
+    }
+
+    async fn off_loop<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Drivers) -> Result<T, usb::Error> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let drivers = self.drivers.clone();
+        Ok(tokio::task::spawn_blocking(move || work(&drivers)).await??)
+    }
+}

@@ -1,0 +1,18 @@
+//! WHAT TO DO: pure functions from policy and observation to the next step.
+//!
+//! [`desired`] says where a device should be, [`next`] compares that with where it is and names one
+//! small step, removals before additions, and [`interlock`] lets no step pass that would take a
+//! protected device from dom0. Nothing here reads a clock, a file or a socket; time is an argument.
+
+pub mod desired;
+pub mod interlock;
+pub mod next;
+pub mod ports;
+pub mod standing;
+pub mod step;
+
+pub use desired::{Desired, Reason};
+pub use interlock::{Cleared, Refusal};
+pub use next::{Moment, Next, Outlook};
+pub use standing::{Problem, Standing};
+pub use step::{AfterClear, Cause, Claim, Step, StepError, Survey};

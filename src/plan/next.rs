@@ -1,0 +1,441 @@
+//! The next step for one device: where it should be against where it is.
+//!
+//! The order of the questions is the order of safety: what must be undone comes before what is to
+//! be done, and what somebody else did is left alone.
+
+use super::desired::{Desired, Reason, desired};
+use super::ports::{self, Choice, ControllerOutlook};
+use super::standing::{Problem, Route, Standing};
+use super::step::{AfterClear, Claim, Step, Survey};
+use crate::model::{
+    BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, GuestUuid,
+    InterfaceName, Life, Note, NoteState, Observed, Place, Plug, PortContent, XenbusState,
+};
+use crate::policy::{Action, Policy, Rule};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// How long a backend may take to let go of a device after its port was cleared.
+pub const RELEASE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long dom0's drivers may take to come back by themselves (QEMU binds them again when it
+/// closes a device, `host-libusb.c: usb_host_attach_kernel`) before they are called.
+pub const DRIVER_GRACE: Duration = Duration::from_millis(2500);
+
+/// The kernel driver that holds a device's interfaces for a `pv` controller.
+const USBBACK: &str = "usbback";
+
+/// The kernel driver that holds them for a program, QEMU among them.
+const USBFS: &str = "usbfs";
+
+/// Everything that a decision depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment<'a> {
+    /// The time.
+    pub now: Instant,
+    /// What was seen.
+    pub observed: &'a Observed,
+    /// What is wanted.
+    pub policy: &'a Policy,
+    /// Since when things are as they are.
+    pub since: &'a Since,
+    /// Ports that steps on their way will fill.
+    pub reserved: &'a BTreeSet<Place>,
+    /// Domains in which a step on its way makes a controller.
+    pub creating: &'a BTreeSet<DomId>,
+    /// What keeps the device from being attached although everything else would allow it.
+    pub barred: Option<&'a Problem>,
+    /// Whether the agent is about to end and everything is to go back to dom0.
+    pub leaving: bool,
+}
+
+/// Since when things are as they are, as far as the agent has seen it. Nothing here is needed for
+/// the end state to be right: an agent that starts anew only waits anew.
+#[derive(Clone, Debug, Default)]
+pub struct Since {
+    /// When a plug was first seen ready.
+    pub ready: BTreeMap<BusId, (Plug, Instant)>,
+    /// When a controller's backend was first seen in its state.
+    pub controllers: BTreeMap<(DomId, ControllerId), (XenbusState, Instant)>,
+    /// When a port was first seen empty after it had held a device.
+    pub emptied: BTreeMap<Place, Instant>,
+    /// When a device was first seen on its way back.
+    pub returning: BTreeMap<BusId, Instant>,
+    /// Controllers that nobody served and that were removed again, with the device model of then.
+    pub unserved: BTreeMap<(DomId, GuestUuid), (ControllerId, ControllerKind, DeviceModel)>,
+}
+
+impl Since {
+    /// When the controller was first seen in its present state.
+    pub fn controller(&self, domid: DomId, id: ControllerId) -> Option<Instant> {
+        self.controllers.get(&(domid, id)).map(|(_, when)| *when)
+    }
+
+    /// When the port was emptied, if it was not long ago.
+    pub fn emptied(&self, place: Place) -> Option<Instant> {
+        self.emptied.get(&place).copied()
+    }
+
+    /// The controller of `guest` that nobody served, unless its device model has changed since.
+    pub fn unserved(&self, guest: &Guest) -> Option<(ControllerId, ControllerKind)> {
+        self.unserved
+            .get(&(guest.domid, guest.uuid))
+            .filter(|(_, _, device_model)| *device_model == guest.device_model)
+            .map(|(controller, kind, _)| (*controller, *kind))
+    }
+}
+
+/// How it stands, and what comes next.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outlook {
+    /// How it stands.
+    pub standing: Standing,
+    /// What comes next.
+    pub next: Next,
+}
+
+/// What comes next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// Nothing, until something changes.
+    Rest,
+    /// Nothing until then, for this reason.
+    Until(Instant, &'static str),
+    /// This.
+    Run(Step),
+}
+
+impl Outlook {
+    fn rest(standing: Standing) -> Self {
+        Self { standing, next: Next::Rest }
+    }
+
+    fn until(standing: Standing, when: Instant, why: &'static str) -> Self {
+        Self { standing, next: Next::Until(when, why) }
+    }
+
+    fn run(standing: Standing, step: Step) -> Self {
+        Self { standing, next: Next::Run(step) }
+    }
+}
+
+/// What comes next for whatever is or was plugged at `busid`; `None` if there is nothing to say.
+pub fn for_device(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
+    let xen = &moment.observed.xen;
+    let note = xen.notes.get(busid);
+    let Some(device) = moment.observed.devices.get(busid) else {
+        return for_gone(busid, moment);
+    };
+    let Some(note) = note else {
+        return Some(match xen.places_of(busid).next() {
+            Some(place) => Outlook::rest(Standing::AttachedByOthers(place)),
+            None => for_free(device, moment),
+        });
+    };
+    if note.plug != device.plug() {
+        // Unplugged and plugged again before anybody looked.
+        return for_gone_note(busid, note, moment);
+    }
+    Some(match home(busid, note, moment) {
+        Home::Held { place, guest } => for_held(device, note, place, guest, moment),
+        Home::Abandoned(place) => detach(device, note, place),
+        Home::TakenOut(place) => match xen.places_of(busid).next() {
+            Some(elsewhere) => Outlook::rest(Standing::AttachedByOthers(elsewhere)),
+            None if moment.leaving => forget(busid, Standing::TakenOutByHand(place)),
+            None => Outlook::rest(Standing::TakenOutByHand(place)),
+        },
+        Home::None => match xen.places_of(busid).next() {
+            Some(elsewhere) => forget(busid, Standing::AttachedByOthers(elsewhere)),
+            None => for_returning(device, note, moment),
+        },
+    })
+}
+
+/// What comes next for a controller of the agent's own that nobody serves: it goes once it is empty.
+pub fn for_controller(guest: &Guest, id: ControllerId, moment: &Moment<'_>) -> Next {
+    let Some(controller) = guest.controllers.get(&id).filter(|controller| controller.ours) else {
+        return Next::Rest;
+    };
+    match ports::outlook(guest, id, controller, moment) {
+        ControllerOutlook::Connecting { until } => Next::Until(until, "a controller to connect"),
+        ControllerOutlook::NotServed
+            if controller.ports.values().all(|c| *c == PortContent::Free)
+                && !moment.creating.contains(&guest.domid) =>
+        {
+            Next::Run(Step::RemoveController {
+                domid: guest.domid,
+                uuid: guest.uuid,
+                controller: id,
+                kind: controller.kind,
+                ports: controller.ports.keys().copied().collect(),
+            })
+        }
+        ControllerOutlook::NotServed
+        | ControllerOutlook::Usable
+        | ControllerOutlook::WithoutFrontend
+        | ControllerOutlook::Gone => Next::Rest,
+    }
+}
+
+/// A busid with nothing plugged: its ports are cleared at once, whoever wrote them. One stale port
+/// makes every `xl usbdev-attach` on the host fail (`libxl_usb.c: get_assigned_devices`).
+fn for_gone(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
+    let xen = &moment.observed.xen;
+    if let Some(place) = xen.places_of(busid).next() {
+        return Some(clear_stale(busid, place, moment));
+    }
+    let known = xen.notes.contains_key(busid) || xen.returns.contains_key(busid);
+    known.then(|| forget(busid, Standing::Unplugged))
+}
+
+/// The note speaks of an earlier plug. The port that it names is cleared; another port that names
+/// the busid may have been written for the present plug, by somebody else.
+fn for_gone_note(busid: &BusId, note: &Note, moment: &Moment<'_>) -> Option<Outlook> {
+    let xen = &moment.observed.xen;
+    let noted = match note.state {
+        NoteState::Attached { place, .. } => Some(place),
+        NoteState::Returning => None,
+    };
+    Some(match xen.places_of(busid).find(|place| Some(*place) == noted) {
+        Some(place) => clear_stale(busid, place, moment),
+        None => forget(busid, Standing::Unplugged),
+    })
+}
+
+fn clear_stale(busid: &BusId, place: Place, moment: &Moment<'_>) -> Outlook {
+    let kind = kind_at(place, moment);
+    let after = AfterClear::Gone;
+    Outlook::run(Standing::Unplugged, Step::ClearPort { place, kind, busid: busid.clone(), after })
+}
+
+fn kind_at(place: Place, moment: &Moment<'_>) -> ControllerKind {
+    moment
+        .observed
+        .xen
+        .guests
+        .get(&place.domid)
+        .and_then(|guest| guest.controllers.get(&place.controller))
+        .map_or(ControllerKind::Qusb, |controller| controller.kind)
+}
+
+fn forget(busid: &BusId, standing: Standing) -> Outlook {
+    Outlook::run(standing, Step::Forget { busid: busid.clone() })
+}
+
+/// Where the note says the device is, against what is there.
+enum Home<'a> {
+    /// It is there.
+    Held { place: Place, guest: &'a Guest },
+    /// The port still names it, but the domain is dead.
+    Abandoned(Place),
+    /// The domain is there and the port does not name it: somebody took it out.
+    TakenOut(Place),
+    /// The domain is gone, or the device is on its way back.
+    None,
+}
+
+fn home<'a>(busid: &BusId, note: &Note, moment: &Moment<'a>) -> Home<'a> {
+    let NoteState::Attached { place, uuid } = note.state else {
+        return Home::None;
+    };
+    let xen = &moment.observed.xen;
+    let named = xen.port(place) == Some(&PortContent::Taken(busid.clone()));
+    match xen.guests.get(&place.domid).filter(|guest| guest.uuid == uuid) {
+        None => Home::None,
+        Some(guest) if guest.life == Life::Dead && named => Home::Abandoned(place),
+        Some(guest) if guest.life == Life::Dead => Home::None,
+        Some(guest) if named => Home::Held { place, guest },
+        Some(_) => Home::TakenOut(place),
+    }
+}
+
+/// A device that the agent has put into a domain that runs.
+fn for_held(
+    device: &Device,
+    note: &Note,
+    place: Place,
+    guest: &Guest,
+    moment: &Moment<'_>,
+) -> Outlook {
+    if moment.leaving || moment.barred.is_some() {
+        return detach(device, note, place);
+    }
+    let route = match desired(moment.policy, device, &moment.observed.xen) {
+        Desired::In { guest: wanted, rule } if wanted.domid == guest.domid => route(wanted, rule),
+        Desired::In { .. } | Desired::Dom0(_) => return detach(device, note, place),
+    };
+    let Some(controller) = guest.controllers.get(&place.controller) else {
+        return Outlook::rest(Standing::TakenOutByHand(place));
+    };
+    match ports::outlook(guest, place.controller, controller, moment) {
+        ControllerOutlook::Usable => match without_usbback(device, note.kind) {
+            interfaces if interfaces.is_empty() => {
+                Outlook::rest(Standing::Attached { route, place })
+            }
+            interfaces => Outlook::run(
+                Standing::Attaching(route),
+                Step::TakeInterfaces { busid: device.busid.clone(), interfaces },
+            ),
+        },
+        ControllerOutlook::Connecting { until } => Outlook::until(
+            Standing::WaitingForController { route, controller: place.controller },
+            until,
+            "a controller to connect",
+        ),
+        // Its other end is closing, or the guest is about to connect again: nothing to undo.
+        ControllerOutlook::Gone => {
+            Outlook::rest(Standing::WaitingForController { route, controller: place.controller })
+        }
+        ControllerOutlook::NotServed | ControllerOutlook::WithoutFrontend => {
+            detach(device, note, place)
+        }
+    }
+}
+
+/// usbback must have all interfaces of a `pv` device or none.
+fn without_usbback(device: &Device, kind: ControllerKind) -> Vec<InterfaceName> {
+    match kind {
+        ControllerKind::Pv => device
+            .interfaces
+            .iter()
+            .filter(|(_, interface)| interface.driver.as_deref() != Some(USBBACK))
+            .map(|(name, _)| name.clone())
+            .collect(),
+        ControllerKind::Qusb | ControllerKind::DeviceModel => Vec::new(),
+    }
+}
+
+/// Takes a device out of its port. With `pv` the interfaces come first: usbback frees a port's
+/// entry even while an interface is bound to it.
+fn detach(device: &Device, note: &Note, place: Place) -> Outlook {
+    let busid = device.busid.clone();
+    let interfaces = on_usbback(device);
+    let standing = Standing::Detaching { place };
+    if note.kind == ControllerKind::Pv && !interfaces.is_empty() {
+        return Outlook::run(standing, Step::ReleaseInterfaces { busid, interfaces });
+    }
+    let after = AfterClear::Returning(Note { state: NoteState::Returning, ..note.clone() });
+    Outlook::run(standing, Step::ClearPort { place, kind: note.kind, busid, after })
+}
+
+/// A device whose port is empty: dom0's drivers get it back.
+fn for_returning(device: &Device, note: &Note, moment: &Moment<'_>) -> Outlook {
+    let busid = device.busid.clone();
+    let interfaces = on_usbback(device);
+    if !interfaces.is_empty() {
+        return Outlook::run(Standing::Returning, Step::ReleaseInterfaces { busid, interfaces });
+    }
+    let since = moment.since.returning.get(&busid).copied().unwrap_or(moment.now);
+    if let Some(held) = device.bound_to(USBFS).next() {
+        let until = since + RELEASE_DEADLINE;
+        return if moment.now < until {
+            Outlook::until(Standing::Returning, until, "a backend to let go of a device")
+        } else {
+            Outlook::rest(Standing::NotReturned(Problem::StillHeld(held.clone())))
+        };
+    }
+    let driverless: Vec<_> = device.driverless().cloned().collect();
+    if driverless.is_empty() {
+        return forget(&busid, Standing::Returning);
+    }
+    let until = since + DRIVER_GRACE;
+    if note.kind == ControllerKind::Qusb && moment.now < until {
+        return Outlook::until(Standing::Returning, until, "drivers to come back by themselves");
+    }
+    let step = Step::ReturnDrivers { busid, kind: note.kind, interfaces: driverless };
+    Outlook::run(Standing::Returning, step)
+}
+
+fn on_usbback(device: &Device) -> Vec<InterfaceName> {
+    device.bound_to(USBBACK).cloned().collect()
+}
+
+/// A device that is in no port and of which the agent has no note.
+fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
+    let (guest, rule) = match desired(moment.policy, device, &moment.observed.xen) {
+        Desired::In { guest, rule } => (guest, rule),
+        Desired::Dom0(reason) => return Outlook::rest(at_home(&reason)),
+    };
+    let route = route(guest, rule);
+    if moment.leaving {
+        return Outlook::rest(Standing::Leaving(route));
+    }
+    if let Some(problem) = moment.barred {
+        return Outlook::rest(Standing::Stuck { route, problem: problem.clone() });
+    }
+    if !device.is_ready() {
+        return Outlook::rest(Standing::NotReady);
+    }
+    let ready = match moment.since.ready.get(&device.busid) {
+        Some((plug, when)) if *plug == device.plug() => *when,
+        _ => moment.now,
+    };
+    let settled = ready + moment.policy.settle();
+    if moment.now < settled {
+        return Outlook::until(Standing::Settling, settled, "a new device to settle");
+    }
+    if guest.life == Life::Building {
+        return Outlook::rest(Standing::Building(route));
+    }
+    match ports::choose(device, guest, moment) {
+        Choice::Take { place, kind } => {
+            let step = Step::Claim(claim(device, guest, place, kind, moment));
+            Outlook::run(Standing::Attaching(route), step)
+        }
+        Choice::Create { place, spec } => Outlook::run(
+            Standing::Attaching(route),
+            Step::CreateController {
+                claim: claim(device, guest, place, spec.kind, moment),
+                spec,
+                with_device: spec.kind == ControllerKind::Qusb,
+            },
+        ),
+        Choice::AwaitController { controller, until } => {
+            let standing = Standing::WaitingForController { route, controller };
+            match until {
+                Some(until) => Outlook::until(standing, until, "a controller to connect"),
+                None => Outlook::rest(standing),
+            }
+        }
+        Choice::AwaitRest(until) => {
+            Outlook::until(Standing::WaitingForPort(route), until, "a port to rest")
+        }
+        Choice::None(problem) => Outlook::rest(Standing::Stuck { route, problem }),
+    }
+}
+
+fn claim(
+    device: &Device,
+    guest: &Guest,
+    place: Place,
+    kind: ControllerKind,
+    moment: &Moment<'_>,
+) -> Claim {
+    Claim {
+        busid: device.busid.clone(),
+        plug: device.plug(),
+        place,
+        uuid: guest.uuid,
+        kind,
+        survey: Survey::of(&moment.observed.xen),
+    }
+}
+
+fn at_home(reason: &Reason<'_>) -> Standing {
+    match reason {
+        Reason::Hub => Standing::Hub,
+        Reason::NoRule => Standing::NoRule,
+        Reason::Kept(rule) => Standing::Kept { rule: rule.label().into() },
+        Reason::NoDomainRuns(rule) => Standing::NoDomainRuns {
+            rule: rule.label().into(),
+            targets: match rule.action() {
+                Action::Attach(targets) => targets.clone(),
+                Action::Keep => Vec::new(),
+            },
+        },
+    }
+}
+
+fn route(guest: &Guest, rule: &Rule) -> Route {
+    Route { guest: guest.name.clone(), domid: guest.domid, rule: rule.label().into() }
+}

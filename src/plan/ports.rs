@@ -1,0 +1,254 @@
+//! Which port of which controller a device gets, or what stands in the way.
+
+use super::next::Moment;
+use super::standing::Problem;
+use crate::model::{
+    Controller, ControllerId, ControllerKind, ControllerSpec, Device, DeviceModel, Guest,
+    GuestKind, Place, PortContent, PortNumber, Speed, UsbVersion, XenbusState,
+};
+use crate::policy::KindWish;
+use std::time::{Duration, Instant};
+
+/// How long a backend may take to notice a controller. libxl waits as long
+/// (`LIBXL_INIT_TIMEOUT`).
+pub const BACKEND_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a guest may take to connect to a controller that its backend serves. A guest that is
+/// just booting loads its drivers within this time.
+pub const FRONTEND_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long a port stays empty before another device gets it. QEMU reads a port's present value
+/// when it gets round to it, so a port that is emptied and filled at once still holds the old
+/// device (`hw/usb/xen-usb.c: usbback_process_port`); seen to work after about a second.
+pub const PORT_REST: Duration = Duration::from_millis(2500);
+
+/// What to do to get a port for a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// Take this one.
+    Take {
+        /// The port.
+        place: Place,
+        /// Who serves it.
+        kind: ControllerKind,
+    },
+    /// Make this controller and take its first port.
+    Create {
+        /// The port.
+        place: Place,
+        /// The controller.
+        spec: ControllerSpec,
+    },
+    /// A controller is about to connect.
+    AwaitController {
+        /// The controller.
+        controller: ControllerId,
+        /// When it is too late; `None` while a step is on its way.
+        until: Option<Instant>,
+    },
+    /// A port is about to have rested.
+    AwaitRest(Instant),
+    /// There is none.
+    None(Problem),
+}
+
+/// Chooses a port in `guest` for `device`: the first free port of the first connected controller
+/// that can carry it; else it waits for a controller that is connecting; else it makes one.
+pub fn choose(device: &Device, guest: &Guest, moment: &Moment<'_>) -> Choice {
+    let mut rest_ends: Option<Instant> = None;
+    let mut connecting: Option<(ControllerId, Instant)> = None;
+    let mut without_frontend: Option<ControllerId> = None;
+
+    for (id, controller) in &guest.controllers {
+        if !carries(controller, device) || !is_served(controller.kind, guest, moment) {
+            continue;
+        }
+        match outlook(guest, *id, controller, moment) {
+            ControllerOutlook::Usable => match free_port(guest, *id, controller, moment) {
+                Free::Now(place) => return Choice::Take { place, kind: controller.kind },
+                Free::At(when) => rest_ends = Some(rest_ends.map_or(when, |other| other.min(when))),
+                Free::Never => {}
+            },
+            ControllerOutlook::Connecting { until } if has_room(controller) => {
+                connecting = connecting.or(Some((*id, until)));
+            }
+            ControllerOutlook::WithoutFrontend => {
+                without_frontend = without_frontend.or(Some(*id));
+            }
+            ControllerOutlook::Connecting { .. }
+            | ControllerOutlook::NotServed
+            | ControllerOutlook::Gone => {}
+        }
+    }
+
+    if let Some(when) = rest_ends {
+        Choice::AwaitRest(when)
+    } else if let Some((controller, until)) = connecting {
+        Choice::AwaitController { controller, until: Some(until) }
+    } else if let Some(controller) = without_frontend {
+        Choice::None(Problem::NoFrontend { controller })
+    } else {
+        create(device, guest, moment).unwrap_or_else(Choice::None)
+    }
+}
+
+/// What is to be expected of a controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControllerOutlook {
+    /// Both ends are connected.
+    Usable,
+    /// One end is still on its way.
+    Connecting {
+        /// When it is too late.
+        until: Instant,
+    },
+    /// The backend has not noticed it within [`BACKEND_DEADLINE`].
+    NotServed,
+    /// The guest has not connected within [`FRONTEND_DEADLINE`].
+    WithoutFrontend,
+    /// It is closing, closed, or in a state that makes no sense.
+    Gone,
+}
+
+/// What is to be expected of the controller `id` of `guest`.
+pub fn outlook(
+    guest: &Guest,
+    id: ControllerId,
+    controller: &Controller,
+    moment: &Moment<'_>,
+) -> ControllerOutlook {
+    let in_time = |deadline: Duration, late: ControllerOutlook| {
+        let since = moment.since.controller(guest.domid, id).unwrap_or(moment.now);
+        let until = since + deadline;
+        if moment.now < until { ControllerOutlook::Connecting { until } } else { late }
+    };
+    match controller.backend {
+        XenbusState::Connected => ControllerOutlook::Usable,
+        XenbusState::Initialising => in_time(BACKEND_DEADLINE, ControllerOutlook::NotServed),
+        XenbusState::InitWait | XenbusState::Initialised => {
+            in_time(FRONTEND_DEADLINE, ControllerOutlook::WithoutFrontend)
+        }
+        XenbusState::Unknown
+        | XenbusState::Closing
+        | XenbusState::Closed
+        | XenbusState::Reconfiguring
+        | XenbusState::Reconfigured => ControllerOutlook::Gone,
+    }
+}
+
+/// A version 1 controller drops a high-speed device (`xen-usb.c: usbback_portid_add`).
+fn carries(controller: &Controller, device: &Device) -> bool {
+    controller.version.is_some_and(|version| version_carries(version, device.speed))
+}
+
+fn version_carries(version: UsbVersion, speed: Speed) -> bool {
+    match version {
+        UsbVersion::V2 => true,
+        UsbVersion::V1 => matches!(speed, Speed::Low | Speed::Full | Speed::Unknown),
+    }
+}
+
+fn is_served(kind: ControllerKind, guest: &Guest, moment: &Moment<'_>) -> bool {
+    match kind {
+        ControllerKind::Pv => moment.observed.usbback,
+        ControllerKind::Qusb => guest.device_model == DeviceModel::Running { qusb: true },
+        ControllerKind::DeviceModel => false,
+    }
+}
+
+fn has_room(controller: &Controller) -> bool {
+    controller.ports.values().any(|content| *content == PortContent::Free)
+}
+
+enum Free {
+    Now(Place),
+    At(Instant),
+    Never,
+}
+
+fn free_port(
+    guest: &Guest,
+    id: ControllerId,
+    controller: &Controller,
+    moment: &Moment<'_>,
+) -> Free {
+    let mut earliest = None;
+    for (port, content) in &controller.ports {
+        let place = Place { domid: guest.domid, controller: id, port: *port };
+        if *content != PortContent::Free || moment.reserved.contains(&place) {
+            continue;
+        }
+        match moment.since.emptied(place).map(|when| when + PORT_REST) {
+            Some(when) if moment.now < when => {
+                earliest = Some(earliest.map_or(when, |other: Instant| other.min(when)));
+            }
+            _ => return Free::Now(place),
+        }
+    }
+    earliest.map_or(Free::Never, Free::At)
+}
+
+fn create(device: &Device, guest: &Guest, moment: &Moment<'_>) -> Result<Choice, Problem> {
+    let spec = spec(guest, moment);
+    match spec.kind {
+        ControllerKind::Pv => {
+            if !moment.observed.usbback {
+                return Err(Problem::NoUsbback);
+            }
+        }
+        ControllerKind::Qusb | ControllerKind::DeviceModel => match guest.device_model {
+            DeviceModel::Running { qusb: true } => {}
+            DeviceModel::Running { qusb: false } => return Err(Problem::DeviceModelWithoutQusb),
+            DeviceModel::Starting => return Err(Problem::DeviceModelStarting),
+            DeviceModel::Absent => return Err(no_device_model(guest)),
+        },
+    }
+    if !version_carries(spec.version, device.speed) {
+        return Err(Problem::TooFast(spec.version));
+    }
+    if let Some((controller, kind)) = moment.since.unserved(guest) {
+        return Err(Problem::NotServed { controller, kind });
+    }
+    if let Some((controller, _)) = guest.controllers.iter().find(|(id, controller)| {
+        controller.ours && outlook(guest, **id, controller, moment) == ControllerOutlook::NotServed
+    }) {
+        return Err(Problem::NotServed { controller: *controller, kind: spec.kind });
+    }
+    let controller = next_id(guest).ok_or(Problem::NoFreePort)?;
+    if moment.creating.contains(&guest.domid) {
+        return Ok(Choice::AwaitController { controller, until: None });
+    }
+    let place = Place { domid: guest.domid, controller, port: PortNumber::FIRST };
+    Ok(Choice::Create { place, spec })
+}
+
+/// A domain without a device model whose controllers are all full is one without a free port;
+/// without any controller it is one without a device model. The cure differs.
+fn no_device_model(guest: &Guest) -> Problem {
+    let has_working =
+        guest.controllers.values().any(|controller| controller.backend == XenbusState::Connected);
+    if has_working { Problem::NoFreePort } else { Problem::NoDeviceModel }
+}
+
+/// The type by the rule `auto` of libxl (`libxl_usb.c: libxl__device_usbctrl_setdefault`), except
+/// that an HVM domain gets `qusb`: its emulated controllers can be driven only through QMP.
+fn spec(guest: &Guest, moment: &Moment<'_>) -> ControllerSpec {
+    let wish = moment.policy.controller();
+    let kind = match (wish.kind, guest.kind) {
+        (KindWish::Pv, _) => ControllerKind::Pv,
+        (KindWish::Auto, GuestKind::Pv | GuestKind::Pvh) if moment.observed.usbback => {
+            ControllerKind::Pv
+        }
+        (KindWish::Qusb | KindWish::Auto, _) => ControllerKind::Qusb,
+    };
+    ControllerSpec { kind, version: wish.version, ports: wish.ports }
+}
+
+/// One more than the highest number in use, as libxl counts, never a gap: see
+/// [`ControllerId::LAST`].
+fn next_id(guest: &Guest) -> Option<ControllerId> {
+    match guest.controllers.keys().chain(guest.broken.keys()).max() {
+        None => Some(ControllerId::FIRST),
+        Some(last) => last.next(),
+    }
+}

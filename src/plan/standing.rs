@@ -1,0 +1,196 @@
+//! How it stands with a device: the answer to "why is it where it is?".
+
+use crate::model::{
+    ControllerId, ControllerKind, DomId, GuestName, InterfaceName, Place, UsbVersion,
+};
+use std::fmt;
+
+/// How it stands with a device. Values carry all that a person needs to understand it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// udev or the kernel has not finished with it.
+    NotReady,
+    /// It is ready; the settling time runs.
+    Settling,
+    /// It stays in dom0: it is a hub.
+    Hub,
+    /// It stays in dom0: no rule matches.
+    NoRule,
+    /// It stays in dom0: a rule says so.
+    Kept {
+        /// The rule.
+        rule: Box<str>,
+    },
+    /// It stays in dom0 until one of its domains runs.
+    NoDomainRuns {
+        /// The rule.
+        rule: Box<str>,
+        /// The domains it wants.
+        targets: Vec<GuestName>,
+    },
+    /// It stays in dom0: the agent is ending.
+    Leaving(Route),
+    /// Its domain is still being built.
+    Building(Route),
+    /// It waits for a controller to connect.
+    WaitingForController {
+        /// Where it is to go.
+        route: Route,
+        /// The controller.
+        controller: ControllerId,
+    },
+    /// It waits until a port has rested: QEMU must see it empty before it can be used again.
+    WaitingForPort(Route),
+    /// It is on its way into a domain.
+    Attaching(Route),
+    /// The agent has put it into a domain, and it is connected.
+    Attached {
+        /// Where it was to go.
+        route: Route,
+        /// Where it is.
+        place: Place,
+    },
+    /// It is on its way back to dom0.
+    Detaching {
+        /// Where it was.
+        place: Place,
+    },
+    /// Its port is empty; dom0's drivers are to have it back.
+    Returning,
+    /// Somebody else attached it; it is left alone.
+    AttachedByOthers(Place),
+    /// Somebody took it out of the port where the agent had put it; it is left alone until it is
+    /// plugged again or its domain ends.
+    TakenOutByHand(Place),
+    /// It cannot go where it should.
+    Stuck {
+        /// Where it should go.
+        route: Route,
+        /// What is in the way.
+        problem: Problem,
+    },
+    /// Its port is empty, but something keeps it from dom0.
+    NotReturned(Problem),
+    /// A device that was unplugged while it was attached: its port is being cleared.
+    Unplugged,
+}
+
+impl Standing {
+    /// Whether it will change by itself within moments, so that nobody need be told.
+    pub fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::NotReady
+                | Self::Settling
+                | Self::Attaching(_)
+                | Self::Detaching { .. }
+                | Self::Returning
+                | Self::Unplugged
+                | Self::WaitingForController { .. }
+                | Self::WaitingForPort(_)
+        )
+    }
+}
+
+/// Where a device is to go, and by which rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The domain's name.
+    pub guest: GuestName,
+    /// The domain's number.
+    pub domid: DomId,
+    /// The rule.
+    pub rule: Box<str>,
+}
+
+/// What is in the way. Each says what it is; [`Problem::advice`] says what helps.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// A `qusb` controller is needed and there is no device model to serve it.
+    #[error("the domain has no device model that serves qusb")]
+    NoDeviceModel,
+    /// There is a device model, built without USB support.
+    #[error("the domain's device model does not serve qusb")]
+    DeviceModelWithoutQusb,
+    /// The device model has not become ready.
+    #[error("the domain's device model is not running yet")]
+    DeviceModelStarting,
+    /// A `pv` controller is wanted and the kernel has no usbback.
+    #[error("dom0's kernel has no usbback, which a pv controller needs")]
+    NoUsbback,
+    /// The backend never took notice of a controller.
+    #[error(
+        "nothing serves controller {controller}: its backend did not start within the deadline"
+    )]
+    NotServed {
+        /// The controller.
+        controller: ControllerId,
+        /// Who was to serve it.
+        kind: ControllerKind,
+    },
+    /// The guest never connected.
+    #[error(
+        "the guest has no PVUSB frontend: controller {controller} was not connected within the deadline"
+    )]
+    NoFrontend {
+        /// The controller.
+        controller: ControllerId,
+    },
+    /// Every port is in use and no more controllers can be made.
+    #[error("no free port, and no further controller can be made")]
+    NoFreePort,
+    /// The device is too fast for what the policy allows to be made.
+    #[error("a version {0} controller cannot carry this device")]
+    TooFast(UsbVersion),
+    /// The interlock refused.
+    #[error("{0}")]
+    Protected(#[from] super::Refusal),
+    /// A step failed and will not be tried again until something changes.
+    #[error("{step}: {cause}")]
+    StepFailed {
+        /// The step.
+        step: &'static str,
+        /// Why.
+        cause: Box<str>,
+    },
+    /// A program in dom0 still has interfaces of the device.
+    #[error("a program still has interface {0}")]
+    StillHeld(InterfaceName),
+}
+
+impl Problem {
+    /// What helps.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::NoDeviceModel | Self::DeviceModelWithoutQusb => {
+                "put usbctrl=['type=qusb,version=2,ports=8'] into the domain's xl.cfg and start it \
+                 again: xl starts a device model only for a controller whose type is written out"
+            }
+            Self::DeviceModelStarting => "look at /var/log/xen/qemu-dm-NAME.log if this stays so",
+            Self::NoUsbback => {
+                "set `controller: {type: qusb}` in the policy, or load the usbback module"
+            }
+            Self::NotServed { .. } => {
+                "look at /var/log/xen/qemu-dm-NAME.log; the controller was removed again"
+            }
+            Self::NoFrontend { .. } => {
+                "the guest's kernel needs CONFIG_USB_XEN_HCD: load the module xen-hcd in the guest; \
+                 the device follows when it connects"
+            }
+            Self::NoFreePort => "detach a device, or give the controller more ports",
+            Self::TooFast(_) => "set `controller: {version: 2}` in the policy",
+            Self::Protected(_) => "protected devices never leave dom0",
+            Self::StepFailed { .. } => {
+                "it is tried again when the device is replugged, the domain changes or the policy \
+                 is reloaded"
+            }
+            Self::StillHeld(_) => "end the program that has it open (see /proc/*/fd)",
+        }
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (domain {})", self.guest, self.domid)
+    }
+}

@@ -1,0 +1,74 @@
+//! The machine's only two doors: what goes in and what comes out.
+
+use super::event::Event;
+use super::lookout::Scope;
+use crate::model::{BusId, Device, Devices, XenPart, XenView};
+use crate::plan::{Cleared, StepError};
+use crate::policy::Policy;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What happened outside.
+#[derive(Debug)]
+pub enum Input {
+    /// This policy holds from now on.
+    Policy(Arc<Policy>),
+    /// Something happened there.
+    Stirred(Scope),
+    /// The answer to [`Output::Look`].
+    Saw(Sight),
+    /// A look could not be made; the flag tells which side.
+    LookFailed(Side),
+    /// The connection to xenstore is lost: nothing can be read or done there.
+    XenstoreLost,
+    /// It is back: everything read there is old.
+    XenstoreBack,
+    /// The step with this ticket ended.
+    Finished(Ticket, Result<(), StepError>),
+    /// The agent is to end, with everything given back to dom0 or left as it is.
+    Leave {
+        /// Whether everything is given back.
+        detach: bool,
+    },
+    /// The deadline has passed.
+    Timeout,
+}
+
+/// What a look brought.
+#[derive(Debug)]
+pub enum Sight {
+    /// All devices, and whether usbback is loaded.
+    Usb(Devices, bool),
+    /// Some devices; `None` for one that is gone.
+    Devices(BTreeMap<BusId, Option<Device>>),
+    /// All of xenstore that matters.
+    Xen(XenView),
+    /// Some domains (`None` for one that is gone), and all notes.
+    Domains(XenPart),
+}
+
+/// One of the two things that are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Devices.
+    Usb,
+    /// xenstore.
+    Xen,
+}
+
+/// What the shell must do.
+#[derive(Debug)]
+pub enum Output {
+    /// Look there and answer with [`Input::Saw`] or [`Input::LookFailed`].
+    Look(Scope),
+    /// Perform the step and answer with [`Input::Finished`].
+    Run(Ticket, Cleared),
+    /// Tell whoever wants to know.
+    Report(Event),
+    /// After [`Input::Leave`]: everything is done.
+    Left,
+}
+
+/// Names one step on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub(super) u64);

@@ -1,0 +1,539 @@
+//! The reconciler: inputs and time in, looks, steps and events out.
+//!
+//! ```text
+//!             Stirred            Look              Saw
+//!  outside ───────────► old? ──────────► outside ──────► observed
+//!                                                           │ plan::for_device
+//!             Finished           Run              standing, next step
+//!  outside ───────────► old? ◄────────── outside ◄──────────┘
+//! ```
+//!
+//! Nothing that comes in *means* an action: it makes a reading old. When no reading that a job
+//! depends on is old, the job is decided anew from what is there.
+
+use super::doors::{Input, Output, Side, Sight, Ticket};
+use super::event::Event;
+use super::job::{After, Job, Signature, Subject, reserves};
+use super::lookout::{Cover, Lookout, Scope};
+use crate::model::{BusId, Device, DomId, Observed, Place, PortContent, XenView};
+use crate::plan::next::{Since, for_controller, for_device};
+use crate::plan::ports::PORT_REST;
+use crate::plan::{Moment, Next, Outlook, Problem, Standing, Step, StepError, interlock};
+use crate::policy::Policy;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long to wait before a look that failed is made again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// The state machine. Holds no clock, no descriptor, no task.
+#[derive(Debug)]
+pub struct Reconciler {
+    policy: Arc<Policy>,
+    policy_generation: u64,
+    observed: Observed,
+    seen_usb: bool,
+    seen_xen: bool,
+    connected: bool,
+    usb: Lookout<BusId>,
+    xen: Lookout<DomId>,
+    look_again: Option<Instant>,
+    since: Since,
+    jobs: BTreeMap<Subject, Job>,
+    leaving: Option<Leaving>,
+    outbox: VecDeque<Output>,
+    next_ticket: u64,
+    deadline: Option<(Instant, &'static str)>,
+}
+
+/// How the agent is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    /// Attachments stay; steps on their way end.
+    AsItIs,
+    /// Everything is given back first.
+    Detaching,
+    /// [`Output::Left`] was given.
+    Left,
+}
+
+impl Reconciler {
+    /// A machine that has seen nothing yet. Its first outputs are looks at everything; until both
+    /// are answered it decides nothing.
+    pub fn new(policy: Arc<Policy>) -> Self {
+        let mut machine = Self {
+            policy,
+            policy_generation: 0,
+            observed: Observed::default(),
+            seen_usb: false,
+            seen_xen: false,
+            connected: false,
+            usb: Lookout::new(),
+            xen: Lookout::new(),
+            look_again: None,
+            since: Since::default(),
+            jobs: BTreeMap::new(),
+            leaving: None,
+            outbox: VecDeque::new(),
+            next_ticket: 0,
+            deadline: None,
+        };
+        machine.begin_looks();
+        machine
+    }
+
+    /// What was seen last.
+    pub fn observed(&self) -> &Observed {
+        &self.observed
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// When to call [`Self::handle`] with [`Input::Timeout`] if nothing happens before, and why.
+    pub fn deadline(&self) -> Option<(Instant, &'static str)> {
+        self.deadline
+    }
+
+    /// Takes one input. Drain [`Self::poll`] before the next.
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Policy(policy) => {
+                self.policy = policy;
+                self.policy_generation += 1;
+                self.jobs.values_mut().for_each(Job::pardon);
+            }
+            Input::Stirred(scope) => self.stir(scope),
+            Input::Saw(sight) => self.saw(now, sight),
+            Input::LookFailed(side) => {
+                match side {
+                    Side::Usb => self.usb.end(false),
+                    Side::Xen => self.xen.end(false),
+                }
+                self.look_again = Some(now + LOOK_AGAIN);
+            }
+            Input::XenstoreLost => self.connected = false,
+            Input::XenstoreBack => {
+                self.connected = true;
+                self.look_again = None;
+                self.xen.stir_everything();
+                self.jobs.values_mut().for_each(Job::pardon);
+            }
+            Input::Finished(ticket, result) => self.finished(now, ticket, result),
+            Input::Leave { detach } => {
+                self.leaving = Some(if detach { Leaving::Detaching } else { Leaving::AsItIs });
+            }
+            Input::Timeout => {}
+        }
+        self.deadline = None;
+        if self.look_again.is_some_and(|when| when <= now) {
+            self.look_again = None;
+        }
+        self.decide(now);
+        self.begin_looks();
+        self.leave_if_done();
+    }
+
+    /// The next thing to do, until `None`.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outbox.pop_front()
+    }
+
+    fn stir(&mut self, scope: Scope) {
+        match scope {
+            Scope::Usb => {
+                self.usb.stir_everything();
+            }
+            Scope::Devices(ids) => {
+                for id in ids {
+                    self.usb.stir(id);
+                }
+            }
+            Scope::Xen => {
+                self.xen.stir_everything();
+            }
+            Scope::Domains(ids) => {
+                for id in ids {
+                    self.xen.stir(id);
+                }
+            }
+        }
+    }
+
+    fn begin_looks(&mut self) {
+        if let Some(when) = self.look_again {
+            self.wake(when, "a look that failed");
+            return;
+        }
+        if let Some(cover) = self.usb.begin() {
+            self.outbox.push_back(Output::Look(match cover {
+                Cover::Everything => Scope::Usb,
+                Cover::Some(ids) => Scope::Devices(ids),
+            }));
+        }
+        if self.connected
+            && let Some(cover) = self.xen.begin()
+        {
+            self.outbox.push_back(Output::Look(match cover {
+                Cover::Everything => Scope::Xen,
+                Cover::Some(ids) => Scope::Domains(ids),
+            }));
+        }
+    }
+
+    fn saw(&mut self, now: Instant, sight: Sight) {
+        match sight {
+            Sight::Usb(devices, usbback) => {
+                self.usb.end(true);
+                self.seen_usb = true;
+                self.observed.usbback = usbback;
+                let gone: Vec<_> = self
+                    .observed
+                    .devices
+                    .keys()
+                    .filter(|busid| !devices.contains_key(busid))
+                    .cloned()
+                    .collect();
+                let gone = gone.into_iter().map(|busid| (busid, None));
+                let there = devices.into_iter().map(|(busid, device)| (busid, Some(device)));
+                gone.chain(there).for_each(|(busid, device)| self.saw_device(now, busid, device));
+            }
+            Sight::Devices(devices) => {
+                self.usb.end(true);
+                devices.into_iter().for_each(|(busid, device)| self.saw_device(now, busid, device));
+            }
+            Sight::Xen(view) => {
+                self.xen.end(true);
+                self.seen_xen = true;
+                let before = std::mem::replace(&mut self.observed.xen, view);
+                self.compare_domains(now, &before);
+            }
+            Sight::Domains(part) => {
+                self.xen.end(true);
+                let before = self.observed.xen.clone();
+                self.observed.xen.update(part);
+                self.compare_domains(now, &before);
+            }
+        }
+        self.note_returns(now);
+    }
+
+    fn saw_device(&mut self, now: Instant, busid: BusId, device: Option<Device>) {
+        let before = self.observed.devices.get(&busid);
+        let same_plug = match (before, &device) {
+            (Some(before), Some(device)) => same_plug(before, device),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !same_plug {
+            if before.is_some() {
+                self.report(Event::Unplugged(busid.clone()));
+            }
+            if let Some(device) = &device {
+                self.report(Event::Plugged(Box::new(device.clone())));
+            }
+        }
+        match device {
+            Some(device) => {
+                if device.is_ready() {
+                    let plug = device.plug();
+                    let known = self.since.ready.get(&busid).is_some_and(|(then, _)| *then == plug);
+                    if !known {
+                        self.since.ready.insert(busid.clone(), (plug, now));
+                    }
+                } else {
+                    self.since.ready.remove(&busid);
+                }
+                self.observed.devices.insert(busid, device);
+            }
+            None => {
+                self.since.ready.remove(&busid);
+                self.observed.devices.remove(&busid);
+            }
+        }
+    }
+
+    fn compare_domains(&mut self, now: Instant, before: &XenView) {
+        let after = self.observed.xen.clone();
+        for guest in before.guests.values() {
+            if after.guests.get(&guest.domid).is_none_or(|now| now.uuid != guest.uuid) {
+                self.report(Event::DomainGone(guest.domid, guest.name.clone()));
+                // Somebody may have left something behind.
+                self.xen.stir_everything();
+            }
+        }
+        for guest in after.guests.values() {
+            if before.guests.get(&guest.domid).is_none_or(|then| then.uuid != guest.uuid) {
+                self.report(Event::DomainAppeared(guest.domid, guest.name.clone()));
+            }
+        }
+
+        let since = &mut self.since;
+        let states: BTreeMap<_, _> = after
+            .guests
+            .values()
+            .flat_map(|guest| {
+                guest.controllers.iter().map(|(id, c)| ((guest.domid, *id), c.backend))
+            })
+            .collect();
+        since.controllers.retain(|key, (state, _)| states.get(key) == Some(state));
+        for (key, state) in states {
+            since.controllers.entry(key).or_insert((state, now));
+        }
+
+        since.emptied.retain(|place, when| {
+            now < *when + PORT_REST && after.port(*place) == Some(&PortContent::Free)
+        });
+        let emptied = before
+            .taken_ports()
+            .map(|(place, _)| place)
+            .filter(|place| after.port(*place) == Some(&PortContent::Free));
+        since.emptied.extend(emptied.map(|place| (place, now)));
+
+        since.unserved.retain(|(domid, uuid), _| {
+            after.guests.get(domid).is_some_and(|guest| guest.uuid == *uuid)
+        });
+    }
+
+    /// Remembers since when devices are on their way back: since no port names them any more.
+    fn note_returns(&mut self, now: Instant) {
+        let xen = &self.observed.xen;
+        let returning: BTreeSet<_> = xen
+            .notes
+            .keys()
+            .filter(|busid| xen.places_of(busid).next().is_none())
+            .cloned()
+            .collect();
+        self.since.returning.retain(|busid, _| returning.contains(busid));
+        for busid in returning {
+            self.since.returning.entry(busid).or_insert(now);
+        }
+    }
+
+    fn finished(&mut self, now: Instant, ticket: Ticket, result: Result<(), StepError>) {
+        let flown = self.jobs.iter_mut().find_map(|(subject, job)| {
+            job.flight.take_if(|(flying, _)| *flying == ticket).map(|(_, step)| (subject, step))
+        });
+        let Some((subject, step)) = flown else { return };
+        let subject = subject.clone();
+        let after = self.stir_after(&step);
+        let connected = self.connected;
+        let Some(job) = self.jobs.get_mut(&subject) else { return };
+        job.after = after;
+        let event = match result {
+            Ok(()) => {
+                job.succeeded(Arc::clone(&step));
+                if let Step::RemoveController { domid, uuid, controller, kind, .. } = &*step
+                    && let Some(guest) = self.observed.xen.guests.get(domid)
+                {
+                    let memory = (*controller, *kind, guest.device_model);
+                    self.since.unserved.insert((*domid, *uuid), memory);
+                }
+                Event::Performed(step)
+            }
+            Err(StepError::Stale(cause)) => {
+                let cause: Box<str> = cause.to_string().into();
+                job.overtaken(now, seed(&subject));
+                Event::Overtaken { step, cause }
+            }
+            // Not the step's fault: it is decided anew when the connection is back.
+            Err(StepError::Transient(cause)) if !connected => {
+                Event::Overtaken { step, cause: cause.to_string().into() }
+            }
+            Err(StepError::Transient(cause)) => {
+                let cause: Box<str> = cause.to_string().into();
+                let pause = job.failed(now, &step, &cause, seed(&subject));
+                Event::Failed { step, cause, pause }
+            }
+            Err(StepError::Permanent(cause)) => {
+                let cause: Box<str> = cause.to_string().into();
+                let problem = Problem::StepFailed { step: step.name(), cause: cause.clone() };
+                job.bar(&step, problem);
+                Event::Failed { step, cause, pause: None }
+            }
+        };
+        self.report(event);
+    }
+
+    /// Makes old what a step may have changed. Gives the looks that will show it.
+    fn stir_after(&mut self, step: &Step) -> After {
+        let usb = step.device().map(|busid| self.usb.stir(busid.clone()));
+        let xen = match (step.domain(), step) {
+            (_, Step::RemoveLeftover(_)) | (None, _) => self.xen.stir_everything(),
+            (Some(domid), _) => self.xen.stir(domid),
+        };
+        After { usb: usb.unwrap_or_default(), xen }
+    }
+
+    fn decide(&mut self, now: Instant) {
+        if !self.connected || !self.seen_usb || !self.seen_xen {
+            return;
+        }
+        if matches!(self.leaving, Some(Leaving::AsItIs | Leaving::Left)) {
+            return;
+        }
+        let subjects = self.subjects();
+        self.jobs.retain(|subject, job| subjects.contains(subject) || job.flight.is_some());
+        for subject in subjects {
+            self.decide_one(now, subject);
+        }
+    }
+
+    /// Everything that there is something to decide about.
+    fn subjects(&self) -> BTreeSet<Subject> {
+        let Observed { devices, xen, .. } = &self.observed;
+        let busids = devices
+            .keys()
+            .chain(xen.notes.keys())
+            .chain(xen.returns.keys())
+            .chain(xen.taken_ports().map(|(_, busid)| busid))
+            .cloned()
+            .map(Subject::Device);
+        let controllers = xen.guests.values().flat_map(|guest| {
+            let ours = guest.controllers.iter().filter(|(_, controller)| controller.ours);
+            ours.map(|(id, _)| Subject::Controller(guest.domid, *id))
+        });
+        let leftovers = xen.leftovers.iter().copied().map(Subject::Leftover);
+        busids.chain(controllers).chain(leftovers).collect()
+    }
+
+    fn decide_one(&mut self, now: Instant, subject: Subject) {
+        let mut job = self.jobs.remove(&subject).unwrap_or_default();
+        if self.is_due(now, &job) {
+            job.landed = None;
+            self.decide_job(now, &subject, &mut job);
+        }
+        self.jobs.insert(subject, job);
+    }
+
+    /// Whether nothing is under way for the job and every reading that it waits for has come.
+    fn is_due(&mut self, now: Instant, job: &Job) -> bool {
+        if let Some(when) = job.not_before.filter(|when| now < *when) {
+            self.wake(when, "another try of a failed step");
+            return false;
+        }
+        job.flight.is_none() && self.usb.has_seen(job.after.usb) && self.xen.has_seen(job.after.xen)
+    }
+
+    fn decide_job(&mut self, now: Instant, subject: &Subject, job: &mut Job) {
+        let (observed, policy) = (&self.observed, self.policy_generation);
+        let signature = |domid| Signature::of(subject, domid, policy, observed);
+        job.reconsider(signature);
+        let Some(Outlook { standing, next }) = self.outlook(now, subject, job) else { return };
+        match next {
+            Next::Rest => job.rest(signature),
+            Next::Until(when, why) => self.wake(when, why),
+            Next::Run(step) => {
+                if let Some(problem) = job.bar_to(&step) {
+                    let problem = problem.clone();
+                    job.rest(signature);
+                    return self.say(subject, job, Standing::NotReturned(problem));
+                }
+                match interlock::clear(step.clone(), &self.observed) {
+                    Ok(cleared) => {
+                        let ticket = Ticket(self.next_ticket);
+                        self.next_ticket += 1;
+                        job.flight = Some((ticket, Arc::new(step)));
+                        self.outbox.push_back(Output::Run(ticket, cleared));
+                    }
+                    Err(refusal) => {
+                        job.bar(&step, Problem::Protected(refusal.clone()));
+                        if let Subject::Device(busid) = subject {
+                            self.report(Event::Refused(busid.clone(), refusal));
+                        }
+                        return self.decide_job(now, subject, job);
+                    }
+                }
+            }
+        }
+        self.say(subject, job, standing);
+    }
+
+    /// How it stands with the subject of `job`, and what comes next for it.
+    fn outlook(&self, now: Instant, subject: &Subject, job: &Job) -> Option<Outlook> {
+        let pending = || self.jobs.values().filter_map(Job::pending);
+        let reserved: BTreeSet<Place> = pending().filter_map(reserves).collect();
+        let creating: BTreeSet<DomId> = pending()
+            .filter(|step| matches!(step, Step::CreateController { .. }))
+            .filter_map(Step::domain)
+            .collect();
+        let moment = Moment {
+            now,
+            observed: &self.observed,
+            policy: &self.policy,
+            since: &self.since,
+            reserved: &reserved,
+            creating: &creating,
+            barred: job.bar_to_attaching(),
+            leaving: self.leaving.is_some(),
+        };
+        match subject {
+            Subject::Device(busid) => for_device(busid, &moment),
+            Subject::Controller(domid, id) => {
+                let guest = self.observed.xen.guests.get(domid)?;
+                let next = for_controller(guest, *id, &moment);
+                Some(Outlook { standing: Standing::NotReady, next })
+            }
+            Subject::Leftover(leftover) => Some(Outlook {
+                standing: Standing::NotReady,
+                next: Next::Run(Step::RemoveLeftover(*leftover)),
+            }),
+        }
+    }
+
+    fn say(&mut self, subject: &Subject, job: &mut Job, standing: Standing) {
+        if let Subject::Device(busid) = subject
+            && job.said.as_ref() != Some(&standing)
+        {
+            job.said = Some(standing.clone());
+            self.report(Event::Standing(busid.clone(), standing));
+        }
+    }
+
+    fn report(&mut self, event: Event) {
+        self.outbox.push_back(Output::Report(event));
+    }
+
+    fn wake(&mut self, when: Instant, why: &'static str) {
+        if self.deadline.is_none_or(|(earlier, _)| when < earlier) {
+            self.deadline = Some((when, why));
+        }
+    }
+
+    fn leave_if_done(&mut self) {
+        let in_flight = self.jobs.values().any(|job| job.flight.is_some());
+        let quiet = match self.leaving {
+            None | Some(Leaving::Left) => false,
+            Some(Leaving::AsItIs) => !in_flight,
+            Some(Leaving::Detaching) => {
+                !in_flight && self.deadline.is_none() && self.usb.is_idle() && self.xen.is_idle()
+            }
+        };
+        if quiet {
+            self.leaving = Some(Leaving::Left);
+            self.outbox.push_back(Output::Left);
+        }
+    }
+}
+
+/// Whether both are the same plug; one that udev has not finished with is the same as it will be.
+fn same_plug(before: &Device, after: &Device) -> bool {
+    before.address == after.address
+        && before.id == after.id
+        && (before.initialized.is_none() || before.initialized == after.initialized)
+}
+
+/// Spreads the retries of jobs that failed together; the same on every run.
+fn seed(subject: &Subject) -> u64 {
+    match subject {
+        Subject::Device(busid) => busid
+            .ports()
+            .iter()
+            .fold(u64::from(busid.bus()), |seed, port| seed * 31 + u64::from(*port)),
+        Subject::Controller(domid, _) => u64::from(domid.get()),
+        Subject::Leftover(_) => 0,
+    }
+}

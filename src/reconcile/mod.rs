@@ -1,0 +1,17 @@
+//! WHEN: the state machine that owns order, retries and deadlines.
+//!
+//! It knows no clock, file or socket. [`Reconciler::handle`] takes one [`Input`] and the time;
+//! [`Reconciler::poll`] gives the [`Output`]s, to be drained before the next input;
+//! [`Reconciler::deadline`] says when to call back if nothing happens before.
+
+mod backoff;
+mod doors;
+mod event;
+mod job;
+mod lookout;
+mod machine;
+
+pub use doors::{Input, Output, Side, Sight, Ticket};
+pub use event::Event;
+pub use lookout::Scope;
+pub use machine::Reconciler;
