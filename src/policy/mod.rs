@@ -1,0 +1,122 @@
+//! WHAT SHOULD BE: the text of a policy in, a [`Policy`] or every [`Problem`] out.
+//!
+//! The way of a text:
+//!
+//! ```text
+//! source   bytes -> text that can be shown, with its lines
+//! tree     text -> spanned tree of maps, lists and texts, within hard limits
+//! read     tree -> Policy, collecting every problem with its exact place
+//! ```
+//!
+//! Nothing is read into serde types here: they stop at the first error, lose the place and turn
+//! `1e10` and `0951` into numbers. Every value is the text that the administrator wrote.
+//!
+//! Not in here: files, sockets, clocks, the environment, logging, and what is plugged right now. A
+//! policy judges the device that it is shown, and that is all.
+
+mod matcher;
+mod problem;
+mod read;
+mod render;
+mod rule;
+mod show;
+mod source;
+mod suggest;
+mod tree;
+mod wish;
+
+pub use matcher::{Condition, IdPattern, Matcher, PatternError, PortPattern};
+pub use problem::{Code, Problem, Problems, Severity};
+pub use rule::{Action, Rule};
+pub use source::{Location, MAX_BYTES, Position, Source};
+pub use wish::{ControllerWish, KindWish};
+
+use crate::model::Device;
+use std::time::Duration;
+
+/// What an administrator wants, as it was written down and understood.
+///
+/// Two policies are equal when they say the same; where their rules stand in the text does not
+/// count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    controller: ControllerWish,
+    settle: Duration,
+    rules: Vec<Rule>,
+}
+
+impl Policy {
+    /// How long to wait after udev has finished with a device, unless the policy says otherwise.
+    pub const DEFAULT_SETTLE: Duration = Duration::from_millis(100);
+    /// The longest that a policy may make devices wait.
+    pub const MAX_SETTLE: Duration = Duration::from_secs(60);
+
+    /// The rules, in the order in which they are asked.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// What a controller that the agent makes is to be.
+    pub fn controller(&self) -> ControllerWish {
+        self.controller
+    }
+
+    /// How long to wait after udev has finished with a device before it is handed on; at most
+    /// [`Self::MAX_SETTLE`].
+    pub fn settle(&self) -> Duration {
+        self.settle
+    }
+
+    /// The first rule that matches `device`. No rule, no wish: the device stays where it is.
+    pub fn judge(&self, device: &Device) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.matcher().matches(device))
+    }
+
+    /// The policy as it was understood, in canonical YAML with every default filled in. It compiles
+    /// to an equal policy.
+    ///
+    /// # Errors
+    ///
+    /// None is known: the writer's interface can fail, a policy's plain values give it no cause.
+    pub fn to_yaml(&self) -> Result<String, serde_yaml::Error> {
+        show::policy(self)
+    }
+}
+
+/// Without a word from the administrator: no rules, the usual defaults.
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            controller: ControllerWish::default(),
+            settle: Self::DEFAULT_SETTLE,
+            rules: Vec::new(),
+        }
+    }
+}
+
+/// Reads the text of one policy file.
+///
+/// The time and memory that it takes are bounded, whatever the bytes are.
+///
+/// # Errors
+///
+/// Every problem of the text, in the order of the text; only the first one when the text is not
+/// one that can be read on after it (not UTF-8, not YAML, beyond a limit).
+pub fn compile(source: Source<'_>) -> Result<Policy, Problems> {
+    let (text, fault) = source::SourceText::new(source);
+    let mut report = problem::Report::new(&text);
+    let policy = match fault {
+        Some(fault) => {
+            report.add(fault);
+            Policy::default()
+        }
+        None => match tree::grow(&text, &mut report) {
+            Some(root) => read::policy(&root, &mut report),
+            None => Policy::default(),
+        },
+    };
+    match report.finish() {
+        Some(problems) => Err(problems),
+        None => Ok(policy),
+    }
+}

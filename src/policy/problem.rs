@@ -1,0 +1,384 @@
+//! What is wrong with a policy: stable codes, a message, a place, a way out.
+//!
+//! How a problem looks is in `render`.
+
+use super::source::{Excerpt, Position, SourceText, Span};
+use serde::Serialize;
+use serde::ser::{SerializeStruct, Serializer};
+use std::sync::Arc;
+
+/// How bad a problem is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The policy is refused.
+    Error,
+    /// The policy is taken, but hardly says what was meant. None is given yet.
+    Warning,
+}
+
+/// What kind of problem it is. The numbers are stable: scripts and editors may rely on them, and a
+/// number is never given to another problem.
+///
+/// | numbers | about |
+/// |---|---|
+/// | P001 – P004 | the file and its characters |
+/// | P005 – P011 | YAML, and what of it a policy may use |
+/// | P012 – P019 | keys and shapes |
+/// | P020 – P039 | values and rules |
+/// | P099 | the list of problems itself |
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Code {
+    /// P001: the file cannot be read.
+    Unreadable,
+    /// P002: the text is too long.
+    TooLong,
+    /// P003: the text is not UTF-8.
+    NotUtf8,
+    /// P004: a control character, a bidirectional mark or the like.
+    HiddenCharacter,
+    /// P005: not YAML.
+    Syntax,
+    /// P006: there is nothing in it.
+    Empty,
+    /// P007: nested too deeply.
+    TooDeep,
+    /// P008: too many values.
+    TooMany,
+    /// P009: a part of YAML that policies do not use: anchors, aliases, tags, merge keys.
+    UnusedYaml,
+    /// P010: a second document.
+    SecondDocument,
+    /// P011: a key is given twice.
+    DuplicateKey,
+    /// P012: a key that is not known here.
+    UnknownKey,
+    /// P013: a key is missing.
+    MissingKey,
+    /// P014: a list where a text should be, or the like.
+    WrongShape,
+    /// P015: a value that runs over several lines.
+    SeveralLines,
+    /// P016: a version of the language that is not known.
+    LanguageVersion,
+    /// P020: not a USB id or a pattern of one.
+    BadId,
+    /// P021: not a USB port or a pattern of ports.
+    BadPort,
+    /// P022: not a bus address.
+    BadBusAddress,
+    /// P023: not a domain name.
+    BadDomain,
+    /// P024: dom0 as the domain to attach to.
+    AttachToDom0,
+    /// P025: not a duration, or one out of range.
+    BadDuration,
+    /// P026: not a type of controller that can be made.
+    BadControllerType,
+    /// P027: not a USB version that a controller can offer.
+    BadUsbVersion,
+    /// P028: not a count of ports.
+    BadPortCount,
+    /// P029: `keep` with another word than `dom0`.
+    BadKeep,
+    /// P030: a match without a key.
+    EmptyMatch,
+    /// P031: a rule that says neither `attach` nor `keep`.
+    NoAction,
+    /// P032: a rule that says both `attach` and `keep`.
+    TwoActions,
+    /// P033: a list of domains without a domain.
+    NoDomain,
+    /// P034: a rule's name that is empty.
+    BadRuleName,
+    /// P099: there are more problems than are listed.
+    MoreProblems,
+}
+
+impl Code {
+    /// All codes, in the order of their numbers.
+    pub const ALL: [Self; 32] = [
+        Self::Unreadable,
+        Self::TooLong,
+        Self::NotUtf8,
+        Self::HiddenCharacter,
+        Self::Syntax,
+        Self::Empty,
+        Self::TooDeep,
+        Self::TooMany,
+        Self::UnusedYaml,
+        Self::SecondDocument,
+        Self::DuplicateKey,
+        Self::UnknownKey,
+        Self::MissingKey,
+        Self::WrongShape,
+        Self::SeveralLines,
+        Self::LanguageVersion,
+        Self::BadId,
+        Self::BadPort,
+        Self::BadBusAddress,
+        Self::BadDomain,
+        Self::AttachToDom0,
+        Self::BadDuration,
+        Self::BadControllerType,
+        Self::BadUsbVersion,
+        Self::BadPortCount,
+        Self::BadKeep,
+        Self::EmptyMatch,
+        Self::NoAction,
+        Self::TwoActions,
+        Self::NoDomain,
+        Self::BadRuleName,
+        Self::MoreProblems,
+    ];
+
+    /// The number, as it is shown: `P012`.
+    pub fn number(self) -> &'static str {
+        match self {
+            Self::Unreadable => "P001",
+            Self::TooLong => "P002",
+            Self::NotUtf8 => "P003",
+            Self::HiddenCharacter => "P004",
+            Self::Syntax => "P005",
+            Self::Empty => "P006",
+            Self::TooDeep => "P007",
+            Self::TooMany => "P008",
+            Self::UnusedYaml => "P009",
+            Self::SecondDocument => "P010",
+            Self::DuplicateKey => "P011",
+            Self::UnknownKey => "P012",
+            Self::MissingKey => "P013",
+            Self::WrongShape => "P014",
+            Self::SeveralLines => "P015",
+            Self::LanguageVersion => "P016",
+            Self::BadId => "P020",
+            Self::BadPort => "P021",
+            Self::BadBusAddress => "P022",
+            Self::BadDomain => "P023",
+            Self::AttachToDom0 => "P024",
+            Self::BadDuration => "P025",
+            Self::BadControllerType => "P026",
+            Self::BadUsbVersion => "P027",
+            Self::BadPortCount => "P028",
+            Self::BadKeep => "P029",
+            Self::EmptyMatch => "P030",
+            Self::NoAction => "P031",
+            Self::TwoActions => "P032",
+            Self::NoDomain => "P033",
+            Self::BadRuleName => "P034",
+            Self::MoreProblems => "P099",
+        }
+    }
+
+    /// How bad it is.
+    pub fn severity(self) -> Severity {
+        Severity::Error
+    }
+}
+
+/// One thing that is wrong with a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub(super) code: Code,
+    pub(super) message: String,
+    pub(super) help: Option<String>,
+    pub(super) file: Arc<str>,
+    pub(super) at: Option<Excerpt>,
+    pub(super) also: Option<(&'static str, Excerpt)>,
+}
+
+impl Problem {
+    /// What kind of problem it is.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// How bad it is.
+    pub fn severity(&self) -> Severity {
+        self.code.severity()
+    }
+
+    /// What is wrong: a fragment in lower case, without a full stop.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What to do about it, if that is known.
+    pub fn help(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
+
+    /// The name of the text.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Where the culprit starts; `None` when the text could not be had at all.
+    pub fn start(&self) -> Option<Position> {
+        self.at.as_ref().map(|at| at.start)
+    }
+
+    /// Where the culprit ends: the first place after it.
+    pub fn end(&self) -> Option<Position> {
+        self.at.as_ref().map(|at| at.end)
+    }
+}
+
+/// The form for editors and scripts: `code`, `severity`, `message`, `file`, `line`, `column`,
+/// `end` (`line` and `column` after the last character), `help`. What is not known is `null`.
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut record = serializer.serialize_struct("Problem", 8)?;
+        record.serialize_field("code", self.code.number())?;
+        record.serialize_field("severity", &self.severity())?;
+        record.serialize_field("message", &self.message)?;
+        record.serialize_field("file", &*self.file)?;
+        record.serialize_field("line", &self.start().map(|start| start.line))?;
+        record.serialize_field("column", &self.start().map(|start| start.column))?;
+        record.serialize_field("end", &self.end())?;
+        record.serialize_field("help", &self.help)?;
+        record.end()
+    }
+}
+
+/// Everything that is wrong with a policy; never nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// The most problems that are listed for one text.
+    pub const MAX: usize = 100;
+
+    /// The one problem of a text that could not be had, with the system's words for it.
+    pub fn unreadable(name: &str, why: &str) -> Self {
+        Self(vec![Problem {
+            code: Code::Unreadable,
+            message: format!("the file cannot be read: {why}"),
+            help: None,
+            file: name.into(),
+            at: None,
+            also: None,
+        }])
+    }
+
+    /// The problems, in the order of the text.
+    pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
+        self.0.iter()
+    }
+
+    /// How many there are; never zero.
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl<'a> IntoIterator for &'a Problems {
+    type Item = &'a Problem;
+    type IntoIter = std::slice::Iter<'a, Problem>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// A problem whose place is still a range of bytes.
+#[derive(Debug)]
+pub(super) struct Finding {
+    code: Code,
+    span: Span,
+    message: String,
+    help: Option<String>,
+    also: Option<(&'static str, Span)>,
+}
+
+impl Finding {
+    pub(super) fn new(code: Code, span: Span, message: impl Into<String>) -> Self {
+        Self { code, span, message: message.into(), help: None, also: None }
+    }
+
+    /// With a way out.
+    pub(super) fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+
+    /// With a second place that has to do with it.
+    pub(super) fn also(self, label: &'static str, span: Span) -> Self {
+        Self { also: Some((label, span)), ..self }
+    }
+}
+
+/// The problems of one text, while it is being read.
+pub(super) struct Report<'t> {
+    source: &'t SourceText,
+    findings: Vec<Finding>,
+    more: usize,
+}
+
+impl<'t> Report<'t> {
+    pub(super) fn new(source: &'t SourceText) -> Self {
+        Self { source, findings: Vec::new(), more: 0 }
+    }
+
+    /// The text that it is about.
+    pub(super) fn source(&self) -> &'t SourceText {
+        self.source
+    }
+
+    /// Takes a problem down. A text that is wrong from end to end gets no endless list.
+    pub(super) fn add(&mut self, finding: Finding) {
+        if self.findings.len() < Problems::MAX {
+            self.findings.push(finding);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// Takes a problem down that is dear to describe.
+    pub(super) fn add_with(&mut self, finding: impl FnOnce() -> Finding) {
+        if self.findings.len() < Problems::MAX {
+            self.findings.push(finding());
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// The problems, in the order of the text; `None` when there are none.
+    pub(super) fn finish(mut self) -> Option<Problems> {
+        self.findings.sort_by_key(|finding| finding.span.start);
+        if let Some(last) = self.findings.last().filter(|_| self.more > 0) {
+            let message = format!("there are {} more problems", self.more);
+            self.findings.push(Finding::new(Code::MoreProblems, last.span, message));
+        }
+        let source = self.source;
+        let problems: Vec<_> = self.findings.into_iter().map(|it| place(it, source)).collect();
+        (!problems.is_empty()).then_some(Problems(problems))
+    }
+}
+
+fn place(finding: Finding, source: &SourceText) -> Problem {
+    Problem {
+        code: finding.code,
+        message: finding.message,
+        help: finding.help,
+        file: Arc::clone(&source.name),
+        at: Some(source.excerpt(finding.span)),
+        also: finding.also.map(|(label, span)| (label, source.excerpt(span))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_code_has_a_number_of_its_own_and_they_are_in_order() {
+        let numbers: Vec<_> = Code::ALL.iter().map(|code| code.number()).collect();
+        assert!(numbers.is_sorted());
+        assert_eq!(numbers.iter().collect::<BTreeSet<_>>().len(), Code::ALL.len());
+    }
+}

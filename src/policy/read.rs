@@ -1,0 +1,410 @@
+//! The language: a tree in, a policy out.
+//!
+//! Each function reads one thing and is total: what is wrong goes into the report, and the reading
+//! goes on with what is right. A policy counts only when the report stays empty.
+
+use super::matcher::{Condition, Matcher};
+use super::problem::{Code, Finding, Report};
+use super::rule::{Action, Rule};
+use super::source::{Span, first_hidden, hidden};
+use super::tree::{Entry, Node, Value};
+use super::wish::{ControllerWish, KindWish};
+use super::{Policy, suggest};
+use crate::model::{BusAddress, GuestName, PortNumber, Text, UsbVersion};
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A kind of map: what messages call it, and the keys that it may have.
+struct Shape {
+    what: &'static str,
+    keys: &'static [&'static str],
+}
+
+const POLICY: Shape = Shape { what: "a policy", keys: &["version", "defaults", "rules"] };
+const DEFAULTS: Shape = Shape { what: "`defaults`", keys: &["controller", "settle"] };
+const CONTROLLER: Shape = Shape { what: "`controller`", keys: &["type", "version", "ports"] };
+const RULE: Shape = Shape { what: "a rule", keys: &["name", "match", "attach", "keep"] };
+const MATCH: Shape = Shape { what: "`match`", keys: &["id", "port", "bus_address"] };
+
+/// The version of the language that is read here.
+const VERSION: &str = "1";
+
+/// The words that mean the control domain, where every device is to begin with.
+const DOM0: [&str; 2] = ["dom0", "Domain-0"];
+
+/// Reads a policy. What it returns counts only if nothing was added to the report.
+pub(super) fn policy(root: &Node, report: &mut Report<'_>) -> Policy {
+    Reader { report }.policy(root)
+}
+
+struct Reader<'r, 't> {
+    report: &'r mut Report<'t>,
+}
+
+impl Reader<'_, '_> {
+    fn policy(&mut self, root: &Node) -> Policy {
+        let mut policy = Policy::default();
+        let Some(fields) = self.fields(root, &POLICY) else { return policy };
+        if let Some(version) = self.required(&fields, "version") {
+            self.version(version);
+        }
+        if let Some(defaults) = fields.get("defaults") {
+            self.defaults(defaults, &mut policy);
+        }
+        if let Some(rules) = self.required(&fields, "rules") {
+            policy.rules = self.rules(rules);
+        }
+        policy
+    }
+
+    fn version(&mut self, node: &Node) {
+        if let Some(text) = self.text(node, "the number 1").filter(|text| *text != VERSION) {
+            let message = format!("version `{}` of the policy language is not known", shown(text));
+            let finding = Finding::new(Code::LanguageVersion, node.span, message);
+            self.report.add(finding.help("this program knows version 1"));
+        }
+    }
+
+    fn defaults(&mut self, node: &Node, policy: &mut Policy) {
+        let Some(fields) = self.fields(node, &DEFAULTS) else { return };
+        if let Some(controller) = fields.get("controller") {
+            policy.controller = self.controller(controller);
+        }
+        if let Some(settle) = fields.get("settle").and_then(|node| self.settle(node)) {
+            policy.settle = settle;
+        }
+    }
+
+    fn controller(&mut self, node: &Node) -> ControllerWish {
+        let mut wish = ControllerWish::default();
+        let Some(fields) = self.fields(node, &CONTROLLER) else { return wish };
+        if let Some(kind) = fields.get("type").and_then(|node| self.controller_type(node)) {
+            wish.kind = kind;
+        }
+        if let Some(version) = fields.get("version").and_then(|node| self.usb_version(node)) {
+            wish.version = version;
+        }
+        if let Some(ports) = fields.get("ports").and_then(|node| self.port_count(node)) {
+            wish.ports = ports;
+        }
+        wish
+    }
+
+    fn controller_type(&mut self, node: &Node) -> Option<KindWish> {
+        let text = self.text(node, "a type of controller")?;
+        let kind = text.parse().ok();
+        if kind.is_none() {
+            let message = format!("`{}` is not `auto`, `pv` or `qusb`", shown(text));
+            self.report.add(Finding::new(Code::BadControllerType, node.span, message));
+        }
+        kind
+    }
+
+    fn usb_version(&mut self, node: &Node) -> Option<UsbVersion> {
+        let text = self.text(node, "the number 1 or 2")?;
+        let version = [UsbVersion::V1, UsbVersion::V2].into_iter().find(|v| v.to_string() == text);
+        if version.is_none() {
+            let message = format!("a controller offers USB version 1 or 2, not `{}`", shown(text));
+            self.report.add(Finding::new(Code::BadUsbVersion, node.span, message));
+        }
+        version
+    }
+
+    fn port_count(&mut self, node: &Node) -> Option<PortNumber> {
+        let text = self.text(node, "a number from 1 to 31")?;
+        let count = text.parse().ok();
+        if count.is_none() {
+            let message = format!("a controller has 1 to 31 ports, not `{}`", shown(text));
+            self.report.add(Finding::new(Code::BadPortCount, node.span, message));
+        }
+        count
+    }
+
+    fn settle(&mut self, node: &Node) -> Option<Duration> {
+        let text = self.text(node, "a duration")?;
+        let problem = match duration(text) {
+            Some(duration) if duration <= Policy::MAX_SETTLE => return Some(duration),
+            Some(_) => format!("`{}` is longer than 60s", shown(text)),
+            None => format!("`{}` is not a duration", shown(text)),
+        };
+        let finding = Finding::new(Code::BadDuration, node.span, problem);
+        self.report.add(finding.help("write a whole number and its unit: `200ms`, `2s`, `1m`"));
+        None
+    }
+
+    fn rules(&mut self, node: &Node) -> Vec<Rule> {
+        let Value::List(items) = &node.value else {
+            let expected = "a list of rules";
+            let finding = wrong_shape(node, expected);
+            let nothing = matches!(node.value, Value::Nothing);
+            let help = "for no rules, write `rules: []`";
+            self.report.add(if nothing { finding.help(help) } else { finding });
+            return Vec::new();
+        };
+        items.iter().enumerate().filter_map(|(at, item)| self.rule(at + 1, item)).collect()
+    }
+
+    fn rule(&mut self, number: usize, node: &Node) -> Option<Rule> {
+        let fields = self.fields(node, &RULE)?;
+        let name = fields.get("name").and_then(|node| self.name(node));
+        let matcher = self.required(&fields, "match").and_then(|node| self.matcher(node));
+        let action = self.action(&fields);
+        let location = self.report.source().location(node.span);
+        Some(Rule { number, name, location, matcher: matcher?, action: action? })
+    }
+
+    fn name(&mut self, node: &Node) -> Option<Box<str>> {
+        let name = self.text(node, "a name")?;
+        if name.trim().is_empty() {
+            let message = "the name of the rule is empty";
+            self.report.add(Finding::new(Code::BadRuleName, node.span, message));
+        }
+        Some(name.into())
+    }
+
+    fn matcher(&mut self, node: &Node) -> Option<Matcher> {
+        let fields = self.fields(node, &MATCH)?;
+        if fields.entries.is_empty() {
+            let finding =
+                Finding::new(Code::EmptyMatch, node.span, "a match needs at least one key");
+            self.report.add(finding.help("to match every device, write `id: \"*:*\"`"));
+        }
+        let conditions = fields.entries.iter().filter_map(|entry| self.condition(entry)).collect();
+        Matcher::new(conditions)
+    }
+
+    fn condition(&mut self, entry: &Entry) -> Option<Condition> {
+        let node = &entry.node;
+        match entry.key.as_str() {
+            "id" => self.id(node).map(Condition::Id),
+            "port" => self.value(node, "a USB port", Code::BadPort).map(Condition::Port),
+            "bus_address" => {
+                let address: Option<BusAddress> =
+                    self.value(node, "a bus address", Code::BadBusAddress);
+                address.map(Condition::BusAddress)
+            }
+            // Reported as unknown by `fields`.
+            _ => None,
+        }
+    }
+
+    fn id(&mut self, node: &Node) -> Option<super::IdPattern> {
+        let text = self.text(node, "a USB id")?;
+        match text.parse() {
+            Ok(pattern) => Some(pattern),
+            Err(error) => {
+                let finding = Finding::new(Code::BadId, node.span, format!("{error}"));
+                self.report.add(match repaired_id(text) {
+                    Some(id) => finding.help(format!("did you mean `{id}`?")),
+                    None => finding,
+                });
+                None
+            }
+        }
+    }
+
+    fn action(&mut self, fields: &Fields<'_>) -> Option<Action> {
+        match (fields.entry("attach"), fields.entry("keep")) {
+            (Some(attach), None) => self.attach(&attach.node),
+            (None, Some(keep)) => self.keep(&keep.node),
+            (None, None) => {
+                let message = "the rule says neither `attach` nor `keep`";
+                self.report.add(Finding::new(Code::NoAction, fields.span, message));
+                None
+            }
+            (Some(attach), Some(keep)) => {
+                let mut spans = [attach.key_span, keep.key_span];
+                spans.sort_by_key(|span| span.start);
+                let message = "a rule says either `attach` or `keep`, not both";
+                let finding = Finding::new(Code::TwoActions, spans[1], message);
+                self.report.add(finding.also("the other one", spans[0]));
+                None
+            }
+        }
+    }
+
+    fn attach(&mut self, node: &Node) -> Option<Action> {
+        let guests = match &node.value {
+            Value::List(items) if items.is_empty() => {
+                let message = "the list of domains is empty";
+                self.report.add(Finding::new(Code::NoDomain, node.span, message));
+                return None;
+            }
+            Value::List(items) => items.iter().filter_map(|item| self.guest(item)).collect(),
+            Value::Text(_) => vec![self.guest(node)?],
+            Value::Nothing | Value::Map(_) => {
+                self.report.add(wrong_shape(node, "the name of a domain or a list of names"));
+                return None;
+            }
+        };
+        Some(Action::Attach(guests))
+    }
+
+    fn guest(&mut self, node: &Node) -> Option<GuestName> {
+        let name = self.text(node, "the name of a domain")?;
+        if name.trim().is_empty() || name.trim() != name {
+            let message = "the name of a domain is not empty and has no blanks around it";
+            self.report.add(Finding::new(Code::BadDomain, node.span, message));
+            return None;
+        }
+        if DOM0.contains(&name) {
+            let message = "every device is in dom0 until it is attached elsewhere";
+            let finding = Finding::new(Code::AttachToDom0, node.span, message);
+            self.report.add(finding.help("to leave it there, write `keep: dom0` instead"));
+            return None;
+        }
+        Some(GuestName::new(name))
+    }
+
+    fn keep(&mut self, node: &Node) -> Option<Action> {
+        let text = self.text(node, "the word `dom0`")?;
+        if text != DOM0[0] {
+            let message = format!("a device is kept in `dom0`, not in `{}`", shown(text));
+            let finding = Finding::new(Code::BadKeep, node.span, message);
+            self.report.add(finding.help("to hand it to a domain, use `attach`"));
+            return None;
+        }
+        Some(Action::Keep)
+    }
+
+    /// The fields of a map of this shape. Keys that it does not have are reported.
+    fn fields<'n>(&mut self, node: &'n Node, shape: &Shape) -> Option<Fields<'n>> {
+        let Value::Map(entries) = &node.value else {
+            let expected = format!("{} (a map with {})", shape.what, list(shape.keys));
+            self.report.add(wrong_shape(node, &expected));
+            return None;
+        };
+        for entry in entries.iter().filter(|entry| !shape.keys.contains(&entry.key.as_str())) {
+            self.report.add_with(|| unknown_key(entry, shape));
+        }
+        Some(Fields { what: shape.what, span: node.span, entries })
+    }
+
+    /// The value of a key that must be there.
+    fn required<'n>(&mut self, fields: &Fields<'n>, key: &str) -> Option<&'n Node> {
+        let node = fields.get(key);
+        if node.is_none() {
+            let message = format!("{} needs the key `{key}`", fields.what);
+            self.report.add(Finding::new(Code::MissingKey, fields.span, message));
+        }
+        node
+    }
+
+    /// A value that explains itself when it is wrong.
+    fn value<T>(&mut self, node: &Node, expected: &str, code: Code) -> Option<T>
+    where
+        T: FromStr<Err: Display>,
+    {
+        match self.text(node, expected)?.parse() {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.report.add(Finding::new(code, node.span, format!("{error}")));
+                None
+            }
+        }
+    }
+
+    /// A text of one line that can be seen.
+    fn text<'n>(&mut self, node: &'n Node, expected: &str) -> Option<&'n str> {
+        let Value::Text(text) = &node.value else {
+            self.report.add(wrong_shape(node, expected));
+            return None;
+        };
+        if self.report.source().is_over_lines(node.span) {
+            let message = format!("expected {expected}, found a text of several lines");
+            self.report.add(Finding::new(Code::SeveralLines, node.span, message));
+            return None;
+        }
+        if let Some(c) = first_hidden(text) {
+            self.report.add(hidden(node.span, c));
+            return None;
+        }
+        Some(text)
+    }
+}
+
+/// The entries of a map whose shape is known.
+struct Fields<'n> {
+    what: &'static str,
+    span: Span,
+    entries: &'n [Entry],
+}
+
+impl<'n> Fields<'n> {
+    fn entry(&self, key: &str) -> Option<&'n Entry> {
+        self.entries.iter().find(|entry| entry.key == key)
+    }
+
+    fn get(&self, key: &str) -> Option<&'n Node> {
+        self.entry(key).map(|entry| &entry.node)
+    }
+}
+
+fn unknown_key(entry: &Entry, shape: &Shape) -> Finding {
+    let message = format!("unknown key `{}` in {}", shown(&entry.key), shape.what);
+    let finding = Finding::new(Code::UnknownKey, entry.key_span, message);
+    finding.help(match suggest::nearest(&entry.key, shape.keys) {
+        Some(key) => format!("did you mean `{key}`?"),
+        None => format!("the keys here are {}", list(shape.keys)),
+    })
+}
+
+fn wrong_shape(node: &Node, expected: &str) -> Finding {
+    let message = format!("expected {expected}, found {}", node.value.noun());
+    Finding::new(Code::WrongShape, node.span, message)
+}
+
+/// `a`, `b` and `c`.
+fn list(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+    match quoted.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => quoted.concat(),
+    }
+}
+
+fn shown(text: &str) -> Text {
+    Text::from(text)
+}
+
+/// A whole number with a unit: `200ms`, `2s`, `1m`; or a bare `0`.
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let milliseconds = match unit {
+        "ms" => Some(number),
+        "s" => number.checked_mul(1000),
+        "m" => number.checked_mul(60_000),
+        "" if number == 0 => Some(0),
+        _ => None,
+    };
+    milliseconds.map(Duration::from_millis)
+}
+
+/// The id that was probably meant: without `0x`, filled up with zeros.
+fn repaired_id(text: &str) -> Option<super::IdPattern> {
+    let (vendor, product) = text.split_once(':')?;
+    let half = |half: &str| {
+        let digits = half.strip_prefix("0x").or(half.strip_prefix("0X")).unwrap_or(half);
+        if digits == "*" { "*".to_owned() } else { format!("{digits:0>4}") }
+    };
+    format!("{}:{}", half(vendor), half(product)).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(duration("200ms"), Some(Duration::from_millis(200)));
+        assert_eq!(duration("1m"), Some(Duration::from_secs(60)));
+        assert_eq!(duration("0"), Some(Duration::ZERO));
+        for text in ["", "s", "1", "1.5s", "-1s", "1 s", "1h", "1e3ms", "99999999999999999999s"] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+        assert_eq!(duration("18446744073709551615m"), None);
+    }
+}

@@ -1,0 +1,85 @@
+//! A policy as YAML: the canonical form, with every default filled in.
+//!
+//! The writing side alone is serde's. What is written here, `read` understands.
+
+use super::Policy;
+use super::matcher::Matcher;
+use super::rule::{Action, Rule};
+use crate::model::{GuestName, UsbVersion};
+use serde::{Serialize, Serializer};
+use std::time::Duration;
+
+pub(super) fn policy(policy: &Policy) -> Result<String, serde_yaml::Error> {
+    let controller = policy.controller();
+    serde_yaml::to_string(&ShownPolicy {
+        version: 1,
+        defaults: ShownDefaults {
+            controller: ShownController {
+                kind: controller.kind.word(),
+                version: u8::from(controller.version == UsbVersion::V2) + 1,
+                ports: controller.ports.get(),
+            },
+            settle: duration(policy.settle()),
+        },
+        rules: policy.rules().iter().map(shown_rule).collect(),
+    })
+}
+
+#[derive(Serialize)]
+struct ShownPolicy<'p> {
+    version: u8,
+    defaults: ShownDefaults,
+    rules: Vec<ShownRule<'p>>,
+}
+
+#[derive(Serialize)]
+struct ShownDefaults {
+    controller: ShownController,
+    settle: String,
+}
+
+#[derive(Serialize)]
+struct ShownController {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    version: u8,
+    ports: u8,
+}
+
+#[derive(Serialize)]
+struct ShownRule<'p> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'p str>,
+    #[serde(rename = "match")]
+    matcher: ShownMatch<'p>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attach: Option<Vec<&'p str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep: Option<&'static str>,
+}
+
+fn shown_rule(rule: &Rule) -> ShownRule<'_> {
+    let (attach, keep) = match rule.action() {
+        Action::Attach(guests) => (Some(guests.iter().map(GuestName::as_str).collect()), None),
+        Action::Keep => (None, Some("dom0")),
+    };
+    ShownRule { name: rule.name(), matcher: ShownMatch(rule.matcher()), attach, keep }
+}
+
+/// A match as a map, its keys in the order in which they were written.
+struct ShownMatch<'p>(&'p Matcher);
+
+impl Serialize for ShownMatch<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let conditions = self.0.conditions().iter();
+        serializer.collect_map(conditions.map(|condition| (condition.key(), condition.to_string())))
+    }
+}
+
+/// In seconds when they are whole, in milliseconds otherwise. Nothing finer can be written.
+fn duration(duration: Duration) -> String {
+    match duration.subsec_millis() {
+        0 => format!("{}s", duration.as_secs()),
+        _ => format!("{}ms", duration.as_millis()),
+    }
+}

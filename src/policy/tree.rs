@@ -1,0 +1,298 @@
+//! YAML text in, a tree of maps, lists and texts out, each with its place in the text.
+//!
+//! Knows nothing of policies. Every limit is here: after this step there is nothing deep, nothing
+//! endless and nothing that refers to something else.
+
+use super::problem::{Code, Finding, Report};
+use super::source::{SourceText, Span};
+use crate::model::Text;
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+/// How deep maps and lists may be nested. The language needs 5.
+const MAX_DEPTH: usize = 16;
+/// How many values and keys there may be.
+const MAX_NODES: usize = 200_000;
+/// How many of the characters that start a value there may be. The parser takes a flow collection
+/// in as a whole before it tells of its start (it might be a key), at a hundred times the memory of
+/// the text. This bounds it before the parser sees it; in valid YAML it bounds nothing else.
+const MAX_MARKS: usize = 150_000;
+
+/// A value and where it stands.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) span: Span,
+    pub(super) value: Value,
+}
+
+/// A value as YAML's structure knows it. There are no numbers and no booleans: they are texts.
+#[derive(Debug)]
+pub(super) enum Value {
+    /// No value: `key:` and nothing after it.
+    Nothing,
+    /// A text, without its quotes.
+    Text(String),
+    /// A list.
+    List(Vec<Node>),
+    /// A map, in the order of the text. No key comes twice.
+    Map(Vec<Entry>),
+}
+
+impl Value {
+    /// What it is called in messages.
+    pub(super) fn noun(&self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Text(_) => "a text",
+            Self::List(_) => "a list",
+            Self::Map(_) => "a map",
+        }
+    }
+}
+
+/// A key of a map with its value.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) key: String,
+    pub(super) key_span: Span,
+    pub(super) node: Node,
+}
+
+/// Reads the one document of `text`. `None` when it is not one that can be read; then the report
+/// says why.
+pub(super) fn grow(text: &SourceText, report: &mut Report<'_>) -> Option<Node> {
+    match read(text.as_str(), report) {
+        Ok(root) => Some(root),
+        Err(finding) => {
+            report.add(finding);
+            None
+        }
+    }
+}
+
+fn read(text: &str, report: &mut Report<'_>) -> Result<Node, Finding> {
+    check_marks(text)?;
+    let offsets = Offsets::new(text);
+    let mut tree = Tree::default();
+    let mut documents = 0;
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event.map_err(|error| syntax(text, &offsets, &error))?;
+        let span = offsets.span(text, span);
+        match event {
+            Event::Scalar(value, style, anchor, tag) => {
+                refuse_properties(text, span, anchor, tag.as_deref())?;
+                tree.add(scalar(span, value, style))?;
+            }
+            Event::SequenceStart(anchor, tag) => {
+                refuse_properties(text, span, anchor, tag.as_deref())?;
+                tree.open(span, Items::List(Vec::new()))?;
+            }
+            Event::MappingStart(anchor, tag) => {
+                refuse_properties(text, span, anchor, tag.as_deref())?;
+                tree.open(span, Items::Map { entries: Vec::new(), key: None })?;
+            }
+            Event::SequenceEnd | Event::MappingEnd => tree.close(span, report)?,
+            Event::Alias(_) => return Err(alias(text, span.start)),
+            Event::DocumentStart(_) => {
+                documents += 1;
+                if documents > 1 {
+                    let message = "a policy is one YAML document, this starts a second one";
+                    return Err(Finding::new(Code::SecondDocument, span, message));
+                }
+            }
+            Event::StreamStart | Event::StreamEnd | Event::DocumentEnd | Event::Nothing => {}
+        }
+    }
+    tree.root.filter(|root| !matches!(root.value, Value::Nothing)).ok_or_else(|| {
+        let message = "there is no policy in it";
+        let finding = Finding::new(Code::Empty, Span { start: 0, end: 0 }, message);
+        finding.help("the least policy is `version: 1` and, on the next line, `rules: []`")
+    })
+}
+
+/// The tree while it grows. Its depth is that of `open`: nothing recurses.
+#[derive(Default)]
+struct Tree {
+    open: Vec<Open>,
+    root: Option<Node>,
+    nodes: usize,
+}
+
+/// A list or map whose end has not come yet.
+struct Open {
+    start: usize,
+    items: Items,
+}
+
+enum Items {
+    List(Vec<Node>),
+    Map { entries: Vec<Entry>, key: Option<(String, Span)> },
+}
+
+impl Tree {
+    fn open(&mut self, span: Span, items: Items) -> Result<(), Finding> {
+        if self.open.len() == MAX_DEPTH {
+            let message = format!("maps and lists are nested more than {MAX_DEPTH} deep");
+            return Err(Finding::new(Code::TooDeep, span, message));
+        }
+        self.open.push(Open { start: span.start, items });
+        Ok(())
+    }
+
+    fn add(&mut self, node: Node) -> Result<(), Finding> {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            let message = format!("there are more than {MAX_NODES} values");
+            return Err(Finding::new(Code::TooMany, node.span, message));
+        }
+        match self.open.last_mut().map(|open| &mut open.items) {
+            None => self.root = Some(node),
+            Some(Items::List(items)) => items.push(node),
+            Some(Items::Map { entries, key: waiting }) => match waiting.take() {
+                None => *waiting = Some(key(node)?),
+                Some((key, key_span)) => {
+                    let nothing = matches!(node.value, Value::Nothing);
+                    // There is nothing to point at but the key.
+                    let span = if nothing { key_span } else { node.span };
+                    entries.push(Entry { key, key_span, node: Node { span, ..node } });
+                }
+            },
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, end: Span, report: &mut Report<'_>) -> Result<(), Finding> {
+        let Some(Open { start, items }) = self.open.pop() else { return Ok(()) };
+        let (last, value) = match items {
+            Items::List(items) => (items.last().map(|item| item.span), Value::List(items)),
+            Items::Map { entries, .. } => {
+                report_duplicates(&entries, report);
+                let last = entries.last().map(|entry| entry.node.span);
+                (last, Value::Map(entries))
+            }
+        };
+        // A flow collection ends in a bracket. A block ends where the next thing starts, which is
+        // far off when comments follow: its last value counts.
+        let is_flow = end.start < end.end;
+        let end = if is_flow { end.end } else { last.map_or(start, |last| last.end) };
+        self.add(Node { span: Span { start, end: end.max(start) }, value })
+    }
+}
+
+fn scalar(span: Span, value: Cow<'_, str>, style: ScalarStyle) -> Node {
+    let is_nothing = value.is_empty() && style == ScalarStyle::Plain;
+    let value = if is_nothing { Value::Nothing } else { Value::Text(value.into_owned()) };
+    Node { span, value }
+}
+
+fn key(node: Node) -> Result<(String, Span), Finding> {
+    match node.value {
+        Value::Text(text) if text == "<<" => Err(unused_yaml(node.span, "merge keys")),
+        Value::Text(text) => Ok((text, node.span)),
+        Value::Nothing | Value::List(_) | Value::Map(_) => {
+            let message = format!("expected a key, found {}", node.value.noun());
+            Err(Finding::new(Code::WrongShape, node.span, message))
+        }
+    }
+}
+
+fn report_duplicates(entries: &[Entry], report: &mut Report<'_>) {
+    let mut seen: BTreeMap<&str, Span> = BTreeMap::new();
+    for entry in entries {
+        let first = *seen.entry(&entry.key).or_insert(entry.key_span);
+        if first != entry.key_span {
+            let message = format!("the key `{}` is given twice", Text::from(&*entry.key));
+            let finding = Finding::new(Code::DuplicateKey, entry.key_span, message);
+            report.add(finding.also("first given here", first));
+        }
+    }
+}
+
+/// Anchors and tags hang on a value, of whatever kind.
+fn refuse_properties(
+    text: &str,
+    span: Span,
+    anchor: usize,
+    tag: Option<&Tag>,
+) -> Result<(), Finding> {
+    if anchor > 0 {
+        return Err(unused_yaml(word_from(text, last_before(text, span.start, '&')), "anchors"));
+    }
+    if tag.is_some() {
+        return Err(unused_yaml(word_from(text, last_before(text, span.start, '!')), "tags"));
+    }
+    Ok(())
+}
+
+fn unused_yaml(span: Span, what: &str) -> Finding {
+    Finding::new(Code::UnusedYaml, span, format!("YAML's {what} are not used in policies"))
+}
+
+/// `id: *:1200` without quotes is an alias to YAML.
+fn alias(text: &str, start: usize) -> Finding {
+    let finding = unused_yaml(word_from(text, start), "aliases");
+    finding.help("if it is meant as text, put it between quotes")
+}
+
+fn syntax(text: &str, offsets: &Offsets, error: &ScanError) -> Finding {
+    let start = offsets.byte(text, error.marker().index());
+    if text[start..].starts_with('*') {
+        return alias(text, start);
+    }
+    let end = start + text[start..].chars().next().map_or(0, char::len_utf8);
+    let message = format!("this is not YAML: {}", Text::from(error.info()));
+    Finding::new(Code::Syntax, Span { start, end }, message)
+}
+
+/// The place of the last `mark` that starts at or before `start`.
+fn last_before(text: &str, start: usize, mark: char) -> usize {
+    if text[start..].starts_with(mark) {
+        return start;
+    }
+    text[..start].rfind(mark).unwrap_or(start)
+}
+
+/// The word that starts at `start`.
+fn word_from(text: &str, start: usize) -> Span {
+    let ends = |c: char| c.is_whitespace() || matches!(c, ',' | '[' | ']' | '{' | '}');
+    let length = text[start..].find(ends).unwrap_or(text.len() - start);
+    Span { start, end: start + length }
+}
+
+fn check_marks(text: &str) -> Result<(), Finding> {
+    let is_mark = |byte: &u8| matches!(byte, b',' | b'[' | b'{' | b':' | b'&' | b'*' | b'!');
+    let too_many = text.bytes().enumerate().filter(|(_, byte)| is_mark(byte)).nth(MAX_MARKS);
+    match too_many {
+        None => Ok(()),
+        Some((start, _)) => {
+            let message = format!("there are more than {MAX_MARKS} values");
+            Err(Finding::new(Code::TooMany, Span { start, end: start + 1 }, message))
+        }
+    }
+}
+
+/// Where each character starts: the parser counts characters.
+struct Offsets(Option<Vec<usize>>);
+
+impl Offsets {
+    fn new(text: &str) -> Self {
+        // In ASCII, characters are bytes.
+        Self((!text.is_ascii()).then(|| text.char_indices().map(|(at, _)| at).collect()))
+    }
+
+    fn byte(&self, text: &str, index: usize) -> usize {
+        let at = match &self.0 {
+            None => index,
+            Some(starts) => starts.get(index).copied().unwrap_or(text.len()),
+        };
+        at.min(text.len())
+    }
+
+    /// A span of the parser, without the blanks that it sometimes takes in at the end.
+    fn span(&self, text: &str, span: saphyr_parser::Span) -> Span {
+        let start = self.byte(text, span.start.index());
+        let end = self.byte(text, span.end.index()).max(start);
+        Span { start, end: start + text[start..end].trim_end().len() }
+    }
+}

@@ -1,0 +1,51 @@
+//! From a path to a policy: the only place that knows both files and policies.
+//!
+//! It never waits: what is not a plain file is refused, not read.
+
+use crate::policy::{self, Policy, Problems, Source};
+use nix::fcntl::OFlag;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Loads the policy in the file at `path`.
+///
+/// # Errors
+///
+/// Every problem of the file. A file that cannot be read is one, with the system's words.
+pub fn load(path: &Path) -> Result<Policy, Problems> {
+    let name = path.to_string_lossy();
+    let bytes = read(path).map_err(|error| Problems::unreadable(&name, &words(&error)))?;
+    policy::compile(Source { name: &name, bytes: &bytes })
+}
+
+/// Reads what may be a policy from `reader`: at most one byte more than a policy may have, so that
+/// [`policy::compile`] sees when it is too long.
+///
+/// # Errors
+///
+/// Those of the reader.
+pub fn read_from(reader: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.take(policy::MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What the system says of an error, in lower case and without its number.
+pub fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |first| first.to_lowercase().chain(chars).collect())
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    // A FIFO without a writer would block in open(2).
+    let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
+    let file: File = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a plain file"));
+    }
+    read_from(file)
+}
