@@ -1,8 +1,25 @@
 //! `pvusb-agent`: hot-plug automation for USB devices in Xen's dom0.
+//!
+//! The tree, from the inside out; each part may use only what stands above it
+//! (`tests/tidy.rs` holds that):
+//!
+//! * [`model`]: the vocabulary. Plain values in Xen's and the kernel's words.
+//! * [`policy`]: what should be. The text of a policy in, a policy or every problem out.
+//! * [`plan`]: what to do. Pure functions from policy and observation to the next step.
+//! * [`reconcile`]: when. The state machine that owns order, retries and deadlines.
+//! * [`host`]: the outside. Adapters for udev, sysfs and xenstore. Sees `model` and `plan`'s steps.
+//! * [`daemon`]: the loop. The only clock, the only `select!`.
+//! * [`cli`]: one file per verb. [`telemetry`]: what the journal gets to read.
+//!
+//! `docs/architecture.md` has the drawing and the ten rules that the code keeps.
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod daemon;
 pub mod host;
 pub mod model;
+pub mod plan;
 pub mod policy;
 pub mod policy_file;
+pub mod reconcile;
+pub mod telemetry;
