@@ -1,11 +1,11 @@
 //! How bytes get to the daemon and back: a Unix socket, or the kernel's character device.
 //!
-//! Only reading and writing. One call of [`Transport::write`] gets the rest of one message and no more, because
-//! `/dev/xen/xenbus` loses what follows a complete message in one write(2)
+//! Only reading and writing. One call of [`Transport::write`] gets the rest of one message and no
+//! more, because `/dev/xen/xenbus` loses what follows a complete message in one write(2)
 //! (`drivers/xen/xenbus/xenbus_dev_frontend.c`). The socket would not mind.
 //!
-//! The device needs a Xen kernel. The tests use a FIFO and a socket in its place, so what they show is this code and
-//! not the kernel's side of it.
+//! The device needs a Xen kernel. The tests use a FIFO and a socket in its place, so what they show
+//! is this code and not the kernel's side of it.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -25,7 +25,8 @@ pub(super) enum Transport {
 }
 
 impl Transport {
-    /// Connects. Neither way waits: a Unix socket takes a connection or refuses it, and the device just opens.
+    /// Connects. Neither way waits: a Unix socket takes a connection or refuses it, and the device
+    /// just opens.
     ///
     /// # Errors
     /// What the system says.
@@ -80,8 +81,8 @@ impl Transport {
                 }
             },
             Self::Device(device) => loop {
-                // The device never reports that it can be written (`xenbus_file_poll` knows only input), but it always
-                // can: it queues. So the first try does not wait.
+                // The device never reports that it can be written (`xenbus_file_poll` knows only
+                // input), but it always can: it queues. So the first try does not wait.
                 match device.get_ref().write(bytes) {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                     done => return done,
