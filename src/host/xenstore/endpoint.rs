@@ -47,17 +47,13 @@ impl Endpoint {
         }
         let named = set("XENSTORED_RUNDIR");
         let usual = RUN_DIRS.map(PathBuf::from);
-        let mut sockets = named.into_iter().chain(usual).map(|dir| dir.join("socket"));
-        let first = sockets.next().unwrap_or_default();
-        let device = Path::new(DEVICE);
-        if let Some(socket) =
-            std::iter::once(first.clone()).chain(sockets).find(|path| look(path) == Found::Socket)
-        {
-            Self::Socket(socket)
-        } else if look(device) == Found::Device {
-            Self::Device(device.to_owned())
-        } else {
-            Self::Socket(first)
+        let mut sockets: Vec<PathBuf> =
+            named.into_iter().chain(usual).map(|dir| dir.join("socket")).collect();
+        let device = PathBuf::from(DEVICE);
+        match sockets.iter().position(|path| look(path) == Found::Socket) {
+            Some(found) => Self::Socket(sockets.swap_remove(found)),
+            None if look(&device) == Found::Device => Self::Device(device),
+            None => Self::Socket(sockets.swap_remove(0)),
         }
     }
 }

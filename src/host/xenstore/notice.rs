@@ -136,8 +136,8 @@ impl Mailbox {
     pub(super) fn disconnected(&self, error: Error) {
         self.put(|state| {
             let reason = format!("{error:?}");
-            // A loss that nobody has read yet is the cause of those that follow it: it is told
-            // first. They come again.
+            // A loss that nobody has read yet is the cause of those that follow it, so it is not
+            // replaced. The failures of later attempts come again.
             let is_news = state.up || state.disconnected.is_none();
             if state.reader == Reader::Notices && is_news && state.told.as_ref() != Some(&reason) {
                 state.up = false;

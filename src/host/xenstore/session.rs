@@ -440,7 +440,9 @@ mod tests {
                     prop::sample::select(vec![1_u32, 11, 12, 13, 15, 16, 22, 99]),
                     0..ASKED + 2,
                     prop::sample::select(vec![0_u32, 5]),
-                    prop::sample::select(vec!["OK\0", "", "E2BIG\0", "EIO\0", "1\0a\0", "/a\x001\0", "?"]),
+                    prop::sample::select(vec![
+                        "OK\0", "", "E2BIG\0", "EIO\0", "1\0a\0", "/a\x001\0", "?",
+                    ]),
                 ),
                 0..40,
             ),

@@ -156,13 +156,16 @@ pub(super) async fn repeat<T, E: From<Error>>(
     begin: impl AsyncFn() -> Result<Span, Error>,
     mut body: impl AsyncFnMut(&Transaction) -> Result<Outcome<T>, E>,
 ) -> Result<T, E> {
-    for attempt in 1..=MAX_ATTEMPTS {
+    for attempt in 0..MAX_ATTEMPTS {
+        if attempt > 0 {
+            pause(attempt).await;
+        }
         let transaction = Transaction::new(begin().await?);
         match body(&transaction).await? {
             Outcome::Abort(value) => return Ok(value),
             Outcome::Commit(value) => match transaction.commit().await? {
                 Ended::Committed => return Ok(value),
-                Ended::Conflict => pause(attempt).await,
+                Ended::Conflict => {}
             },
         }
     }

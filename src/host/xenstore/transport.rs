@@ -4,8 +4,9 @@
 //! more, because `/dev/xen/xenbus` loses what follows a complete message in one write(2)
 //! (`drivers/xen/xenbus/xenbus_dev_frontend.c`). The socket would not mind.
 //!
-//! The device needs a Xen kernel. The tests use a FIFO and a socket in its place, so what they show
-//! is this code and not the kernel's side of it.
+//! The device needs a Xen kernel, of Linux 4.11 or newer: older ones answer WATCH without the
+//! request id. The tests use a FIFO and a socket in its place, so what they show is this code and
+//! not the kernel's side of it.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -95,7 +96,7 @@ impl Transport {
 
 #[expect(
     deprecated,
-    reason = "the new constructor is unsafe, for types that do not own their descriptor; a File does"
+    reason = "its successor is unsafe, for types that do not own their descriptor; a File does"
 )]
 fn watch_readiness(file: File) -> io::Result<AsyncFd<File>> {
     AsyncFd::new(file)

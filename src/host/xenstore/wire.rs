@@ -586,7 +586,12 @@ mod tests {
         #[test]
         fn messages_survive_the_wire_however_they_are_cut(
             messages in prop::collection::vec(
-                (any_kind(), any::<u32>(), any::<u32>(), prop::collection::vec(any::<u8>(), 0..200)),
+                (
+                    any_kind(),
+                    any::<u32>(),
+                    any::<u32>(),
+                    prop::collection::vec(any::<u8>(), 0..200),
+                ),
                 0..8,
             ),
             cut in 1_usize..50,
