@@ -1,6 +1,12 @@
 //! The harness itself: whether its parts are what they say. Nothing of the agent is tested here.
 
-use crate::harness::time::{PATIENCE, wait_until};
+use std::env;
+use std::io::{self, BufRead};
+use std::process::Command;
+
+use crate::harness::agent::Agent;
+use crate::harness::time::{PATIENCE, eventually, wait_until};
+use crate::harness::usb::{EBUSY, ENODEV, UsbBed, UsbDevice};
 use crate::harness::xenstored::{Flavor, Lost, Op, Proxy, RawClient, Xenstored};
 
 #[test]
@@ -162,4 +168,203 @@ fn the_proxy_pauses_injects_cuts_and_refuses() {
     refused.expect_err("new connections are closed");
     proxy.refuse(false);
     RawClient::connect(proxy.socket()).unwrap().mkdir("/x").unwrap();
+}
+
+/// Not a test: what [`Spectator`] runs in a process of its own, with the preload libraries of a test bed. It obeys lines
+/// on its standard input and answers each with one line that begins with `>`.
+#[test]
+#[ignore = "runs as another test's process"]
+fn spectator_process() {
+    if env::var_os("UMOCKDEV_DIR").is_none() {
+        return;
+    }
+    let monitor = udev::MonitorBuilder::new().unwrap();
+    let monitor = monitor.match_subsystem("usb").unwrap().listen().unwrap();
+    for line in io::stdin().lock().lines() {
+        let line = line.unwrap();
+        match line.split(' ').collect::<Vec<_>>()[..] {
+            ["list"] => {
+                let mut devices = udev::Enumerator::new().unwrap();
+                devices.match_subsystem("usb").unwrap();
+                let names = devices.scan_devices().unwrap().map(|device| describe(&device));
+                println!("> {}", names.collect::<Vec<_>>().join(" "));
+            }
+            ["show", busid, what] => {
+                let path = format!("/sys/bus/usb/devices/{busid}");
+                let device = udev::Device::from_syspath(path.as_ref()).unwrap();
+                let shown = match device.property_value(what) {
+                    Some(property) => Some(property),
+                    None => device.attribute_value(what),
+                };
+                println!(
+                    "> {:?}",
+                    shown.map(|value| value.as_encoded_bytes().escape_ascii().to_string())
+                );
+            }
+            ["event"] => {
+                let event = eventually(PATIENCE, || monitor.iter().next()).unwrap();
+                let id_path =
+                    event.property_value("ID_PATH").map(|p| p.to_string_lossy().into_owned());
+                println!(
+                    "> {} {} {}",
+                    event.event_type(),
+                    describe(&event.device()),
+                    id_path.unwrap_or_default()
+                );
+            }
+            ["drain"] => {
+                let mut events = 0;
+                let error = loop {
+                    match monitor.iter().next() {
+                        Some(_) => events += 1,
+                        None => break io::Error::last_os_error().raw_os_error(),
+                    }
+                };
+                println!("> {events} {error:?}");
+            }
+            ["write", path, text] => {
+                let errno = std::fs::write(path, text).map_err(|error| error.raw_os_error());
+                println!("> {errno:?}");
+            }
+            _ => panic!("{line}"),
+        }
+    }
+}
+
+/// `1-1+` is initialized, `1-1-` is not.
+fn describe(device: &udev::Device) -> String {
+    let sign = if device.is_initialized() { '+' } else { '-' };
+    format!("{}{sign}", device.sysname().to_string_lossy())
+}
+
+/// A separate process that looks at a test bed with the crate `udev`.
+struct Spectator(Agent);
+
+impl Spectator {
+    fn new(bed: &UsbBed) -> Self {
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .args(["--exact", "--ignored", "--nocapture", "smoke::spectator_process"])
+            .envs(bed.env());
+        let spectator = Self(Agent::spawn(command));
+        wait_until(PATIENCE, "the spectator's monitor", || bed.monitors() == 1);
+        spectator
+    }
+
+    #[track_caller]
+    fn ask(&mut self, question: &str) -> String {
+        self.0.tell(question);
+        self.0.wait_for_line("> ", PATIENCE)[2..].to_owned()
+    }
+
+    fn events<const N: usize>(&mut self) -> [String; N] {
+        [(); N].map(|()| self.ask("event"))
+    }
+}
+
+const PCI: &str = "0000:00:14.0";
+
+#[test]
+fn libudev_sees_devices_come_and_go() {
+    let bed = UsbBed::new();
+    bed.host(1, PCI);
+    let mut spectator = Spectator::new(&bed);
+    assert_eq!(spectator.ask("list"), "usb1+ 1-0:1.0+");
+
+    let serial = b"a\xff\xc3\x28 b".to_vec();
+    bed.plug(&UsbDevice::storage("1-1", 2, "").with_serial(serial));
+    assert_eq!(
+        spectator.events(),
+        [
+            "add 1-1+ pci-0000:00:14.0-usb-0:1",
+            "bind 1-1+ pci-0000:00:14.0-usb-0:1",
+            "add 1-1:1.0+ pci-0000:00:14.0-usb-0:1:1.0",
+            "bind 1-1:1.0+ pci-0000:00:14.0-usb-0:1:1.0",
+        ]
+    );
+    assert_eq!(spectator.ask("list"), "usb1+ 1-0:1.0+ 1-1+ 1-1:1.0+");
+    let shown: [(&str, &str); 8] = [
+        ("ID_VENDOR_FROM_DATABASE", r#"Some("Vendor 0781 Inc.")"#),
+        ("ID_SERIAL", r#"Some("SanDisk_Ultra_a____b")"#),
+        ("DEVNAME", r#"Some("/dev/bus/usb/001/002")"#),
+        ("bDeviceClass", r#"Some("00")"#),
+        ("idVendor", r#"Some("0781")"#),
+        ("speed", r#"Some("480")"#),
+        ("serial", r#"Some("a\\xff\\xc3( b")"#),
+        ("absent", "None"),
+    ];
+    for (what, value) in shown {
+        assert_eq!(spectator.ask(&format!("show 1-1 {what}")), value, "{what}");
+    }
+
+    bed.unplug("1-1");
+    let events: [String; 4] = spectator.events();
+    let actions = events.each_ref().map(|event| event.split(['+', '-']).next().unwrap());
+    assert_eq!(actions, ["unbind 1", "remove 1", "unbind 1", "remove 1"], "{events:?}");
+    assert_eq!(spectator.ask("list"), "usb1+ 1-0:1.0+");
+}
+
+#[test]
+fn a_device_is_not_initialized_before_udev_is_done() {
+    let bed = UsbBed::new();
+    bed.host(2, PCI);
+    bed.plug(&UsbDevice::hub("2-1", 2));
+    let mut spectator = Spectator::new(&bed);
+    bed.add_without_udev(&UsbDevice::mouse("2-1.4", 3).with_tag("pvusb"));
+    assert!(spectator.ask("list").contains("2-1.4- 2-1.4:1.0-"));
+    assert_eq!(spectator.ask("show 2-1.4 ID_PATH"), "None");
+    bed.udev_done("2-1.4");
+    assert_eq!(spectator.events::<4>()[0], "add 2-1.4+ pci-0000:00:14.0-usb-0:1.4");
+    assert!(spectator.ask("list").contains("2-1.4+ 2-1.4:1.0+"));
+    bed.unplug("2-1");
+    assert!(!bed.is_plugged("2-1.4"));
+}
+
+#[test]
+fn lost_events_are_reported_once() {
+    let bed = UsbBed::new();
+    bed.host(1, PCI);
+    let mut spectator = Spectator::new(&bed);
+    let delivery = bed.flood("usb1", 2000);
+    assert!(delivery.delivered > 0 && delivery.lost > 0, "{delivery:?}");
+    let (enobufs, eagain) = (105, 11);
+    assert_eq!(spectator.ask("drain"), format!("0 Some({enobufs})"));
+    assert_eq!(spectator.ask("drain"), format!("{} Some({eagain})", delivery.delivered));
+}
+
+#[test]
+fn the_kernel_obeys_and_refuses() {
+    let bed = UsbBed::new();
+    bed.host(1, PCI);
+    bed.plug(&UsbDevice::keyboard("1-1", 2));
+    bed.load_driver("usbback");
+    let mut spectator = Spectator::new(&bed);
+    let interface = "1-1:1.0";
+    let (ok, nodev) = ("Ok(())", format!("Err(Some({ENODEV}))"));
+    let write = |spectator: &mut Spectator, file: &str| {
+        spectator.ask(&format!("write /sys/bus/usb/{file} {interface}"))
+    };
+
+    assert_eq!(write(&mut spectator, "devices/1-1:1.0/driver/unbind"), ok);
+    assert_eq!(bed.driver(interface), None);
+    assert!(spectator.ask("event").starts_with("unbind 1-1:1.0+"));
+    assert_eq!(write(&mut spectator, "drivers/usbhid/unbind"), nodev);
+    assert_eq!(write(&mut spectator, "drivers/usbback/bind"), nodev);
+    bed.kernel().gate("usbback", |interface| interface.starts_with("1-1:"));
+    assert_eq!(write(&mut spectator, "drivers/usbback/bind"), ok);
+    assert_eq!(bed.driver(interface).as_deref(), Some("usbback"));
+    let busy = format!("Err(Some({EBUSY}))");
+    assert_eq!(write(&mut spectator, "drivers/usbhid/bind"), busy);
+    assert_eq!(write(&mut spectator, "drivers/usbback/unbind"), ok);
+
+    bed.kernel().refuse_bind(interface);
+    assert_eq!(write(&mut spectator, "drivers_probe"), ok);
+    assert_eq!(bed.driver(interface), None);
+    bed.kernel().allow_bind(interface);
+    assert_eq!(write(&mut spectator, "drivers_probe"), ok);
+    assert_eq!(bed.driver(interface).as_deref(), Some("usbhid"));
+
+    let writes = bed.kernel().writes();
+    assert_eq!(writes.len(), 8);
+    assert_eq!((writes[1].file.as_str(), writes[1].errno), ("drivers/usbhid/unbind", ENODEV));
 }
