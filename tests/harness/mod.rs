@@ -21,6 +21,7 @@
 #![allow(dead_code, unused_imports, reason = "no program that includes the harness uses all of it")]
 
 pub(crate) mod agent;
+pub(crate) mod backend;
 pub(crate) mod cc;
 pub(crate) mod time;
 pub(crate) mod usb;

@@ -5,6 +5,7 @@ use std::io::{self, BufRead};
 use std::process::Command;
 
 use crate::harness::agent::Agent;
+use crate::harness::backend::{Controller, Frontend, Guest, Kind, Qemu, Toolstack, Usbback};
 use crate::harness::time::{PATIENCE, eventually, wait_until};
 use crate::harness::usb::{EBUSY, ENODEV, UsbBed, UsbDevice};
 use crate::harness::xenstored::{Flavor, Lost, Op, Proxy, RawClient, Xenstored};
@@ -367,4 +368,136 @@ fn the_kernel_obeys_and_refuses() {
     let writes = bed.kernel().writes();
     assert_eq!(writes.len(), 8);
     assert_eq!((writes[1].file.as_str(), writes[1].errno), ("drivers/usbhid/unbind", ENODEV));
+}
+
+/// Waits until a node has this value.
+#[track_caller]
+fn await_node(store: &mut RawClient, path: &str, value: Option<&str>) {
+    let mut last = None;
+    let found = eventually(PATIENCE, || {
+        last = store.get(path).ok().flatten();
+        (last.as_deref() == value).then_some(())
+    });
+    assert!(found.is_some(), "{path} is {last:?}, not {value:?}");
+}
+
+#[track_caller]
+fn await_drivers(bed: &UsbBed, busid: &str, driver: Option<&str>) {
+    wait_until(PATIENCE, &format!("{busid}'s interfaces with {driver:?}"), || {
+        bed.interfaces(busid).iter().all(|interface| bed.driver(interface).as_deref() == driver)
+    });
+}
+
+#[test]
+fn a_guest_with_qusb_lives_and_dies() {
+    for flavor in Flavor::BOTH {
+        let (xenstored, bed) = (Xenstored::start(flavor), UsbBed::new());
+        let userdata = tempfile::tempdir().unwrap();
+        bed.host(1, PCI);
+        bed.plug(&UsbDevice::keyboard("1-1", 2));
+        bed.plug(&UsbDevice::mouse("1-2", 3));
+        let mut toolstack = Toolstack::new(&xenstored, userdata.path()).on(&bed);
+        let guest = Guest::new(3, "g3");
+        let mut store = xenstored.client();
+
+        toolstack.begin(&guest);
+        assert!(store.is_introduced(3).unwrap());
+        assert_eq!(store.get("/libxl/3/type").unwrap().as_deref(), Some("pv"));
+        assert_eq!(store.perms("/local/domain/3").unwrap(), ["n0", "r3"]);
+        assert_eq!(userdata.path().read_dir().unwrap().count(), 0);
+        toolstack.finish(&guest);
+        assert_eq!(userdata.path().read_dir().unwrap().count(), 1);
+
+        let (qemu, _frontend) = (Qemu::start(&xenstored, &bed, 3), Frontend::start(&xenstored, 3));
+        let controller = Controller::qusb(0);
+        toolstack.usbctrl_attach(&guest, controller);
+        let be = controller.backend(3);
+        await_node(&mut store, &format!("{be}/state"), Some("4"));
+        assert_eq!(store.perms(&format!("{be}/state")).unwrap(), ["n0", "r3"]);
+        assert_eq!(store.perms("/local/domain/3/device/vusb/0/state").unwrap(), ["n3", "r0"]);
+
+        toolstack.usbdev_attach(&guest, controller, (2, "1-1"));
+        await_drivers(&bed, "1-1", Some("usbfs"));
+        assert_eq!(qemu.held().into_iter().collect::<Vec<_>>(), [((0, 2), "1-1".to_owned())]);
+        toolstack.usbdev_attach(&guest, controller, (2, "1-2"));
+        wait_until(PATIENCE, "the change that is not seen", || qemu.ignored().len() == 1);
+        await_drivers(&bed, "1-2", Some("usbhid"));
+        toolstack.usbdev_detach(&guest, controller, 2);
+        await_drivers(&bed, "1-1", Some("usbhid"));
+        assert_eq!(qemu.aborts(), [""; 0]);
+        toolstack.usbdev_attach(&guest, controller, (1, "1-4"));
+        wait_until(PATIENCE, "the abort", || qemu.aborts().len() == 1);
+        toolstack.usbdev_detach(&guest, controller, 1);
+
+        let again = toolstack.reboot(&guest, 4);
+        assert_eq!(again.uuid, guest.uuid);
+        assert!(!store.is_introduced(3).unwrap());
+        for gone in ["/local/domain/3", "/libxl/3", be.as_str(), "/local/domain/0/backend/qusb"] {
+            assert_eq!(store.get(gone).unwrap(), None, "{gone}, {flavor:?}");
+        }
+        toolstack.die(&again);
+        assert!(!store.is_introduced(4).unwrap());
+        assert_eq!(store.get("/libxl/4/type").unwrap().as_deref(), Some("pv"));
+    }
+}
+
+#[test]
+fn a_stale_port_survives_the_guest() {
+    let (xenstored, bed) = (Xenstored::start(Flavor::C), UsbBed::new());
+    let userdata = tempfile::tempdir().unwrap();
+    bed.host(1, PCI);
+    bed.plug(&UsbDevice::keyboard("1-1", 2));
+    let mut toolstack = Toolstack::new(&xenstored, userdata.path()).on(&bed);
+    let (guest, controller) = (Guest::new(3, "g3").of_kind(Kind::Hvm), Controller::qusb(0));
+    toolstack.create(&guest);
+    let mut qemu = Qemu::start(&xenstored, &bed, 3);
+    toolstack.usbctrl_attach(&guest, controller);
+    toolstack.usbdev_attach(&guest, controller, (1, "1-1"));
+    await_drivers(&bed, "1-1", None);
+    qemu.kill();
+    bed.unplug("1-1");
+    toolstack.destroy(&guest);
+    let port = format!("{}/port/1", controller.backend(3));
+    assert_eq!(xenstored.client().get(&port).unwrap().as_deref(), Some("1-1"));
+}
+
+#[test]
+fn usbback_takes_what_a_port_names() {
+    let (xenstored, bed) = (Xenstored::start(Flavor::OCaml), UsbBed::new());
+    let userdata = tempfile::tempdir().unwrap();
+    bed.host(1, PCI);
+    bed.plug(&UsbDevice::mouse("1-1", 2));
+    let usbback = Usbback::load(&xenstored, &bed);
+    let mut toolstack = Toolstack::new(&xenstored, userdata.path());
+    let (guest, controller) = (Guest::new(5, "pv").without_qusb(), Controller::pv(0));
+    toolstack.create(&guest);
+    let _frontend = Frontend::start(&xenstored, 5);
+    toolstack.usbctrl_attach(&guest, controller);
+    await_node(&mut xenstored.client(), &format!("{}/state", controller.backend(5)), Some("4"));
+
+    bed.set_driver("1-1:1.0", None);
+    assert_eq!(bed.bind("usbback", "1-1:1.0"), ENODEV);
+    toolstack.usbdev_attach(&guest, controller, (1, "1-1"));
+    wait_until(PATIENCE, "the port is listed", || !usbback.ports().is_empty());
+    let port_ids = std::fs::read_to_string(bed.path("/sys/bus/usb/drivers/usbback/port_ids"));
+    assert_eq!(port_ids.unwrap(), "1-1:5:0:1\n");
+    assert_eq!(bed.bind("usbback", "1-1:1.0"), 0);
+    assert_eq!(usbback.failures(), [""; 0]);
+    toolstack.usbdev_detach(&guest, controller, 1);
+    wait_until(PATIENCE, "what crashes the real module", || usbback.failures().len() == 1);
+}
+
+#[test]
+fn a_process_is_heard_and_signalled() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap 'echo bye; exit 7' TERM; echo out; echo err >&2; while read line; do echo got $line; done"]);
+    let mut agent = Agent::spawn(command);
+    agent.wait_for_line("out", PATIENCE);
+    agent.tell("word");
+    assert_eq!(agent.wait_for_line("got", PATIENCE), "got word");
+    assert!(agent.is_running());
+    agent.signal("TERM");
+    agent.wait_for_line("bye", PATIENCE);
+    assert_eq!(agent.wait(PATIENCE).code(), Some(7));
+    assert_eq!(agent.lines().iter().filter(|line| *line == "err").count(), 1);
 }

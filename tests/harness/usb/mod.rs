@@ -56,6 +56,8 @@ struct State {
     /// PCI addresses of the controllers, by bus.
     hosts: BTreeMap<u8, String>,
     plugged: BTreeMap<String, Plugged>,
+    /// How many devices were ever plugged in.
+    incarnations: u64,
 }
 
 /// A device that is plugged in.
@@ -66,6 +68,8 @@ struct Plugged {
     path: String,
     /// What udevd sets: known when it is plugged in, in the database when udevd is done.
     id_path: String,
+    /// Which of all devices that were ever plugged in.
+    incarnation: u64,
     /// Whether udevd is done with it.
     initialized: bool,
     /// The interfaces' drivers, by the interfaces' names.
@@ -83,6 +87,7 @@ impl UsbBed {
             udevd: Udevd::new(&root),
             hosts: BTreeMap::new(),
             plugged: BTreeMap::new(),
+            incarnations: 0,
         });
         let inner = Arc::new(Inner { dir, root, kernel: Kernel::default(), state });
         kernel::serve(listener, Arc::downgrade(&inner));
@@ -201,9 +206,24 @@ impl UsbBed {
         self.0.lock().set_driver(interface, driver);
     }
 
+    /// Binds an interface to a driver as `bind` in sysfs does: 0 or an errno. It is not recorded among the kernel's writes.
+    pub(crate) fn bind(&self, driver: &str, interface: &str) -> i32 {
+        self.0.bind(driver, interface)
+    }
+
     /// Changes a file of a device, or of an interface, in sysfs. No event is sent.
     pub(crate) fn set_attribute(&self, name: &str, attribute: &str, value: impl AsRef<[u8]>) {
         self.0.lock().sysfs.attribute(&format!("bus/usb/devices/{name}"), attribute, value);
+    }
+
+    /// Changes a file of a driver in sysfs.
+    pub(crate) fn set_driver_attribute(&self, driver: &str, attribute: &str, value: &str) {
+        self.0.lock().sysfs.attribute(&format!("bus/usb/drivers/{driver}"), attribute, value);
+    }
+
+    /// The device in this port as a number that no other device has that is ever plugged in.
+    pub(crate) fn incarnation(&self, busid: &str) -> Option<u64> {
+        self.0.lock().plugged.get(busid).map(|plugged| plugged.incarnation)
     }
 
     /// Sends an event of a device, with its properties. Nothing changes.
@@ -326,7 +346,9 @@ impl State {
         let names = device.interfaces.iter().map(|interface| device.interface_name(interface));
         let drivers = names.map(|name| (name, None)).collect();
         let device = device.clone();
-        let plugged = Plugged { device, path, id_path, initialized: false, drivers };
+        self.incarnations += 1;
+        let incarnation = self.incarnations;
+        let plugged = Plugged { device, path, id_path, incarnation, initialized: false, drivers };
         self.plugged.insert(plugged.device.busid.clone(), plugged);
     }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -57,6 +58,11 @@ impl RawClient {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Self { stream, events: VecDeque::new(), last: 0, transaction: 0 })
+    }
+
+    /// A handle by which another thread can end this connection, whatever it waits for.
+    pub(crate) fn closer(&self) -> Closer {
+        Closer(self.stream.try_clone().expect("a socket"))
     }
 
     /// Sends a request in the transaction that is open, if one is, and does not wait. Returns the request's number.
@@ -209,6 +215,18 @@ impl RawClient {
                 Err(fault) => return Err(fault),
             }
         }
+    }
+}
+
+/// See [`RawClient::closer`].
+#[derive(Debug)]
+pub(crate) struct Closer(UnixStream);
+
+impl Closer {
+    /// Ends the connection.
+    pub(crate) fn close(&self) {
+        // A connection that has ended already needs no closing.
+        drop(self.0.shutdown(Shutdown::Both));
     }
 }
 

@@ -18,7 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
 
-pub(crate) use client::{Fault, RawClient};
+pub(crate) use client::{Closer, Fault, RawClient};
 pub(crate) use hypervisor::Hypervisor;
 pub(crate) use proxy::{Lost, Proxy};
 pub(crate) use wire::{Message, Op};
