@@ -1,5 +1,5 @@
-//! The program under test as a process: started, listened to, signalled, and killed at the end. It knows nothing of what
-//! the program does or says.
+//! The program under test as a process: started, listened to, signalled, and killed at the end. It
+//! knows nothing of what the program does or says.
 #![expect(clippy::print_stderr, reason = "the log of a failed test is shown with the test")]
 
 use std::env;
@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use super::time::eventually;
 
-/// A running process. It is killed when this is dropped; in a test that fails, what it printed is shown.
+/// A running process. It is killed when this is dropped; in a test that fails, what it printed is
+/// shown.
 #[derive(Debug)]
 pub(crate) struct Agent {
     child: Child,
@@ -38,7 +39,8 @@ struct Lines {
 }
 
 impl Agent {
-    /// Starts `pvusb-agent` with these arguments, and with these variables added to the environment.
+    /// Starts `pvusb-agent` with these arguments, and with these variables added to the
+    /// environment.
     pub(crate) fn start<A: AsRef<OsStr>>(args: &[A], env: &[(String, String)]) -> Self {
         let mut command = Command::new(binary());
         command.args(args).envs(env.iter().cloned());
@@ -65,8 +67,8 @@ impl Agent {
         self.child.id()
     }
 
-    /// Waits for a line that contains `pattern`, and returns it. Lines up to the one that the last call returned are not
-    /// looked at again.
+    /// Waits for a line that contains `pattern`, and returns it. Lines up to the one that the last
+    /// call returned are not looked at again.
     ///
     /// # Panics
     /// When no such line came within `patience`, or none can come because both outputs were closed.
@@ -162,7 +164,8 @@ impl Log {
     }
 }
 
-/// The program. Cargo tells tests where it is, and builds it for them; an example looks beside itself.
+/// The program. Cargo tells tests where it is, and builds it for them; an example looks beside
+/// itself.
 fn binary() -> PathBuf {
     if let Some(path) = option_env!("CARGO_BIN_EXE_pvusb-agent") {
         return path.into();

@@ -14,8 +14,9 @@ const FLAGS: [&str; 7] = ["-Wall", "-Wextra", "-Werror", "-O2", "-g", "-fPIC", "
 /// Numbers the drafts of this process, so that its threads do not write to the same file.
 static DRAFTS: AtomicU32 = AtomicU32::new(0);
 
-/// The shared library made of `source`. The file's name contains a hash of the source and the flags, so it is compiled
-/// once per version; and it appears under that name only when it is complete, so test processes may race for it.
+/// The shared library made of `source`. The file's name contains a hash of the source and the
+/// flags, so it is compiled once per version; and it appears under that name only when it is
+/// complete, so test processes may race for it.
 ///
 /// # Panics
 /// When there is no compiler or it rejects the source.
@@ -49,7 +50,8 @@ pub(crate) fn shared_library(name: &str, source: &str) -> PathBuf {
     library
 }
 
-/// A directory in cargo's target directory: beside `deps` or `examples`, whichever this program was started from.
+/// A directory in cargo's target directory: beside `deps` or `examples`, whichever this program was
+/// started from.
 fn directory() -> PathBuf {
     let program = env::current_exe().expect("the program knows where it is");
     let profile = program.parent().and_then(|kind| kind.parent()).expect("target/<profile>/<kind>");

@@ -1,4 +1,5 @@
-//! The test harness: real peers for the agent, and doubles for what cannot run without a hypervisor.
+//! The test harness: real peers for the agent, and doubles for what cannot run without a
+//! hypervisor.
 //!
 //! | part | what it is | how real |
 //! |---|---|---|
@@ -7,12 +8,12 @@
 //! | [`backend`] | toolstack, QEMU, usbback and the guest's frontend | doubles, which talk to the real xenstored |
 //! | [`agent`] | the program under test, as a process | the real one |
 //!
-//! It needs the Debian packages `xen-utils-4.17` (or another version that [`xenstored`] knows the layouts of), `umockdev`
-//! and `gcc`; a test that misses one fails and names it. Nothing needs root, nothing of the machine's /run, /sys or /dev
+//! It needs the Debian packages `xen-utils-4.17`, `umockdev`, `gcc` and `libc6-dev`; a test that
+//! misses one fails and names it. Nothing needs root, nothing of the machine's /run, /sys or /dev
 //! is touched, and any number of tests can run at once.
 //!
-//! What may not be here: anything of the crate under test. The harness reads and writes the protocols with its own code,
-//! so that a mistake made in one of the two is seen.
+//! What may not be here: anything of the crate under test. The harness reads and writes the
+//! protocols with its own code, so that a mistake made in one of the two is seen.
 #![expect(
     clippy::expect_used,
     clippy::panic,

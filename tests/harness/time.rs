@@ -1,4 +1,5 @@
-//! Waiting for what is expected, with a deadline. The only file of the harness that reads the clock or sleeps.
+//! Waiting for what is expected, with a deadline. The only file of the harness that reads the clock
+//! or sleeps.
 #![expect(
     clippy::disallowed_methods,
     reason = "other processes are waited for: somebody has to look at the clock"
@@ -7,7 +8,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long the harness waits for something that should take milliseconds, on a machine that is busy with other tests.
+/// How long the harness waits for something that should take milliseconds, on a machine that is
+/// busy with other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The time between two looks.

@@ -171,8 +171,9 @@ fn the_proxy_pauses_injects_cuts_and_refuses() {
     RawClient::connect(proxy.socket()).unwrap().mkdir("/x").unwrap();
 }
 
-/// Not a test: what [`Spectator`] runs in a process of its own, with the preload libraries of a test bed. It obeys lines
-/// on its standard input and answers each with one line that begins with `>`.
+/// Not a test: what [`Spectator`] runs in a process of its own, with the preload libraries of a
+/// test bed. It obeys lines on its standard input and answers each with one line that begins with
+/// `>`.
 #[test]
 #[ignore = "runs as another test's process"]
 fn spectator_process() {

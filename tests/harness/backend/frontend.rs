@@ -1,4 +1,5 @@
-//! The guest's driver (Linux `xen-hcd`), for all controllers of one domain. It writes nothing but the guest's own nodes.
+//! The guest's driver (Linux `xen-hcd`), for all controllers of one domain. It writes nothing but
+//! the guest's own nodes.
 
 use super::super::xenstored::{Fault, RawClient, Xenstored};
 use super::paths;

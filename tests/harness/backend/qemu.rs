@@ -1,5 +1,5 @@
-//! QEMU's backend `qusb` (`hw/usb/xen-usb.c`, `hw/xen/xen-legacy-backend.c`), of one domain: what it does with
-//! controllers and ports, and with the host's devices. There is no data path.
+//! QEMU's backend `qusb` (`hw/usb/xen-usb.c`, `hw/xen/xen-legacy-backend.c`), of one domain: what
+//! it does with controllers and ports, and with the host's devices. There is no data path.
 
 use std::collections::BTreeMap;
 
@@ -85,13 +85,14 @@ impl Qemu {
             .collect()
     }
 
-    /// What would have made the real QEMU abort: ports that named a device that is not there. A test asserts that there
-    /// is nothing.
+    /// What would have made the real QEMU abort: ports that named a device that is not there. A
+    /// test asserts that there is nothing.
     pub(crate) fn aborts(&self) -> Vec<String> {
         self.0.role().aborts.clone()
     }
 
-    /// Changes of a port from one device to another without the empty value between, which the real QEMU does not see.
+    /// Changes of a port from one device to another without the empty value between, which the real
+    /// QEMU does not see.
     pub(crate) fn ignored(&self) -> Vec<String> {
         self.0.role().ignored.clone()
     }
@@ -143,7 +144,8 @@ impl Backend {
             return Ok(());
         }
         if controller.state == 0 {
-            // The directory may be there before its nodes are, but the toolstack makes both in one transaction.
+            // The directory may be there before its nodes are, but the toolstack makes both in one
+            // transaction.
             let Some(state) = number(store, &format!("{be}/state"))? else { return Ok(()) };
             controller.unserved = state != 1;
             controller.state = 1;
@@ -227,7 +229,8 @@ impl Backend {
                 Some(_) | None => {}
             }
         }
-        // `usb_host_auto_timer`: opens whatever is in the physical port, and notices when it has gone.
+        // `usb_host_auto_timer`: opens whatever is in the physical port, and notices when it has
+        // gone.
         for device in controller.ports.values_mut() {
             let there = self.bed.incarnation(&device.busid);
             if there != device.open {

@@ -1,11 +1,12 @@
-//! libxl, as far as xenstore sees it: how domains and their USB controllers are made and destroyed. It waits for nobody.
+//! libxl, as far as xenstore sees it: how domains and their USB controllers are made and destroyed.
+//! It waits for nobody.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::super::usb::UsbBed;
 use super::super::xenstored::{Fault, Hypervisor, RawClient, Xenstored};
-use super::paths;
+use super::{libxl, paths};
 
 /// The type of a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// The word in `/libxl/<domid>/type`.
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Pv => "pv",
             Self::Pvh => "pvh",
@@ -111,8 +112,8 @@ pub(crate) struct Toolstack {
 }
 
 impl Toolstack {
-    /// The toolstack of the machine whose store this is. It keeps its files in `userdata` (`/var/lib/xen` of a real
-    /// machine).
+    /// The toolstack of the machine whose store this is. It keeps its files in `userdata`
+    /// (`/var/lib/xen` of a real machine).
     pub(crate) fn new(xenstored: &Xenstored, userdata: &Path) -> Self {
         let mut store = xenstored.client();
         // What xen-init-dom0 writes when the machine starts.
@@ -121,8 +122,8 @@ impl Toolstack {
         Self { store, hypervisor: xenstored.hypervisor(), userdata: userdata.to_owned(), bed: None }
     }
 
-    /// The same on a machine with these USB devices: [`destroy`](Self::destroy) then leaves controllers behind that name
-    /// a device that is not there, as libxl does.
+    /// The same on a machine with these USB devices: [`destroy`](Self::destroy) then leaves
+    /// controllers behind that name a device that is not there, as libxl does.
     pub(crate) fn on(mut self, bed: &UsbBed) -> Self {
         self.bed = Some(bed.clone());
         self
@@ -134,13 +135,16 @@ impl Toolstack {
         self.finish(guest);
     }
 
-    /// The first part of it: the domain's nodes, and its introduction. There is no device but the console.
+    /// The first part of it: the domain's nodes, and its introduction. There is no device but the
+    /// console.
     pub(crate) fn begin(&mut self, guest: &Guest) {
         self.hypervisor.create(guest.domid);
-        self.store.transact(|store| make(store, guest)).expect("the domain is new");
-        self.store.transact(|store| build(store, guest)).expect("the domain is new");
+        self.store.transact(|store| libxl::make(store, guest)).expect("the domain is new");
+        self.store.transact(|store| libxl::build(store, guest)).expect("the domain is new");
         self.hypervisor.introduce(guest.domid);
-        self.store.transact(|store| add_console(store, guest.domid)).expect("the domain is new");
+        self.store
+            .transact(|store| libxl::add_console(store, guest.domid))
+            .expect("the domain is new");
     }
 
     /// The last part: the device model runs, and the file that says that all is done.
@@ -186,7 +190,8 @@ impl Toolstack {
         self.hypervisor.shutdown(guest.domid);
     }
 
-    /// The domain vanishes from the hypervisor. Nothing is cleaned up but what xenstored removes by itself.
+    /// The domain vanishes from the hypervisor. Nothing is cleaned up but what xenstored removes by
+    /// itself.
     pub(crate) fn die(&self, guest: &Guest) {
         self.hypervisor.destroy(guest.domid);
     }
@@ -199,11 +204,14 @@ impl Toolstack {
             store.rm(&paths::device_model(domid))?;
             for devid in store.directory(&format!("{}/device/vusb", paths::libxl(domid)))? {
                 let devid = devid.parse().expect("a controller's number");
-                remove_controller(store, bed, domid, devid)?;
+                libxl::remove_controller(store, bed, domid, devid)?;
             }
             store.transact(|store| {
-                remove_and_prune(store, &format!("{}/0", paths::backends("console", domid)))?;
-                remove_and_prune(store, &format!("{}/device/console/0", paths::libxl(domid)))
+                libxl::remove_and_prune(
+                    store,
+                    &format!("{}/0", paths::backends("console", domid)),
+                )?;
+                libxl::remove_and_prune(store, &format!("{}/device/console/0", paths::libxl(domid)))
             })?;
             store.rm(&format!("/vm/{}", guest.uuid))?;
             store.rm(&paths::home(domid))?;
@@ -226,13 +234,14 @@ impl Toolstack {
 
     /// `xl usbctrl-attach`, for `qusb` and `pv`.
     pub(crate) fn usbctrl_attach(&mut self, guest: &Guest, controller: Controller) {
-        let result = self.store.transact(|store| add_controller(store, guest.domid, controller));
+        let result =
+            self.store.transact(|store| libxl::add_controller(store, guest.domid, controller));
         result.expect("the domain exists");
     }
 
     /// `xl usbctrl-detach`, of a controller whose backend is done with it.
     pub(crate) fn usbctrl_detach(&mut self, guest: &Guest, devid: u32) {
-        remove_controller(&mut self.store, self.bed.as_ref(), guest.domid, devid)
+        libxl::remove_controller(&mut self.store, self.bed.as_ref(), guest.domid, devid)
             .expect("dom0 may remove");
     }
 
@@ -251,179 +260,4 @@ impl Toolstack {
     pub(crate) fn usbdev_detach(&mut self, guest: &Guest, controller: Controller, port: u32) {
         self.usbdev_attach(guest, controller, (port, ""));
     }
-}
-
-/// `libxl__domain_make`: one transaction.
-fn make(store: &mut RawClient, guest: &Guest) -> Result<(), Fault> {
-    let (home, vm, libxl) =
-        (paths::home(guest.domid), format!("/vm/{}", guest.uuid), paths::libxl(guest.domid));
-    let (reader, owner) = (format!("r{}", guest.domid), format!("n{}", guest.domid));
-    for (dir, perms) in [
-        (&home, &["n0", &reader][..]),
-        (&vm, &["n0", &reader]),
-        (&libxl, &["n0"]),
-        (&format!("{libxl}/device"), &["n0"]),
-    ] {
-        store.rm(dir)?;
-        store.mkdir(dir)?;
-        store.set_perms(dir, perms)?;
-    }
-    store.write(&format!("{home}/vm"), &vm)?;
-    store.write(&format!("{home}/name"), &guest.name)?;
-    for dir in ["cpu", "memory", "device", "control"] {
-        store.mkdir(&format!("{home}/{dir}"))?;
-    }
-    for dir in [
-        "device/suspend/event-channel",
-        "control/shutdown",
-        "control/feature-poweroff",
-        "control/feature-reboot",
-        "control/feature-suspend",
-        "control/sysrq",
-        "data",
-        "drivers",
-        "feature",
-        "attr",
-        "error",
-    ] {
-        store.mkdir(&format!("{home}/{dir}"))?;
-        store.set_perms(&format!("{home}/{dir}"), &[&owner])?;
-    }
-    for feature in ["multiprocessor-suspend", "xs_reset_watches"] {
-        store.write(&format!("{home}/control/platform-feature-{feature}"), "1")?;
-    }
-    store.write(&format!("{vm}/name"), &guest.name)?;
-    store.write(&format!("{vm}/uuid"), &guest.uuid)?;
-    store.write(&format!("{libxl}/type"), guest.kind.word())?;
-    store.write(&format!("{libxl}/dm-version"), "qemu_xen")
-}
-
-/// `libxl__build_post`.
-fn build(store: &mut RawClient, guest: &Guest) -> Result<(), Fault> {
-    let home = paths::home(guest.domid);
-    for (node, value) in [
-        ("memory/static-max", "196608"),
-        ("memory/target", "196608"),
-        ("memory/videoram", "0"),
-        ("domid", &guest.domid.to_string()),
-        ("store/port", "1"),
-        ("store/ring-ref", "586241"),
-        ("cpu/0/availability", "online"),
-    ] {
-        store.write(&format!("{home}/{node}"), value)?;
-    }
-    Ok(())
-}
-
-/// `libxl__device_console_add`: the one device that each domain has.
-fn add_console(store: &mut RawClient, domid: u32) -> Result<(), Fault> {
-    let (fe, be, lx) = (
-        format!("{}/console", paths::home(domid)),
-        format!("{}/0", paths::backends("console", domid)),
-        format!("{}/device/console/0", paths::libxl(domid)),
-    );
-    store.write(&format!("{fe}/backend"), &be)?;
-    store.write(&format!("{fe}/backend-id"), "0")?;
-    store.set_perms(&format!("{fe}/backend-id"), &[&format!("n{domid}"), "r0"])?;
-    store.write(&format!("{fe}/type"), "xenconsoled")?;
-    store.write(&format!("{lx}/backend"), &be)?;
-    store.write(&format!("{lx}/frontend"), &fe)?;
-    store.mkdir(&be)?;
-    store.set_perms(&be, &["n0", &format!("r{domid}")])?;
-    store.write(&format!("{be}/frontend"), &fe)?;
-    for dir in [&be, &lx] {
-        for (node, value) in [
-            ("frontend-id", domid.to_string().as_str()),
-            ("online", "1"),
-            ("state", "1"),
-            ("protocol", "vt100"),
-        ] {
-            store.write(&format!("{dir}/{node}"), value)?;
-        }
-    }
-    Ok(())
-}
-
-/// `libxl__device_usbctrl_add_xenstore`, inside its transaction.
-fn add_controller(store: &mut RawClient, domid: u32, controller: Controller) -> Result<(), Fault> {
-    let (fe, be, lx) = (
-        paths::frontend(domid, controller.devid),
-        controller.backend(domid),
-        paths::libxl_device(domid, controller.devid),
-    );
-    let owner = format!("n{domid}");
-    store.write(&format!("{lx}/frontend"), &fe)?;
-    store.write(&format!("{lx}/backend"), &be)?;
-    store.mkdir(&fe)?;
-    store.set_perms(&fe, &[&owner, "r0"])?;
-    store.write(&format!("{fe}/backend"), &be)?;
-    store.write(&format!("{fe}/backend-id"), "0")?;
-    store.write(&format!("{fe}/state"), "1")?;
-    store.mkdir(&be)?;
-    store.set_perms(&be, &["n0", &format!("r{domid}")])?;
-    store.write(&format!("{be}/frontend"), &fe)?;
-    for dir in [&be, &lx] {
-        for (node, value) in [
-            ("frontend-id", domid.to_string()),
-            ("online", "1".to_owned()),
-            ("state", "1".to_owned()),
-            ("type", controller.kind.to_owned()),
-            ("usb-ver", controller.version.to_string()),
-            ("num-ports", controller.ports.to_string()),
-            ("port", String::new()),
-        ] {
-            store.write(&format!("{dir}/{node}"), value)?;
-        }
-        for port in 1..=controller.ports {
-            store.write(&format!("{dir}/port/{port}"), "")?;
-        }
-    }
-    Ok(())
-}
-
-/// `libxl__initiate_device_usbctrl_remove` without its waiting: ports first, then all nodes in one transaction. A port
-/// that names a device that is not there makes libxl give up: everything stays.
-fn remove_controller(
-    store: &mut RawClient,
-    bed: Option<&UsbBed>,
-    domid: u32,
-    devid: u32,
-) -> Result<(), Fault> {
-    let (fe, lx) = (paths::frontend(domid, devid), paths::libxl_device(domid, devid));
-    let Some(be) = store.get(&format!("{lx}/backend"))? else { return Ok(()) };
-    let mut used = Vec::new();
-    for port in store.directory(&format!("{be}/port"))? {
-        let node = format!("{be}/port/{port}");
-        let busid = store.get(&node)?.unwrap_or_default();
-        if !busid.is_empty() {
-            if bed.is_some_and(|bed| !bed.is_plugged(&busid)) {
-                return Ok(());
-            }
-            used.push(node);
-        }
-    }
-    for node in used {
-        store.write(&node, "")?;
-    }
-    store.transact(|store| {
-        for path in [&fe, &lx, &be] {
-            remove_and_prune(store, path)?;
-        }
-        Ok(())
-    })
-}
-
-/// `libxl__xs_path_cleanup`: removes a node, and then its parents as far up as they are empty.
-fn remove_and_prune(store: &mut RawClient, path: &str) -> Result<(), Fault> {
-    store.rm(path)?;
-    let mut path = path;
-    while let Some((parent, _)) = path.rsplit_once('/').filter(|(parent, _)| !parent.is_empty()) {
-        let empty = store.get(parent)?.is_some_and(|value| value.is_empty());
-        if !empty || !store.directory(parent)?.is_empty() {
-            break;
-        }
-        store.rm(parent)?;
-        path = parent;
-    }
-    Ok(())
 }

@@ -1,5 +1,5 @@
-//! The kernel's backend `usbback` (out of tree), of all domains: when it serves a controller, and which interfaces its
-//! driver accepts. There is no data path.
+//! The kernel's backend `usbback` (out of tree), of all domains: when it serves a controller, and
+//! which interfaces its driver accepts. There is no data path.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -60,8 +60,8 @@ impl Usbback {
         self.0.role().ports.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What the real module does not survive or rejects: ports that were cleared or changed while an interface was
-    /// bound. A test asserts that there is nothing.
+    /// What the real module does not survive or rejects: ports that were cleared or changed while
+    /// an interface was bound. A test asserts that there is nothing.
     pub(crate) fn failures(&self) -> Vec<String> {
         self.0.role().failures.clone()
     }

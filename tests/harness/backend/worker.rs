@@ -1,4 +1,5 @@
-//! The thread of a double: it waits for watch events and looks again. What it looks at is the double's own business.
+//! The thread of a double: it waits for watch events and looks again. What it looks at is the
+//! double's own business.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,14 +9,14 @@ use std::time::Duration;
 
 use super::super::xenstored::{Closer, Fault, RawClient};
 
-/// How often a double looks when nothing happens in the store: what it does besides (a device that comes back) has no
-/// watch.
+/// How often a double looks when nothing happens in the store: what it does besides (a device that
+/// comes back) has no watch.
 const TICK: Duration = Duration::from_millis(20);
 
 /// What a double does.
 pub(super) trait Role: Send + 'static {
-    /// Something has happened in the store, or a tick is over. A fault that is an answer of the daemon's means that
-    /// nodes went away meanwhile: the next event comes.
+    /// Something has happened in the store, or a tick is over. A fault that is an answer of the
+    /// daemon's means that nodes went away meanwhile: the next event comes.
     fn look(&mut self, store: &mut RawClient) -> Result<(), Fault>;
 
     /// Its process dies.

@@ -1,4 +1,5 @@
-//! Made-up USB devices: what is plugged in, as plain values. How they look in sysfs is for [`sysfs`](super::sysfs).
+//! Made-up USB devices: what is plugged in, as plain values. How they look in sysfs is for
+//! [`sysfs`](super::sysfs).
 
 /// Class, subclass and protocol, as in a descriptor.
 pub(crate) type Class = [u8; 3];
@@ -38,7 +39,8 @@ pub(crate) struct UsbDevice {
     pub(crate) properties: Vec<(String, String)>,
     /// Tags that udev rules have set.
     pub(crate) tags: Vec<String>,
-    /// More files in sysfs, or other contents for those that are there anyway. A newline is not added.
+    /// More files in sysfs, or other contents for those that are there anyway. A newline is not
+    /// added.
     pub(crate) attributes: Vec<(String, Vec<u8>)>,
 }
 

@@ -1,8 +1,8 @@
-//! The kernel's answers to writes into control files: `bind`, `unbind`, `drivers_probe`. It keeps a record of them, and
-//! can be told to refuse or to be slow.
+//! The kernel's answers to writes into control files: `bind`, `unbind`, `drivers_probe`. It keeps a
+//! record of them, and can be told to refuse or to be slow.
 //!
-//! `fakekernel.c` sends each write here before the writer's `write()` returns, so order and errors are those of a real
-//! sysfs. What may not be here: how files change (see [`sysfs`](super::sysfs)).
+//! `fakekernel.c` sends each write here before the writer's `write()` returns, so order and errors
+//! are those of a real sysfs. What may not be here: how files change (see [`sysfs`](super::sysfs)).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -60,7 +60,8 @@ impl Kernel {
         self.lock().writes.clear();
     }
 
-    /// From now on no driver's probe succeeds for this interface: `bind` answers `ENODEV`, `drivers_probe` does nothing.
+    /// From now on no driver's probe succeeds for this interface: `bind` answers `ENODEV`,
+    /// `drivers_probe` does nothing.
     pub(crate) fn refuse_bind(&self, interface: &str) {
         self.lock().refused.insert(interface.to_owned());
     }
@@ -70,8 +71,8 @@ impl Kernel {
         self.lock().refused.remove(interface);
     }
 
-    /// From now on a write of this interface's name blocks until [`release`](Self::release), as it does when a driver
-    /// waits for its device.
+    /// From now on a write of this interface's name blocks until [`release`](Self::release), as it
+    /// does when a driver waits for its device.
     pub(crate) fn stall(&self, interface: &str) {
         self.lock().stalled.insert(interface.to_owned());
     }
@@ -82,8 +83,8 @@ impl Kernel {
         self.changed.notify_all();
     }
 
-    /// Lets a driver take any interface for which `accepts` says so. A driver without a gate takes those that name it
-    /// as their own.
+    /// Lets a driver take any interface for which `accepts` says so. A driver without a gate takes
+    /// those that name it as their own.
     pub(crate) fn gate(&self, driver: &str, accepts: impl Fn(&str) -> bool + Send + 'static) {
         self.lock().gates.insert(driver.to_owned(), Box::new(accepts));
     }
@@ -117,8 +118,8 @@ impl fmt::Debug for Kernel {
     }
 }
 
-/// Answers writes for as long as the test bed lives. Each is answered on a thread of its own: one that stalls holds
-/// nobody else.
+/// Answers writes for as long as the test bed lives. Each is answered on a thread of its own: one
+/// that stalls holds nobody else.
 pub(super) fn serve(listener: UnixListener, bed: Weak<Inner>) {
     thread::spawn(move || {
         for writer in listener.incoming().map_while(Result::ok) {

@@ -1,23 +1,25 @@
-//! A USB test bed for real libudev: devices that come and go in a made-up sysfs, with the uevents that belong to it.
+//! A USB test bed for real libudev: devices that come and go in a made-up sysfs, with the uevents
+//! that belong to it.
 //!
-//! libudev is the real one. What it looks at is made up: umockdev's preload shows the bed's /sys and /dev to the process
-//! under test and brings events to its monitors; `fakekernel.c` adds what umockdev leaves out (/run/udev, control files
-//! whose writes have effects and errors, overruns).
+//! libudev is the real one. What it looks at is made up: umockdev's preload shows the bed's /sys
+//! and /dev to the process under test and brings events to its monitors; `fakekernel.c` adds what
+//! umockdev leaves out (/run/udev, control files whose writes have effects and errors, overruns).
 //!
-//! What cannot be shown: `POLLERR` on a monitor's socket when events were lost (the receive fails with `ENOBUFS` as it
-//! should, but the socket is a unix socket), the kernel's own uevents (`MonitorSource::Kernel`; all events are
-//! udevd's), and more than one process with a monitor on the same descriptor number.
+//! What cannot be shown: `POLLERR` on a monitor's socket when events were lost (the receive fails
+//! with `ENOBUFS` as it should, but the socket is a unix socket), the kernel's own uevents
+//! (`MonitorSource::Kernel`; all events are udevd's), and more than one process with a monitor on
+//! the same descriptor number.
 //!
-//! Every file that writes into a bed goes through [`UsbBed`]. What may not be here: who takes devices away from dom0's
-//! drivers and why (see [`backend`](super::backend)).
+//! Every file that writes into a bed goes through [`UsbBed`]. What may not be here: who takes
+//! devices away from dom0's drivers and why (see [`backend`](super::backend)).
 
 mod device;
 mod kernel;
+mod properties;
+mod state;
 mod sysfs;
 mod udevd;
 
-use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::fs;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -30,8 +32,7 @@ pub(crate) use kernel::{EBUSY, ENODEV, Kernel, KernelWrite};
 pub(crate) use udevd::Delivery;
 
 use super::cc;
-use sysfs::Sysfs;
-use udevd::{Record, Udevd};
+use state::State;
 
 /// What umockdev leaves out.
 const FAKEKERNEL: &str = include_str!("fakekernel.c");
@@ -49,46 +50,13 @@ struct Inner {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
-struct State {
-    sysfs: Sysfs,
-    udevd: Udevd,
-    /// PCI addresses of the controllers, by bus.
-    hosts: BTreeMap<u8, String>,
-    plugged: BTreeMap<String, Plugged>,
-    /// How many devices were ever plugged in.
-    incarnations: u64,
-}
-
-/// A device that is plugged in.
-#[derive(Debug)]
-struct Plugged {
-    device: UsbDevice,
-    /// Below /sys.
-    path: String,
-    /// What udevd sets: known when it is plugged in, in the database when udevd is done.
-    id_path: String,
-    /// Which of all devices that were ever plugged in.
-    incarnation: u64,
-    /// Whether udevd is done with it.
-    initialized: bool,
-    /// The interfaces' drivers, by the interfaces' names.
-    drivers: BTreeMap<String, Option<String>>,
-}
-
 impl UsbBed {
     /// A machine without any bus.
     pub(crate) fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("usb-").tempdir().expect("a temporary directory");
         let root = dir.path().canonicalize().expect("it was just made");
         let listener = UnixListener::bind(root.join("kernel")).expect("a new socket");
-        let state = Mutex::new(State {
-            sysfs: Sysfs::new(&root),
-            udevd: Udevd::new(&root),
-            hosts: BTreeMap::new(),
-            plugged: BTreeMap::new(),
-            incarnations: 0,
-        });
+        let state = Mutex::new(State::new(&root));
         let inner = Arc::new(Inner { dir, root, kernel: Kernel::default(), state });
         kernel::serve(listener, Arc::downgrade(&inner));
         Self(inner)
@@ -200,13 +168,14 @@ impl UsbBed {
         self.0.lock().own_driver(interface)
     }
 
-    /// Binds an interface to another driver or to none, whatever the driver says, as libusb does with usbfs. Nothing
-    /// happens when the interface does not exist or has this driver already.
+    /// Binds an interface to another driver or to none, whatever the driver says, as libusb does
+    /// with usbfs. Nothing happens when the interface does not exist or has this driver already.
     pub(crate) fn set_driver(&self, interface: &str, driver: Option<&str>) {
         self.0.lock().set_driver(interface, driver);
     }
 
-    /// Binds an interface to a driver as `bind` in sysfs does: 0 or an errno. It is not recorded among the kernel's writes.
+    /// Binds an interface to a driver as `bind` in sysfs does: 0 or an errno. It is not recorded
+    /// among the kernel's writes.
     pub(crate) fn bind(&self, driver: &str, interface: &str) -> i32 {
         self.0.bind(driver, interface)
     }
@@ -233,7 +202,8 @@ impl UsbBed {
         state.udevd.send(action, &record);
     }
 
-    /// Changes the properties that udev's rules have set, as after `udevadm trigger` with new rules. No event is sent.
+    /// Changes the properties that udev's rules have set, as after `udevadm trigger` with new
+    /// rules. No event is sent.
     pub(crate) fn set_properties(&self, busid: &str, properties: &[(&str, &str)]) {
         let mut state = self.0.lock();
         let plugged = state.plugged.get_mut(busid).expect("it is plugged in");
@@ -245,8 +215,8 @@ impl UsbBed {
         }
     }
 
-    /// Sends `count` events `change` of a device and does not wait for anybody to read them. A monitor that has no room
-    /// loses them, and its next receive fails with `ENOBUFS`.
+    /// Sends `count` events `change` of a device and does not wait for anybody to read them. A
+    /// monitor that has no room loses them, and its next receive fails with `ENOBUFS`.
     pub(crate) fn flood(&self, busid: &str, count: usize) -> Delivery {
         let mut state = self.0.lock();
         let record = state.device_record(busid);
@@ -300,7 +270,8 @@ impl Inner {
         }
     }
 
-    /// `drivers_probe_store` of the kernel: 0 or an errno. An interface that no driver wants is no error.
+    /// `drivers_probe_store` of the kernel: 0 or an errno. An interface that no driver wants is no
+    /// error.
     fn probe(&self, interface: &str) -> i32 {
         let (bound, own) = {
             let state = self.lock();
@@ -321,209 +292,6 @@ impl Drop for Inner {
         // Wakes the kernel's thread, which then sees that the bed is gone.
         drop(UnixStream::connect(self.root.join("kernel")));
     }
-}
-
-impl State {
-    fn add(&mut self, device: &UsbDevice) {
-        let busid = &device.busid;
-        assert!(!self.plugged.contains_key(busid), "{busid} is taken");
-        let pci = self.hosts.get(&device.bus()).unwrap_or_else(|| panic!("no bus for {busid}"));
-        let parent = match device.parent() {
-            None => format!("devices/pci{}/{pci}", &pci[..pci.len().min(7)]),
-            Some(hub) => {
-                let hub =
-                    self.plugged.get(&hub).unwrap_or_else(|| panic!("no hub {hub} for {busid}"));
-                hub.path.clone()
-            }
-        };
-        let id_path = match (&device.id_path, device.parent()) {
-            (Some(id_path), _) => id_path.clone(),
-            (None, None) => format!("pci-{pci}"),
-            (None, Some(_)) => format!("pci-{pci}-usb-0:{}", device.port_path()),
-        };
-        let path = format!("{parent}/{busid}");
-        self.sysfs.add_device(&path, device);
-        let names = device.interfaces.iter().map(|interface| device.interface_name(interface));
-        let drivers = names.map(|name| (name, None)).collect();
-        let device = device.clone();
-        self.incarnations += 1;
-        let incarnation = self.incarnations;
-        let plugged = Plugged { device, path, id_path, incarnation, initialized: false, drivers };
-        self.plugged.insert(plugged.device.busid.clone(), plugged);
-    }
-
-    fn udev_done(&mut self, busid: &str) {
-        self.plugged.get_mut(busid).expect("it is plugged in").initialized = true;
-        let mut records = vec![(self.device_record(busid), true)];
-        records.extend(self.interface_records(busid));
-        for (record, has_driver) in records {
-            self.udevd.store(&record);
-            self.udevd.send("add", &record);
-            if has_driver {
-                self.udevd.send("bind", &record);
-            }
-        }
-    }
-
-    fn remove(&mut self, busid: &str) {
-        let is_below = |other: &&String| other.starts_with(&format!("{busid}."));
-        let mut below: Vec<String> = self.plugged.keys().filter(is_below).cloned().collect();
-        // A device comes after its hub in this order, and goes before it.
-        while let Some(child) = below.pop() {
-            self.remove_one(&child);
-        }
-        self.remove_one(busid);
-    }
-
-    fn remove_one(&mut self, busid: &str) {
-        let mut records = self.interface_records(busid);
-        records.push((self.device_record(busid), true));
-        for name in self.plugged[busid].drivers.keys().cloned().collect::<Vec<_>>() {
-            self.change_driver(&name, None);
-        }
-        let plugged = self.plugged.remove(busid).expect("it is plugged in");
-        self.sysfs.remove_device(&plugged.path, &plugged.device);
-        for (record, has_driver) in records {
-            self.udevd.forget(&record);
-            if has_driver {
-                self.udevd.send("unbind", &record);
-            }
-            self.udevd.send("remove", &record);
-        }
-    }
-
-    /// The device that an interface belongs to, and the interface's driver.
-    fn find(&self, interface: &str) -> Option<(&Plugged, &Option<String>)> {
-        self.plugged.values().find_map(|p| p.drivers.get(interface).map(|driver| (p, driver)))
-    }
-
-    fn own_driver(&self, interface: &str) -> Option<&'static str> {
-        let (plugged, _) = self.find(interface)?;
-        plugged.interface(interface).driver
-    }
-
-    /// Changes an interface's driver and sends the events.
-    fn set_driver(&mut self, interface: &str, driver: Option<&str>) {
-        let Some((plugged, old)) = self.find(interface) else { return };
-        let (busid, old) = (plugged.device.busid.clone(), old.clone());
-        if old.as_deref() == driver {
-            return;
-        }
-        self.change_driver(interface, driver);
-        if !self.plugged[&busid].initialized {
-            return;
-        }
-        let record = self.interface_record(interface);
-        if old.is_some() {
-            self.udevd.send("unbind", &record);
-        }
-        if driver.is_some() {
-            self.udevd.send("bind", &record);
-        }
-    }
-
-    /// Changes an interface's driver in sysfs.
-    fn change_driver(&mut self, interface: &str, driver: Option<&str>) {
-        let busid = self.find(interface).expect("it exists").0.device.busid.clone();
-        let plugged = self.plugged.get_mut(&busid).expect("it was just found");
-        let old = plugged.drivers.insert(interface.to_owned(), driver.map(str::to_owned)).flatten();
-        self.sysfs.set_driver(
-            &format!("{}/{interface}", plugged.path),
-            &plugged.device,
-            plugged.interface(interface),
-            (old.as_deref(), driver),
-        );
-    }
-
-    fn device_record(&self, busid: &str) -> Record {
-        let plugged = self.plugged.get(busid).unwrap_or_else(|| panic!("no device {busid}"));
-        Record {
-            id: format!("c189:{}", plugged.device.minor()),
-            devtype: "usb_device",
-            devpath: format!("/{}", plugged.path),
-            variables: sysfs::device_variables(&plugged.device),
-            properties: plugged.device_properties(),
-            tags: plugged.device.tags.clone(),
-        }
-    }
-
-    /// The records of a device's interfaces, and whether each has a driver.
-    fn interface_records(&self, busid: &str) -> Vec<(Record, bool)> {
-        let plugged = self.plugged.get(busid).unwrap_or_else(|| panic!("no device {busid}"));
-        let drivers = plugged.drivers.iter();
-        drivers.map(|(name, driver)| (self.interface_record(name), driver.is_some())).collect()
-    }
-
-    fn interface_record(&self, name: &str) -> Record {
-        let (plugged, driver) = self.find(name).expect("it exists");
-        let interface = plugged.interface(name);
-        let suffix = name.split_once(':').map_or("", |(_, suffix)| suffix);
-        Record {
-            id: format!("+usb:{name}"),
-            devtype: "usb_interface",
-            devpath: format!("/{}/{name}", plugged.path),
-            variables: sysfs::interface_variables(&plugged.device, interface, driver.as_deref()),
-            properties: vec![("ID_PATH".to_owned(), format!("{}:{suffix}", plugged.id_path))],
-            tags: Vec::new(),
-        }
-    }
-}
-
-impl Plugged {
-    fn interface(&self, name: &str) -> &Interface {
-        let named = |interface: &&Interface| self.device.interface_name(interface) == name;
-        self.device.interfaces.iter().find(named).expect("it exists")
-    }
-
-    /// What `usb_id`, `path_id` and the hardware database find out about a device.
-    fn device_properties(&self) -> Vec<(String, String)> {
-        let device = &self.device;
-        let (vendor, product) =
-            (format!("{:04x}", device.vendor), format!("{:04x}", device.product));
-        let name_of = |string: &Option<Vec<u8>>, otherwise: &str| {
-            string
-                .as_deref()
-                .map(udev_name)
-                .filter(|n| !n.is_empty())
-                .unwrap_or(otherwise.to_owned())
-        };
-        let (maker, model) =
-            (name_of(&device.manufacturer, &vendor), name_of(&device.product_name, &product));
-        let short = device.serial.as_deref().map(udev_name).filter(|name| !name.is_empty());
-        let serial = short.iter().fold(format!("{maker}_{model}"), |all, s| format!("{all}_{s}"));
-        let mut interfaces = String::from(":");
-        for interface in &device.interfaces {
-            let [class, subclass, protocol] = interface.class;
-            write!(interfaces, "{class:02x}{subclass:02x}{protocol:02x}:").expect("a string");
-        }
-        let mut properties: BTreeMap<String, String> = [
-            ("ID_BUS", "usb".to_owned()),
-            ("ID_MODEL", model),
-            ("ID_MODEL_ID", product),
-            ("ID_PATH", self.id_path.clone()),
-            ("ID_PATH_TAG", self.id_path.replace(['.', ':'], "_")),
-            ("ID_REVISION", format!("{:04x}", device.revision)),
-            ("ID_SERIAL", serial),
-            ("ID_USB_INTERFACES", interfaces),
-            ("ID_VENDOR", maker),
-            ("ID_VENDOR_FROM_DATABASE", format!("Vendor {:04x} Inc.", device.vendor)),
-            ("ID_VENDOR_ID", vendor),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into();
-        properties.extend(short.map(|short| ("ID_SERIAL_SHORT".to_owned(), short)));
-        properties.extend(device.properties.iter().cloned());
-        properties.into_iter().collect()
-    }
-}
-
-/// A string of a device as udev's properties show it: what is not harmless becomes an underscore.
-fn udev_name(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    text.trim()
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "#+-.:=@_".contains(c) { c } else { '_' })
-        .collect()
 }
 
 /// umockdev's preload library.

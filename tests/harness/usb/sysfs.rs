@@ -1,4 +1,5 @@
-//! How devices and drivers look in /sys and /dev: the kernel's files. Who may change them when is not decided here.
+//! How devices and drivers look in /sys and /dev: the kernel's files. Who may change them when is
+//! not decided here.
 
 use std::fs::{self, Permissions};
 use std::io::ErrorKind;
@@ -48,7 +49,8 @@ impl Sysfs {
         path
     }
 
-    /// Adds a device with its interfaces at `path`, which is below /sys. No interface has a driver yet.
+    /// Adds a device with its interfaces at `path`, which is below /sys. No interface has a driver
+    /// yet.
     pub(super) fn add_device(&self, path: &str, device: &UsbDevice) {
         fs::create_dir_all(self.sys(path)).expect("a new directory");
         let [class, subclass, protocol] = device.class;

@@ -1,5 +1,5 @@
-//! What udevd does: its database in /run/udev, and the events that it sends to libudev's monitors. It believes what it
-//! is told of a device and looks at nothing.
+//! What udevd does: its database in /run/udev, and the events that it sends to libudev's monitors.
+//! It believes what it is told of a device and looks at nothing.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -86,8 +86,8 @@ impl Udevd {
         }
     }
 
-    /// Sends an event to each monitor that listens now. It waits for room where there is none, but not here: a unix
-    /// socket holds a dozen events, a netlink socket thousands.
+    /// Sends an event to each monitor that listens now. It waits for room where there is none, but
+    /// not here: a unix socket holds a dozen events, a netlink socket thousands.
     pub(super) fn send(&mut self, action: &str, record: &Record) {
         let message = self.message(action, record);
         for (_, socket) in self.monitors() {
@@ -95,8 +95,8 @@ impl Udevd {
         }
     }
 
-    /// Sends an event to each monitor that has room. The others lose it; as with the kernel's netlink sockets, such a
-    /// monitor's next receive fails with `ENOBUFS`, once.
+    /// Sends an event to each monitor that has room. The others lose it; as with the kernel's
+    /// netlink sockets, such a monitor's next receive fails with `ENOBUFS`, once.
     pub(super) fn send_or_lose(&mut self, action: &str, record: &Record) -> Delivery {
         let message = self.message(action, record);
         let mut delivery = Delivery::default();
@@ -119,8 +119,9 @@ impl Udevd {
         self.monitors().len()
     }
 
-    /// The monitors: umockdev binds each to a socket `event<fd>`, where `fd` is its descriptor in the listening process.
-    /// (Two processes that listen with the same descriptor take it from each other: that is umockdev's limit.)
+    /// The monitors: umockdev binds each to a socket `event<fd>`, where `fd` is its descriptor in
+    /// the listening process. (Two processes that listen with the same descriptor take it from each
+    /// other: that is umockdev's limit.)
     fn monitors(&self) -> Vec<(u32, UnixDatagram)> {
         let entries = fs::read_dir(&self.root).expect("a directory of ours").flatten();
         entries
@@ -180,7 +181,8 @@ impl Udevd {
     }
 }
 
-/// Brings events to monitors, in order, for as long as the bed lives. A monitor that is not read holds up the others.
+/// Brings events to monitors, in order, for as long as the bed lives. A monitor that is not read
+/// holds up the others.
 fn deliver(letters: &Receiver<(UnixDatagram, Vec<u8>)>) {
     for (monitor, message) in letters {
         // A monitor that was closed meanwhile misses nothing.

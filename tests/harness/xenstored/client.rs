@@ -65,7 +65,8 @@ impl RawClient {
         Closer(self.stream.try_clone().expect("a socket"))
     }
 
-    /// Sends a request in the transaction that is open, if one is, and does not wait. Returns the request's number.
+    /// Sends a request in the transaction that is open, if one is, and does not wait. Returns the
+    /// request's number.
     pub(crate) fn send(&mut self, op: Op, payload: &[u8]) -> io::Result<u32> {
         self.last += 1;
         let (request, transaction) = (self.last, self.transaction);
@@ -197,8 +198,8 @@ impl RawClient {
         self.event().map(Some)
     }
 
-    /// Does `work` in a transaction, again from the start for as long as the daemon says `EAGAIN`. When `work` fails, the
-    /// transaction is dropped.
+    /// Does `work` in a transaction, again from the start for as long as the daemon says `EAGAIN`.
+    /// When `work` fails, the transaction is dropped.
     pub(crate) fn transact<T>(
         &mut self,
         mut work: impl FnMut(&mut Self) -> Result<T, Fault>,

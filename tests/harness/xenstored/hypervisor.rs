@@ -1,4 +1,5 @@
-//! The hypervisor's side of a domain's life: the files that `fakexen.c` reads. No xenstore nodes are written here.
+//! The hypervisor's side of a domain's life: the files that `fakexen.c` reads. No xenstore nodes
+//! are written here.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -25,7 +26,8 @@ impl Hypervisor {
         Self { dir: dir.to_owned() }
     }
 
-    /// Creates a domain (`xc_domain_create`) with its ring page. xenstored learns nothing of it yet.
+    /// Creates a domain (`xc_domain_create`) with its ring page. xenstored learns nothing of it
+    /// yet.
     pub(crate) fn create(&self, domid: u32) {
         fs::write(self.dir.join(format!("ring.{domid}")), [0; PAGE])
             .expect("the directory is ours");
@@ -37,7 +39,8 @@ impl Hypervisor {
         self.domain(domid).exists()
     }
 
-    /// Introduces a domain to xenstored, as dom0, after creating it if it does not exist: `@introduceDomain` fires.
+    /// Introduces a domain to xenstored, as dom0, after creating it if it does not exist:
+    /// `@introduceDomain` fires.
     pub(crate) fn introduce(&self, domid: u32) {
         if !self.exists(domid) {
             self.create(domid);
@@ -52,7 +55,8 @@ impl Hypervisor {
         self.fire_release(|| self.set(domid, "shutdown"));
     }
 
-    /// The domain vanishes. Returns when xenstored has fired `@releaseDomain`, if the domain was introduced.
+    /// The domain vanishes. Returns when xenstored has fired `@releaseDomain`, if the domain was
+    /// introduced.
     pub(crate) fn destroy(&self, domid: u32) {
         let remove = || fs::remove_file(self.domain(domid)).expect("the domain exists");
         if self.client().is_introduced(domid).expect("dom0 may ask") {
@@ -62,7 +66,8 @@ impl Hypervisor {
         }
     }
 
-    /// Changes something, says so to xenstored as the hypervisor does, and waits for the watch event that follows.
+    /// Changes something, says so to xenstored as the hypervisor does, and waits for the watch
+    /// event that follows.
     fn fire_release(&self, change: impl FnOnce()) {
         let mut witness = self.client();
         witness.watch("@releaseDomain", "witness").expect("dom0 may watch");

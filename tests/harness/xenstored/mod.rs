@@ -1,8 +1,9 @@
 //! The real xenstore daemons on a machine without Xen.
 //!
-//! [`Xenstored`] starts C xenstored or oxenstored with `fakexen.c` preloaded, each in a directory of its own. Everything
-//! that tests need of them works with both: transactions, permissions, watches, `XS_INTRODUCE` with `@introduceDomain`,
-//! and `@releaseDomain` for domains that shut down or vanish.
+//! [`Xenstored`] starts C xenstored or oxenstored with `fakexen.c` preloaded, each in a directory
+//! of its own. Everything that tests need of them works with both: transactions, permissions,
+//! watches, `XS_INTRODUCE` with `@introduceDomain`, and `@releaseDomain` for domains that shut down
+//! or vanish.
 //!
 //! What may not be here: who writes what into the store (see [`backend`](super::backend)).
 
@@ -29,6 +30,10 @@ use super::time::{PATIENCE, eventually};
 /// The hypervisor's stand-in.
 const FAKEXEN: &str = include_str!("fakexen.c");
 
+/// Where Debian keeps the daemons. One version of Xen: `fakexen.c` has the layouts of its
+/// libxenctrl.
+const PROGRAMS: &str = "/usr/lib/xen-4.17/bin";
+
 /// Which daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flavor {
@@ -36,7 +41,8 @@ pub(crate) enum Flavor {
     C,
     /// oxenstored, written in OCaml.
     OCaml,
-    /// oxenstored with `test-eagain`: every transaction that writes may fail at random, without any conflict.
+    /// oxenstored with `test-eagain`: every transaction that writes may fail at random, without any
+    /// conflict.
     OCamlRandomEagain,
 }
 
@@ -52,24 +58,19 @@ impl Flavor {
         }
     }
 
-    /// The program, in the directory of the newest Xen that is installed. (What stands in /usr/sbin is a wrapper, which
-    /// refuses to start it when Xen does not run.)
+    /// The program. (What stands in /usr/sbin is a wrapper, which refuses to start it when Xen does
+    /// not run.)
     ///
     /// # Panics
-    /// When it is not installed.
+    /// When it is not installed in a version that `fakexen.c` knows.
     fn find(self) -> PathBuf {
-        let versions = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
-        versions
-            .filter(|entry| entry.file_name().to_string_lossy().starts_with("xen-"))
-            .map(|entry| entry.path().join("bin").join(self.program()))
-            .filter(|program| program.is_file())
-            .max()
-            .unwrap_or_else(|| {
-                panic!(
-                    "there is no /usr/lib/xen-*/bin/{}: install the Debian package xen-utils-4.17",
-                    self.program()
-                )
-            })
+        let program = Path::new(PROGRAMS).join(self.program());
+        assert!(
+            program.is_file(),
+            "there is no {}: install the Debian package xen-utils-4.17",
+            program.display()
+        );
+        program
     }
 }
 
@@ -147,12 +148,14 @@ impl Xenstored {
         self.daemon().as_ref().map(Child::id)
     }
 
-    /// Creates the domain in the hypervisor if it does not exist, and introduces it: `@introduceDomain` fires.
+    /// Creates the domain in the hypervisor if it does not exist, and introduces it:
+    /// `@introduceDomain` fires.
     pub(crate) fn introduce(&self, domid: u32) {
         self.hypervisor.introduce(domid);
     }
 
-    /// The guest powers off, crashes or suspends: `@releaseDomain` fires, the domain stays introduced.
+    /// The guest powers off, crashes or suspends: `@releaseDomain` fires, the domain stays
+    /// introduced.
     pub(crate) fn shutdown_domain(&self, domid: u32) {
         self.hypervisor.shutdown(domid);
     }
@@ -170,8 +173,8 @@ impl Xenstored {
         }
     }
 
-    /// Starts it again, at the same socket and with an empty store; kills it first if it runs. The domains of the
-    /// hypervisor are as before, but none is introduced.
+    /// Starts it again, at the same socket and with an empty store; kills it first if it runs. The
+    /// domains of the hypervisor are as before, but none is introduced.
     pub(crate) fn restart(&self) {
         self.kill();
         self.spawn();

@@ -1,5 +1,5 @@
-//! A proxy between a client and the daemon: counts requests and round trips, and breaks the connection on demand. It
-//! changes nothing in what it passes on.
+//! A proxy between a client and the daemon: counts requests and round trips, and breaks the
+//! connection on demand. It changes nothing in what it passes on.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -30,15 +30,18 @@ pub(crate) enum Lost {
 ///
 /// # Round trips
 ///
-/// What is counted is *dependent* round trips, the number of times that a client has to wait for the daemon one after
-/// the other, however much it sends at once. Each request has a depth: one more than the greatest depth among those
-/// requests of the same connection whose replies had been delivered when it arrived, or 1 if there were none. The
-/// number of round trips since [`reset`](Self::reset) is the greatest depth. So ten requests that are sent together are
-/// one round trip, and ten that are sent each after the reply to the one before are ten. Watch events are no replies.
+/// What is counted is *dependent* round trips, the number of times that a client has to wait for
+/// the daemon one after the other, however much it sends at once. Each request has a depth: one
+/// more than the greatest depth among those requests of the same connection whose replies had been
+/// delivered when it arrived, or 1 if there were none. The number of round trips since
+/// [`reset`](Self::reset) is the greatest depth. So ten requests that are sent together are one
+/// round trip, and ten that are sent each after the reply to the one before are ten. Watch events
+/// are no replies.
 ///
-/// A daemon may be faster than a client that sends a burst piece by piece; the later pieces would then look as if they
-/// depended on the early replies. Therefore a reply is held back until its client has been silent for a moment
-/// ([`gather`](Self::gather)): what it sends without waiting for replies has then arrived.
+/// A daemon may be faster than a client that sends a burst piece by piece; the later pieces would
+/// then look as if they depended on the early replies. Therefore a reply is held back until its
+/// client has been silent for a moment ([`gather`](Self::gather)): what it sends without waiting
+/// for replies has then arrived.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     socket: PathBuf,
@@ -47,7 +50,8 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy in front of the daemon whose socket is `daemon`. The daemon need not run yet, and may be restarted.
+    /// A proxy in front of the daemon whose socket is `daemon`. The daemon need not run yet, and
+    /// may be restarted.
     pub(crate) fn start(daemon: &Path) -> Self {
         let dir = tempfile::Builder::new().prefix("xp-").tempdir().expect("a temporary directory");
         let socket = dir.path().join("socket");
@@ -64,7 +68,8 @@ impl Proxy {
         &self.socket
     }
 
-    /// Forgets what was counted: a new phase begins, and what the client knows from before counts as known.
+    /// Forgets what was counted: a new phase begins, and what the client knows from before counts
+    /// as known.
     pub(crate) fn reset(&self) {
         let mut state = self.shared.lock();
         state.requests.clear();
@@ -90,8 +95,8 @@ impl Proxy {
         self.shared.lock().round_trips
     }
 
-    /// How long a client must be silent before it gets a reply. Zero makes the proxy as fast as it can be, and
-    /// [`round_trips`](Self::round_trips) an upper bound.
+    /// How long a client must be silent before it gets a reply. Zero makes the proxy as fast as it
+    /// can be, and [`round_trips`](Self::round_trips) an upper bound.
     pub(crate) fn gather(&self, silence: Duration) {
         self.shared.lock().gather = silence;
     }
@@ -106,8 +111,8 @@ impl Proxy {
         self.shared.lock().refusing = refuse;
     }
 
-    /// Lets `answered` more requests pass, with their replies; then loses the next one, or its reply, and breaks the
-    /// connection.
+    /// Lets `answered` more requests pass, with their replies; then loses the next one, or its
+    /// reply, and breaks the connection.
     pub(crate) fn cut_after(&self, answered: usize, lost: Lost) {
         self.shared.lock().fuse = Some((answered, lost));
     }
@@ -149,7 +154,8 @@ impl Drop for Proxy {
     }
 }
 
-/// What the proxy's threads share. The condition variable is signalled when a thread may have to go on.
+/// What the proxy's threads share. The condition variable is signalled when a thread may have to go
+/// on.
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
@@ -246,7 +252,8 @@ impl Shared {
         true
     }
 
-    /// Waits until a message of the daemon may be delivered, and takes note of that. Whether it shall be delivered.
+    /// Waits until a message of the daemon may be delivered, and takes note of that. Whether it
+    /// shall be delivered.
     fn depart(&self, id: u32, message: &Message) -> bool {
         let mut state = self.lock();
         while state.paused && !state.closing {

@@ -1,11 +1,13 @@
-//! xenstore's wire format (`xs_wire.h`), read and written a second time, independently of the crate under test.
+//! xenstore's wire format (`xs_wire.h`), read and written a second time, independently of the crate
+//! under test.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 
 /// Bytes in front of each payload.
 const HEADER: usize = 16;
-/// The most that either side may send as payload. oxenstored sends more on sockets, so the harness accepts more.
+/// The most that either side may send as payload. oxenstored sends more on sockets, so the harness
+/// accepts more.
 const SANE: usize = 1 << 20;
 
 /// The type of a message.
