@@ -1,1 +1,3 @@
 //! Tests against real parts: libudev, xenstored, oxenstored.
+
+mod policy;
