@@ -11,4 +11,5 @@ mod harness;
 mod smoke;
 
 mod main_job;
+mod policy;
 mod world;
