@@ -59,6 +59,9 @@ pub struct Since {
     pub controllers: BTreeMap<(DomId, ControllerId), (XenbusState, Instant)>,
     /// When a port was first seen empty after it had held a device.
     pub emptied: BTreeMap<Place, Instant>,
+    /// The plug that a port named when it was first seen to name its device. For ports without a
+    /// note this alone tells that the device was pulled and plugged again between two looks.
+    pub tenants: BTreeMap<Place, (BusId, Plug)>,
     /// When a device was first seen on its way back.
     pub returning: BTreeMap<BusId, Instant>,
     /// Controllers that nobody served and that were removed again, with the device model of then.
@@ -69,6 +72,13 @@ impl Since {
     /// When the controller was first seen in its present state.
     pub fn controller(&self, domid: DomId, id: ControllerId) -> Option<Instant> {
         self.controllers.get(&(domid, id)).map(|(_, when)| *when)
+    }
+
+    /// Whether the port was seen to name an earlier plug than the present one of `device`.
+    pub fn was_for_another_plug(&self, place: Place, device: &Device) -> bool {
+        self.tenants
+            .get(&place)
+            .is_some_and(|(busid, plug)| *busid == device.busid && *plug != device.plug())
     }
 
     /// When the port was emptied, if it was not long ago.
@@ -128,6 +138,9 @@ pub fn for_device(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
     };
     let Some(note) = note else {
         return Some(match xen.places_of(busid).next() {
+            Some(place) if moment.since.was_for_another_plug(place, device) => {
+                clear_stale(busid, place, moment)
+            }
             Some(place) => Outlook::rest(Standing::AttachedByOthers(place)),
             None => for_free(device, moment),
         });

@@ -36,7 +36,9 @@ pub(super) struct Turn(u64);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Looks {
     old: bool,
+    under_way: bool,
     begun: Turn,
+    /// The last one that brought something. A failed look leaves a gap that the next one covers.
     done: Turn,
     failures: u32,
     not_before: Option<Instant>,
@@ -60,13 +62,14 @@ impl Looks {
 
     /// Begins a look if one is needed, none is under way, and a failed one is far enough behind.
     pub(super) fn begin(&mut self, now: Instant) -> Begin {
-        if !self.old || self.begun != self.done {
+        if !self.old || self.under_way {
             return Begin::No;
         }
         match self.not_before {
             Some(when) if now < when => Begin::At(when),
             _ => {
                 self.begun.0 += 1;
+                self.under_way = true;
                 self.old = false;
                 self.not_before = None;
                 Begin::Now
@@ -76,13 +79,14 @@ impl Looks {
 
     /// The look under way brought something.
     pub(super) fn succeeded(&mut self) {
+        self.under_way = false;
         self.done = self.begun;
         self.failures = 0;
     }
 
     /// The look under way brought nothing.
     pub(super) fn failed(&mut self, now: Instant) {
-        self.begun = self.done;
+        self.under_way = false;
         self.failures += 1;
         if self.failures <= MAX_FAILURES {
             self.old = true;
@@ -102,7 +106,7 @@ impl Looks {
 
     /// Whether nothing is old and no look is under way.
     pub(super) fn is_idle(&self) -> bool {
-        !self.old && self.begun == self.done
+        !self.old && !self.under_way
     }
 }
 

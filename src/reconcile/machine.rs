@@ -30,7 +30,8 @@ pub struct Reconciler {
     policy: Arc<Policy>,
     policy_generation: u64,
     observed: Observed,
-    /// Plugged, but not read yet: nothing is decided about them, least of all that they are gone.
+    /// Listed as plugged, or named in xenstore, but not read since: nothing is decided about them,
+    /// least of all that they are gone.
     unread: BTreeSet<BusId>,
     seen_usb: bool,
     seen_xen: bool,
@@ -179,7 +180,7 @@ impl Reconciler {
                 self.seen_usb = true;
                 self.observed.usbback = usbback;
                 let known: BTreeSet<_> = self.observed.devices.keys().cloned().collect();
-                self.unread = plugged.difference(&known).cloned().collect();
+                self.unread.extend(plugged.difference(&known).cloned());
                 // What is gone is read like all others: the list may be older than the reading.
                 for busid in plugged.into_iter().chain(known) {
                     self.stir_device(busid);
@@ -206,6 +207,7 @@ impl Reconciler {
             }
         }
         self.note_returns(now);
+        self.note_tenants();
     }
 
     fn look_failed(&mut self, now: Instant, scope: Scope, cause: &Cause) {
@@ -267,6 +269,16 @@ impl Reconciler {
             }
         }
 
+        // A device that is named for the first time may have been plugged a moment ago: whether it
+        // is gone is known only when it was looked at since.
+        let named_before = named(before);
+        for busid in named(&after) {
+            if !named_before.contains(&busid) && !self.observed.devices.contains_key(&busid) {
+                self.stir_device(busid.clone());
+                self.unread.insert(busid);
+            }
+        }
+
         let since = &mut self.since;
         let states: BTreeMap<_, _> = after
             .guests
@@ -306,6 +318,20 @@ impl Reconciler {
         self.since.returning.retain(|busid, _| returning.contains(busid));
         for busid in returning {
             self.since.returning.entry(busid).or_insert(now);
+        }
+    }
+
+    /// Remembers which plug each port names, for ports whose device has been read since.
+    fn note_tenants(&mut self) {
+        let Observed { devices, xen, .. } = &self.observed;
+        let taken: BTreeMap<Place, &BusId> = xen.taken_ports().collect();
+        self.since.tenants.retain(|place, (busid, _)| taken.get(place) == Some(&&*busid));
+        for (place, busid) in taken {
+            let read = self.devices.get(busid).is_some_and(Looks::is_idle);
+            if let Some(device) = devices.get(busid).filter(|_| read) {
+                let tenant = || (busid.clone(), device.plug());
+                self.since.tenants.entry(place).or_insert_with(tenant);
+            }
         }
     }
 
@@ -388,13 +414,7 @@ impl Reconciler {
     /// Everything that there is something to decide about.
     fn subjects(&self) -> BTreeSet<Subject> {
         let Observed { devices, xen, .. } = &self.observed;
-        let busids = devices
-            .keys()
-            .chain(xen.notes.keys())
-            .chain(xen.returns.keys())
-            .chain(xen.taken_ports().map(|(_, busid)| busid))
-            .cloned()
-            .map(Subject::Device);
+        let busids = devices.keys().cloned().chain(named(xen)).map(Subject::Device);
         let controllers = xen.guests.values().flat_map(|guest| {
             let ours = guest.controllers.iter().filter(|(_, controller)| controller.ours);
             ours.map(|(id, _)| Subject::Controller(guest.domid, *id))
@@ -531,6 +551,12 @@ impl Reconciler {
             self.outbox.push_back(Output::Left);
         }
     }
+}
+
+/// The devices that xenstore speaks of.
+fn named(xen: &XenView) -> BTreeSet<BusId> {
+    let ports = xen.taken_ports().map(|(_, busid)| busid);
+    ports.chain(xen.notes.keys()).chain(xen.returns.keys()).cloned().collect()
 }
 
 /// Whether both are the same plug; one that udev has not finished with is the same as it will be.

@@ -15,3 +15,6 @@ pub use doors::{Input, Output, Sight, Ticket};
 pub use event::Event;
 pub use lookout::Scope;
 pub use machine::Reconciler;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,519 @@
+//! The machine against a made-up host: whatever happens in whatever order, it comes to the right
+//! end.
+//!
+//! The host knows nothing of plans: it applies a step as the executor would, after checking what the
+//! executor would check, and plays QEMU and guests at once. Time is made up.
+
+use super::{Event, Input, Output, Reconciler, Scope, Sight, Ticket};
+use crate::model::{
+    BusAddress, BusId, ClassTriple, Controller, ControllerKind, Device, DeviceModel, DomId, Guest,
+    GuestKind, GuestName, GuestUuid, Interface, InterfaceName, Life, Note, NoteState, Place,
+    PortContent, Speed, UsbId, UsbVersion, XenPart, XenView, XenbusState,
+};
+use crate::plan::{AfterClear, Claim, Step, StepError};
+use crate::policy::{self, Action, Policy, Source};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const PORTS: [&str; 4] = ["1-1", "1-2", "1-2.1", "2-1"];
+const IDS: [&str; 3] = ["05e0:1200", "0951:1666", "1111:2222"];
+const NAMES: [&str; 3] = ["kiosk", "desk", "lab"];
+const POLICIES: [&str; 3] = [
+    "{version: 1, rules: [{match: {id: '05e0:*'}, attach: kiosk}, \
+     {match: {port: '1-2.*'}, attach: [desk, kiosk]}, {match: {id: '*:*'}, keep: dom0}]}",
+    "{version: 1, rules: [{match: {port: '2-1'}, attach: lab}, \
+     {match: {id: '*:*'}, attach: [desk, lab]}]}",
+    "{version: 1, rules: []}",
+];
+
+/// Something that happens.
+#[derive(Clone, Debug)]
+enum Op {
+    Plug {
+        port: usize,
+        id: usize,
+        hub: bool,
+    },
+    Unplug {
+        port: usize,
+    },
+    Start {
+        domain: usize,
+    },
+    End {
+        domain: usize,
+    },
+    XlAttach {
+        port: usize,
+        domain: usize,
+    },
+    XlDetach {
+        port: usize,
+    },
+    Policy {
+        which: usize,
+    },
+    /// The oldest step on its way ends, well or not.
+    Finish {
+        how: How,
+    },
+    /// The oldest look on its way ends.
+    See,
+    LoseSight,
+    Wait {
+        millis: u64,
+    },
+    /// The agent is killed and started again.
+    Restart,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum How {
+    Well,
+    Transiently,
+    /// It happened, but the agent did not hear of it.
+    Unheard,
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let op = prop_oneof![
+        4 => (0..PORTS.len(), 0..IDS.len(), prop::bool::weighted(0.1))
+            .prop_map(|(port, id, hub)| Op::Plug { port, id, hub }),
+        3 => (0..PORTS.len()).prop_map(|port| Op::Unplug { port }),
+        3 => (0..NAMES.len()).prop_map(|domain| Op::Start { domain }),
+        2 => (0..NAMES.len()).prop_map(|domain| Op::End { domain }),
+        1 => (0..PORTS.len(), 0..NAMES.len())
+            .prop_map(|(port, domain)| Op::XlAttach { port, domain }),
+        1 => (0..PORTS.len()).prop_map(|port| Op::XlDetach { port }),
+        1 => (0..POLICIES.len()).prop_map(|which| Op::Policy { which }),
+        8 => prop_oneof![6 => Just(How::Well), 1 => Just(How::Transiently), 1 => Just(How::Unheard)]
+            .prop_map(|how| Op::Finish { how }),
+        10 => Just(Op::See),
+        1 => Just(Op::LoseSight),
+        3 => (0_u64..5000).prop_map(|millis| Op::Wait { millis }),
+        1 => Just(Op::Restart),
+    ];
+    prop::collection::vec(op, 0..80)
+}
+
+/// The made-up host with the machine on top.
+struct World {
+    now: Instant,
+    policy: Arc<Policy>,
+    machine: Reconciler,
+    looks: Vec<Scope>,
+    steps: Vec<(Ticket, Step)>,
+    devices: BTreeMap<BusId, Device>,
+    xen: XenView,
+    /// Devices that xl attached, in this plug.
+    by_xl: BTreeSet<BusId>,
+    /// Devices that xl took out of the agent's port, in this plug, and of which domain.
+    taken_out: BTreeMap<BusId, DomId>,
+    /// Devices that were pulled while xl had them attached: nothing in the store tells that.
+    unnoticed: BTreeSet<BusId>,
+    counter: u8,
+    next_domid: u16,
+}
+
+impl World {
+    #[expect(clippy::disallowed_methods, reason = "a test needs some instant to begin with")]
+    fn new() -> Self {
+        let policy = policy(0);
+        let mut world = Self {
+            now: Instant::now(),
+            machine: Reconciler::new(Arc::clone(&policy)),
+            policy,
+            looks: Vec::new(),
+            steps: Vec::new(),
+            devices: BTreeMap::new(),
+            xen: XenView::default(),
+            by_xl: BTreeSet::new(),
+            taken_out: BTreeMap::new(),
+            unnoticed: BTreeSet::new(),
+            counter: 0,
+            next_domid: 0,
+        };
+        world.input(Input::XenstoreBack);
+        world
+    }
+
+    fn input(&mut self, input: Input) {
+        self.machine.handle(self.now, input);
+        while let Some(output) = self.machine.poll() {
+            match output {
+                Output::Look(scope) => self.looks.push(scope),
+                Output::Run(ticket, cleared) => self.steps.push((ticket, cleared.step().clone())),
+                Output::Report(event) => assert!(
+                    !matches!(event, Event::Refused(..)),
+                    "the plan proposes nothing that the interlock must refuse: {event:?}"
+                ),
+                Output::Left => {}
+            }
+        }
+    }
+
+    fn apply(&mut self, op: &Op) {
+        match op {
+            Op::Plug { port, id, hub } => self.plug(PORTS[*port], IDS[*id], *hub),
+            Op::Unplug { port } => self.unplug(PORTS[*port]),
+            Op::Start { domain } => self.start(NAMES[*domain]),
+            Op::End { domain } => self.end(NAMES[*domain]),
+            Op::XlAttach { port, domain } => self.xl_attach(PORTS[*port], NAMES[*domain]),
+            Op::XlDetach { port } => self.xl_detach(PORTS[*port]),
+            Op::Policy { which } => {
+                self.policy = policy(*which);
+                self.input(Input::Policy(Arc::clone(&self.policy)));
+            }
+            Op::Finish { how } => self.finish(*how),
+            Op::See => self.see(),
+            Op::LoseSight => {
+                if !self.looks.is_empty() {
+                    let scope = self.looks.remove(0);
+                    self.input(Input::LookFailed(scope, "no answer".into()));
+                }
+            }
+            Op::Wait { millis } => {
+                self.now += Duration::from_millis(*millis);
+                self.input(Input::Timeout);
+            }
+            Op::Restart => {
+                self.looks.clear();
+                self.steps.clear();
+                self.machine = Reconciler::new(Arc::clone(&self.policy));
+                self.input(Input::XenstoreBack);
+            }
+        }
+    }
+
+    fn plug(&mut self, port: &str, id: &str, hub: bool) {
+        let busid: BusId = port.parse().unwrap();
+        if self.devices.contains_key(&busid) {
+            return;
+        }
+        self.counter += 1;
+        let class = if hub { 9 } else { 0 };
+        let id: UsbId = id.parse().unwrap();
+        let interface: InterfaceName = format!("{busid}:1.0").parse().unwrap();
+        let triple = |class| ClassTriple { class, subclass: 0, protocol: 0 };
+        let interface_class = triple(if hub { 9 } else { 3 });
+        let device = Device {
+            address: BusAddress { bus: busid.bus(), device: self.counter % 127 + 1 },
+            busid: busid.clone(),
+            id,
+            class: triple(class),
+            speed: Speed::Full,
+            manufacturer: None,
+            product: None,
+            serial: None,
+            anchor: None,
+            initialized: Some(u64::from(self.counter)),
+            configured: true,
+            interfaces: [(
+                interface,
+                Interface { class: interface_class, driver: Some("usbhid".into()) },
+            )]
+            .into(),
+        };
+        self.devices.insert(busid.clone(), device);
+        self.input(Input::Stirred(Scope::Device(busid)));
+    }
+
+    fn unplug(&mut self, port: &str) {
+        let busid: BusId = port.parse().unwrap();
+        self.devices.remove(&busid);
+        if self.by_xl.remove(&busid) {
+            self.unnoticed.insert(busid.clone());
+        }
+        self.taken_out.remove(&busid);
+        self.input(Input::Stirred(Scope::Device(busid)));
+    }
+
+    fn start(&mut self, name: &str) {
+        if self.named(name).is_some() {
+            return;
+        }
+        self.next_domid += 1;
+        let domid: DomId = self.next_domid.to_string().parse().unwrap();
+        let guest = Guest {
+            domid,
+            uuid: uuid(domid),
+            name: GuestName::new(name),
+            kind: GuestKind::Pv,
+            life: Life::Running,
+            device_model: DeviceModel::Running { qusb: true },
+            controllers: BTreeMap::new(),
+            broken: BTreeMap::new(),
+        };
+        self.xen.domids.insert(domid);
+        self.xen.guests.insert(domid, guest);
+        self.input(Input::Stirred(Scope::Xen));
+    }
+
+    fn end(&mut self, name: &str) {
+        let Some(domid) = self.named(name) else { return };
+        let of_domain = |place: &Place| place.domid == domid;
+        self.by_xl.retain(|busid| !self.xen.places_of(busid).any(|place| of_domain(&place)));
+        self.taken_out.retain(|_, there| *there != domid);
+        self.xen.domids.remove(&domid);
+        self.xen.guests.remove(&domid);
+        self.input(Input::Stirred(Scope::Xen));
+    }
+
+    /// xl writes into the first free port there is, and checks as little as it does.
+    fn xl_attach(&mut self, port: &str, name: &str) {
+        let busid: BusId = port.parse().unwrap();
+        let plugged = self.devices.get(&busid).is_some_and(|device| !device.is_hub());
+        if !plugged || self.xen.places_of(&busid).next().is_some() {
+            return;
+        }
+        let Some(domid) = self.named(name) else { return };
+        let free = self
+            .xen
+            .ports()
+            .find(|(place, content)| place.domid == domid && **content == PortContent::Free)
+            .map(|(place, _)| place);
+        if let Some(place) = free {
+            self.set_port(place, PortContent::Taken(busid.clone()));
+            self.taken_out.remove(&busid);
+            // In the very port where the agent had put it, it is the agent's again.
+            if !self.xen.is_ours(&busid, place) {
+                self.by_xl.insert(busid);
+            }
+            self.input(Input::Stirred(Scope::Domains([domid].into())));
+        }
+    }
+
+    fn xl_detach(&mut self, port: &str) {
+        let busid: BusId = port.parse().unwrap();
+        let Some(place) = self.xen.places_of(&busid).next() else { return };
+        // xl finds a port by the device that is plugged, so it cannot clear a stale one.
+        if !self.devices.contains_key(&busid) {
+            return;
+        }
+        self.set_port(place, PortContent::Free);
+        self.by_xl.remove(&busid);
+        // As long as there is a note of this plug, the administrator has overruled the agent.
+        if let Some(note) = self.xen.notes.get(&busid)
+            && let NoteState::Attached { place, .. } = note.state
+            && note.plug == self.devices[&busid].plug()
+        {
+            self.taken_out.insert(busid, place.domid);
+        }
+        self.input(Input::Stirred(Scope::Domains([place.domid].into())));
+    }
+
+    fn named(&self, name: &str) -> Option<DomId> {
+        self.xen.guests.values().find(|guest| guest.name.as_str() == name).map(|guest| guest.domid)
+    }
+
+    fn set_port(&mut self, place: Place, content: PortContent) {
+        if let Some(PortContent::Taken(busid)) = self.xen.port(place).cloned() {
+            self.unnoticed.remove(&busid);
+        }
+        let guest = self.xen.guests.get_mut(&place.domid).unwrap();
+        guest.controllers.get_mut(&place.controller).unwrap().ports.insert(place.port, content);
+    }
+
+    fn see(&mut self) {
+        if self.looks.is_empty() {
+            return;
+        }
+        let sight = match self.looks.remove(0) {
+            Scope::Usb => Sight::Usb(self.devices.keys().cloned().collect(), false),
+            Scope::Device(busid) => {
+                let device = self.devices.get(&busid).cloned();
+                Sight::Device(busid, device)
+            }
+            Scope::Xen => Sight::Xen(self.xen.clone()),
+            Scope::Domains(domids) => Sight::Domains(XenPart {
+                domids: self.xen.domids.clone(),
+                guests: domids.iter().map(|d| (*d, self.xen.guests.get(d).cloned())).collect(),
+                notes: self.xen.notes.clone(),
+                returns: self.xen.returns.clone(),
+            }),
+        };
+        self.input(Input::Saw(sight));
+    }
+
+    fn finish(&mut self, how: How) {
+        if self.steps.is_empty() {
+            return;
+        }
+        let (ticket, step) = self.steps.remove(0);
+        let transient = || Err(StepError::Transient("it did not work".into()));
+        let result = match how {
+            How::Transiently => transient(),
+            How::Well => self.perform(&step).map_err(|why| StepError::Stale(why.into())),
+            How::Unheard => self
+                .perform(&step)
+                .map_or_else(|why| Err(StepError::Stale(why.into())), |()| transient()),
+        };
+        if let Some(domid) = step.domain() {
+            self.input(Input::Stirred(Scope::Domains([domid].into())));
+        }
+        self.input(Input::Finished(ticket, result));
+    }
+
+    /// What the executor would do, with what it would check.
+    fn perform(&mut self, step: &Step) -> Result<(), &'static str> {
+        match step {
+            Step::Claim(claim) => {
+                self.check(claim)?;
+                if self.xen.port(claim.place) != Some(&PortContent::Free) {
+                    return Err("the port is taken");
+                }
+                self.fill(claim);
+            }
+            Step::CreateController { claim, spec, with_device } => {
+                self.check(claim)?;
+                let guest = self.xen.guests.get_mut(&claim.place.domid).unwrap();
+                if guest.controllers.contains_key(&claim.place.controller) {
+                    return Err("the controller is there");
+                }
+                let controller = Controller {
+                    kind: spec.kind,
+                    version: Some(UsbVersion::V2),
+                    ports: spec.ports.up_to().map(|port| (port, PortContent::Free)).collect(),
+                    backend: XenbusState::Connected,
+                    frontend: XenbusState::Connected,
+                    ours: true,
+                };
+                guest.controllers.insert(claim.place.controller, controller);
+                assert!(with_device, "qusb takes its device at once");
+                self.fill(claim);
+            }
+            Step::ClearPort { place, busid, after, .. } => {
+                if self.xen.port(*place) != Some(&PortContent::Taken(busid.clone())) {
+                    return Err("the port is another's");
+                }
+                self.set_port(*place, PortContent::Free);
+                match after {
+                    AfterClear::Gone => drop(self.xen.notes.remove(busid)),
+                    AfterClear::Returning(note) => {
+                        self.xen.notes.insert(busid.clone(), note.clone());
+                    }
+                }
+            }
+            Step::Forget { busid } | Step::ReturnDrivers { busid, .. } => {
+                self.xen.notes.remove(busid);
+            }
+            Step::TakeInterfaces { .. }
+            | Step::ReleaseInterfaces { .. }
+            | Step::RemoveController { .. }
+            | Step::RemoveLeftover(_) => panic!("not in this world: {step:?}"),
+        }
+        Ok(())
+    }
+
+    fn check(&self, claim: &Claim) -> Result<(), &'static str> {
+        let guest = self.xen.guests.get(&claim.place.domid).ok_or("the domain is gone")?;
+        let device = self.devices.get(&claim.busid).ok_or("the device is gone")?;
+        if guest.uuid != claim.uuid || device.plug() != claim.plug {
+            return Err("it is another one");
+        }
+        if self.xen.places_of(&claim.busid).next().is_some() {
+            return Err("it is attached");
+        }
+        assert!(!device.is_hub(), "a hub is never attached");
+        Ok(())
+    }
+
+    fn fill(&mut self, claim: &Claim) {
+        self.set_port(claim.place, PortContent::Taken(claim.busid.clone()));
+        let note = Note {
+            plug: claim.plug,
+            kind: ControllerKind::Qusb,
+            state: NoteState::Attached { place: claim.place, uuid: claim.uuid },
+        };
+        self.xen.notes.insert(claim.busid.clone(), note);
+    }
+
+    fn check_rules(&self) {
+        for busid in self.devices.keys() {
+            assert!(self.xen.places_of(busid).count() <= 1, "{busid} is in two ports");
+        }
+    }
+
+    /// Lets everything that is under way end, until nothing more happens.
+    fn come_to_rest(&mut self) {
+        // What happened is told in the end, whatever was lost before.
+        self.input(Input::Stirred(Scope::Usb));
+        self.input(Input::Stirred(Scope::Xen));
+        for _ in 0..10_000 {
+            if !self.looks.is_empty() {
+                self.see();
+            } else if !self.steps.is_empty() {
+                self.finish(How::Well);
+            } else if let Some((when, _)) = self.machine.deadline() {
+                self.now = self.now.max(when);
+                self.input(Input::Timeout);
+            } else {
+                return;
+            }
+            self.check_rules();
+        }
+        panic!("it never comes to rest");
+    }
+
+    /// Every device is where it should be, found out the slow way.
+    fn check_end(&self) {
+        for (place, busid) in self.xen.taken_ports() {
+            assert!(self.devices.contains_key(busid), "the port {place} is stale");
+        }
+        for (busid, device) in &self.devices {
+            let there = self.xen.places_of(busid).next().map(|place| place.domid);
+            if self.by_xl.contains(busid) {
+                assert!(there.is_some(), "{busid} was attached by hand");
+                continue;
+            }
+            // Replugged before anybody looked.
+            if self.unnoticed.contains(busid) && !self.xen.notes.contains_key(busid) {
+                continue;
+            }
+            if self.taken_out.contains_key(busid) {
+                assert_eq!(there, None, "{busid} was taken out by hand");
+                continue;
+            }
+            let targets = match self.policy.judge(device).map(policy::Rule::action) {
+                Some(Action::Attach(targets)) if !device.is_hub() => targets.as_slice(),
+                Some(Action::Attach(_) | Action::Keep) | None => &[],
+            };
+            let running: Vec<DomId> =
+                targets.iter().filter_map(|target| self.named(target.as_str())).collect();
+            match there {
+                Some(domid) => assert!(running.contains(&domid), "{busid} is in domain {domid}"),
+                None => assert!(running.is_empty(), "{busid} is not in one of {running:?}"),
+            }
+        }
+        for (busid, note) in &self.xen.notes {
+            let attached = matches!(note.state, NoteState::Attached { .. });
+            assert!(attached && self.devices.contains_key(busid), "a note without a device");
+        }
+    }
+}
+
+fn policy(which: usize) -> Arc<Policy> {
+    let source = Source { name: "policy.yaml", bytes: POLICIES[which].as_bytes() };
+    Arc::new(policy::compile(source).unwrap())
+}
+
+fn uuid(domid: DomId) -> GuestUuid {
+    format!("6d3ae5a6-2c8c-4c8b-9d1e-{:012x}", domid.get()).parse().unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::default())]
+
+    #[test]
+    fn whatever_happens_every_device_ends_where_it_should_be(ops in ops()) {
+        let mut world = World::new();
+        for op in &ops {
+            world.apply(op);
+            world.check_rules();
+        }
+        world.come_to_rest();
+        world.check_end();
+    }
+}
