@@ -43,6 +43,8 @@ impl Agent {
     /// environment.
     pub(crate) fn start<A: AsRef<OsStr>>(args: &[A], env: &[(String, String)]) -> Self {
         let mut command = Command::new(binary());
+        // What systemd told whoever started us is not true of it: its outputs are pipes.
+        command.env_remove("JOURNAL_STREAM").env_remove("NOTIFY_SOCKET");
         command.args(args).envs(env.iter().cloned());
         Self::spawn(command)
     }
@@ -166,13 +168,20 @@ impl Log {
 
 /// The program. Cargo tells tests where it is, and builds it for them; an example looks beside
 /// itself.
-fn binary() -> PathBuf {
+///
+/// # Panics
+/// When it is not there.
+pub(crate) fn binary() -> PathBuf {
     if let Some(path) = option_env!("CARGO_BIN_EXE_pvusb-agent") {
         return path.into();
     }
     let this = env::current_exe().expect("the program knows where it is");
     let profile = this.parent().and_then(|kind| kind.parent()).expect("target/<profile>/<kind>");
     let path = profile.join("pvusb-agent");
-    assert!(path.exists(), "there is no {}: run `cargo build` first", path.display());
+    assert!(
+        path.exists(),
+        "there is no {}: run `cargo build --bin pvusb-agent` first",
+        path.display()
+    );
     path
 }
