@@ -69,6 +69,7 @@ on_debian() {
             exit 1
         fi
         missing="$missing $xen_utils"
+        say "Outside of Xen, $xen_utils complains about missing hypervisor information. That is all right."
     fi
     # shellcheck disable=SC2086  # one word per package
     as_root apt-get install -q -y --no-install-recommends $missing >&2
