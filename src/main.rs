@@ -1,2 +1,8 @@
-//! The binary `pvusb-agent`.
-fn main() {}
+//! The binary `pvusb-agent`: parses, sets up logging, dispatches. No logic.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(pvusb_agent::cli::main(std::env::args_os()))
+}

@@ -1,3 +1,113 @@
-//! One file per verb.
+//! One file per verb; here is what they have in common: the command line and the exit codes.
+//!
+//! Exit codes are those of `sysexits.h`, so that scripts and systemd can tell them apart.
 
 pub mod check;
+mod devices;
+mod list;
+mod run;
+mod table;
+
+use crate::host::xenstore::Endpoint;
+use crate::telemetry;
+use clap::{Parser, Subcommand};
+use std::error::Error;
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+
+/// Everything went well.
+pub const EX_OK: u8 = 0;
+/// The command line is wrong.
+pub const EX_USAGE: u8 = 64;
+/// udev or xenstore is not there.
+pub const EX_UNAVAILABLE: u8 = 69;
+/// The system has no room.
+pub const EX_OSERR: u8 = 71;
+/// The answer cannot be written.
+pub const EX_IOERR: u8 = 74;
+/// The policy is bad.
+pub const EX_CONFIG: u8 = 78;
+
+/// Where the policy is, unless the command line says otherwise.
+pub const DEFAULT_POLICY: &str = "/etc/pvusb-agent/policy.yaml";
+
+/// Hot-plug automation for USB devices in Xen's dom0
+#[derive(Debug, Parser)]
+#[command(name = "pvusb-agent", version, about, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 all well, 64 wrong usage, 69 udev or xenstore is not there, \
+    74 cannot write, 78 bad policy.\n\
+    Environment: XENSTORED_PATH names xenstored's socket; PVUSB_AGENT_LOG is one of error, warn, \
+    info, debug, trace."
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Follow devices and domains, and attach by policy, until told to end
+    ///
+    /// SIGTERM ends it (attachments stay, unless --detach-on-exit is given), SIGHUP reads the policy
+    /// anew; if the new one is bad, the old one stays in force.
+    Run(run::RunArgs),
+    /// Check policy files and show every problem at its place
+    Check(check::CheckArgs),
+    /// List the plugged devices, and which rule would take each
+    Devices(devices::DevicesArgs),
+    /// List what is attached where, by the agent and by others
+    List(list::ListArgs),
+}
+
+/// Runs the command line; gives the exit code.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let is_mistake = error.use_stderr();
+            let written = error.print();
+            return match (is_mistake, written) {
+                (true, _) => EX_USAGE,
+                (false, Ok(())) => EX_OK,
+                (false, Err(_)) => EX_IOERR,
+            };
+        }
+    };
+    let (mut out, mut err) = (io::stdout().lock(), io::stderr());
+    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    match cli.verb {
+        Verb::Run(args) => {
+            telemetry::set_up();
+            run::run(&args, endpoint(), &mut err, colour)
+        }
+        Verb::Check(args) => check::run(&args, &mut out, &mut err, colour),
+        Verb::Devices(args) => devices::run(&args, &mut out, &mut err, colour),
+        Verb::List(args) => list::run(&args, endpoint(), &mut out, &mut err),
+    }
+}
+
+fn endpoint() -> Endpoint {
+    Endpoint::from_env(|name| std::env::var_os(name))
+}
+
+/// Tells on `err` what went wrong, with everything behind it; gives `code`.
+fn fail(err: &mut dyn Write, error: &dyn Error, code: u8) -> u8 {
+    let mut text = format!("pvusb-agent: {error}");
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    match writeln!(err, "{text}") {
+        Ok(()) => code,
+        Err(_) => EX_IOERR,
+    }
+}
+
+/// The policy's file that a verb is about: the one that was named, or the usual one if it is there.
+fn policy_path(named: Option<&Path>) -> Option<&Path> {
+    let usual = Path::new(DEFAULT_POLICY);
+    named.or_else(|| usual.exists().then_some(usual))
+}

@@ -330,20 +330,21 @@ impl<'t> Report<'t> {
 
     /// Takes a problem down. A text that is wrong from end to end gets no endless list.
     pub(super) fn add(&mut self, finding: Finding) {
-        if self.findings.len() < Problems::MAX {
-            self.findings.push(finding);
+        if self.is_full() {
+            self.count();
         } else {
-            self.more += 1;
+            self.findings.push(finding);
         }
     }
 
-    /// Takes a problem down that is dear to describe.
-    pub(super) fn add_with(&mut self, finding: impl FnOnce() -> Finding) {
-        if self.findings.len() < Problems::MAX {
-            self.findings.push(finding());
-        } else {
-            self.more += 1;
-        }
+    /// Whether further problems are only counted.
+    pub(super) fn is_full(&self) -> bool {
+        self.findings.len() >= Problems::MAX
+    }
+
+    /// Takes notice of one more problem than is listed.
+    pub(super) fn count(&mut self) {
+        self.more += 1;
     }
 
     /// The problems, in the order of the text; `None` when there are none.

@@ -93,7 +93,7 @@ impl Reader<'_, '_> {
 
     fn controller_type(&mut self, node: &Node) -> Option<KindWish> {
         let text = self.text(node, "a type of controller")?;
-        let kind = text.parse().ok();
+        let kind = KindWish::from_word(text);
         if kind.is_none() {
             let message = format!("`{}` is not `auto`, `pv` or `qusb`", shown(text));
             self.report.add(Finding::new(Code::BadControllerType, node.span, message));
@@ -208,6 +208,8 @@ impl Reader<'_, '_> {
         match (fields.entry("attach"), fields.entry("keep")) {
             (Some(attach), None) => self.attach(&attach.node),
             (None, Some(keep)) => self.keep(&keep.node),
+            // If one of them is misspelt, that was said already.
+            (None, None) if ["attach", "keep"].iter().any(|key| fields.meant.contains(key)) => None,
             (None, None) => {
                 let message = "the rule says neither `attach` nor `keep`";
                 self.report.add(Finding::new(Code::NoAction, fields.span, message));
@@ -275,16 +277,32 @@ impl Reader<'_, '_> {
             self.report.add(wrong_shape(node, &expected));
             return None;
         };
-        for entry in entries.iter().filter(|entry| !shape.keys.contains(&entry.key.as_str())) {
-            self.report.add_with(|| unknown_key(entry, shape));
-        }
-        Some(Fields { what: shape.what, span: node.span, entries })
+        let unknown = entries.iter().filter(|entry| !shape.keys.contains(&entry.key.as_str()));
+        let meant = unknown.filter_map(|entry| self.unknown_key(entry, shape)).collect();
+        Some(Fields { what: shape.what, span: node.span, entries, meant })
     }
 
-    /// The value of a key that must be there.
+    /// Reports an unknown key. Returns the one that was most likely meant.
+    fn unknown_key(&mut self, entry: &Entry, shape: &Shape) -> Option<&'static str> {
+        if self.report.is_full() {
+            // There may be very many of them, and looking for the nearest key is dear.
+            self.report.count();
+            return None;
+        }
+        let message = format!("unknown key `{}` in {}", shown(&entry.key), shape.what);
+        let finding = Finding::new(Code::UnknownKey, entry.key_span, message);
+        let meant = suggest::nearest(&entry.key, shape.keys);
+        self.report.add(finding.help(match meant {
+            Some(key) => format!("did you mean `{key}`?"),
+            None => format!("the keys here are {}", list(shape.keys)),
+        }));
+        meant
+    }
+
+    /// The value of a key that must be there. If it is misspelt, that was said already.
     fn required<'n>(&mut self, fields: &Fields<'n>, key: &str) -> Option<&'n Node> {
         let node = fields.get(key);
-        if node.is_none() {
+        if node.is_none() && !fields.meant.contains(&key) {
             let message = format!("{} needs the key `{key}`", fields.what);
             self.report.add(Finding::new(Code::MissingKey, fields.span, message));
         }
@@ -329,6 +347,8 @@ struct Fields<'n> {
     what: &'static str,
     span: Span,
     entries: &'n [Entry],
+    /// The keys that unknown ones were most likely meant to be.
+    meant: Vec<&'static str>,
 }
 
 impl<'n> Fields<'n> {
@@ -339,15 +359,6 @@ impl<'n> Fields<'n> {
     fn get(&self, key: &str) -> Option<&'n Node> {
         self.entry(key).map(|entry| &entry.node)
     }
-}
-
-fn unknown_key(entry: &Entry, shape: &Shape) -> Finding {
-    let message = format!("unknown key `{}` in {}", shown(&entry.key), shape.what);
-    let finding = Finding::new(Code::UnknownKey, entry.key_span, message);
-    finding.help(match suggest::nearest(&entry.key, shape.keys) {
-        Some(key) => format!("did you mean `{key}`?"),
-        None => format!("the keys here are {}", list(shape.keys)),
-    })
 }
 
 fn wrong_shape(node: &Node, expected: &str) -> Finding {

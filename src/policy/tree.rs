@@ -10,7 +10,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// How deep maps and lists may be nested. The language needs 5.
+/// How deep maps and lists may be nested. The language needs 4.
 const MAX_DEPTH: usize = 16;
 /// How many values and keys there may be.
 const MAX_NODES: usize = 200_000;
@@ -232,7 +232,7 @@ fn unused_yaml(span: Span, what: &str) -> Finding {
 /// `id: *:1200` without quotes is an alias to YAML.
 fn alias(text: &str, start: usize) -> Finding {
     let finding = unused_yaml(word_from(text, start), "aliases");
-    finding.help("if it is meant as text, put it between quotes")
+    finding.help("`*` starts an alias in YAML: if this is text, put it between quotes")
 }
 
 fn syntax(text: &str, offsets: &Offsets, error: &ScanError) -> Finding {
@@ -242,7 +242,11 @@ fn syntax(text: &str, offsets: &Offsets, error: &ScanError) -> Finding {
     }
     let end = start + text[start..].chars().next().map_or(0, char::len_utf8);
     let message = format!("this is not YAML: {}", Text::from(error.info()));
-    Finding::new(Code::Syntax, Span { start, end }, message)
+    let finding = Finding::new(Code::Syntax, Span { start, end }, message);
+    if text[start..].starts_with(':') {
+        return finding.help("a text with `: ` in it must stand between quotes");
+    }
+    finding
 }
 
 /// The place of the last `mark` that starts at or before `start`.

@@ -4,7 +4,6 @@
 
 use crate::model::{PortNumber, UsbVersion};
 use std::fmt;
-use std::str::FromStr;
 
 /// What a new controller is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +39,11 @@ impl KindWish {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Auto, Self::Pv, Self::Qusb];
 
+    /// The one that the policy calls by this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.word() == word)
+    }
+
     /// The policy's word for it.
     pub fn word(self) -> &'static str {
         match self {
@@ -47,14 +51,6 @@ impl KindWish {
             Self::Pv => "pv",
             Self::Qusb => "qusb",
         }
-    }
-}
-
-impl FromStr for KindWish {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|kind| kind.word() == text).ok_or(())
     }
 }
 

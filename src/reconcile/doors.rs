@@ -2,10 +2,10 @@
 
 use super::event::Event;
 use super::lookout::Scope;
-use crate::model::{BusId, Device, Devices, XenPart, XenView};
-use crate::plan::{Cleared, StepError};
+use crate::model::{BusId, Device, XenPart, XenView};
+use crate::plan::{Cause, Cleared, StepError};
 use crate::policy::Policy;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What happened outside.
@@ -17,8 +17,8 @@ pub enum Input {
     Stirred(Scope),
     /// The answer to [`Output::Look`].
     Saw(Sight),
-    /// A look could not be made; the flag tells which side.
-    LookFailed(Side),
+    /// The look could not be made, for this reason.
+    LookFailed(Scope, Cause),
     /// The connection to xenstore is lost: nothing can be read or done there.
     XenstoreLost,
     /// It is back: everything read there is old.
@@ -37,23 +37,14 @@ pub enum Input {
 /// What a look brought.
 #[derive(Debug)]
 pub enum Sight {
-    /// All devices, and whether usbback is loaded.
-    Usb(Devices, bool),
-    /// Some devices; `None` for one that is gone.
-    Devices(BTreeMap<BusId, Option<Device>>),
+    /// Where something is plugged, and whether usbback is loaded.
+    Usb(BTreeSet<BusId>, bool),
+    /// One device; `None` when it is gone.
+    Device(BusId, Option<Device>),
     /// All of xenstore that matters.
     Xen(XenView),
     /// Some domains (`None` for one that is gone), and all notes.
     Domains(XenPart),
-}
-
-/// One of the two things that are looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// Devices.
-    Usb,
-    /// xenstore.
-    Xen,
 }
 
 /// What the shell must do.

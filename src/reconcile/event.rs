@@ -16,6 +16,8 @@ pub enum Event {
     DomainAppeared(DomId, GuestName),
     /// A domain is gone.
     DomainGone(DomId, GuestName),
+    /// A device could not be read. It is left alone until something happens to it.
+    Unreadable(BusId, Box<str>),
     /// It stands differently with a device.
     Standing(BusId, Standing),
     /// A step was performed.

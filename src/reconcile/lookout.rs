@@ -1,80 +1,98 @@
 //! Looking again: which readings are old, and which look will renew them.
 //!
-//! Looks of one side are made one after the other, so that an older reading never replaces a newer
-//! one, and what is stirred while a look is under way is looked at once more.
+//! Looks at one thing are made one after the other, so that an older reading never replaces a newer
+//! one, and what is stirred while a look is under way is looked at once more. Devices are looked at
+//! one by one: reading one can block for as long as the kernel is busy with it, and that must not
+//! delay another.
 
 use crate::model::{BusId, DomId};
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 /// What to look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// All devices.
+    /// Which devices are plugged.
     Usb,
-    /// These devices.
-    Devices(BTreeSet<BusId>),
+    /// One device.
+    Device(BusId),
     /// All of xenstore that matters.
     Xen,
     /// These domains, and the agent's notes.
     Domains(BTreeSet<DomId>),
 }
 
-/// Counts looks of one side. A look covers everything that was stirred before it began.
+/// How long to wait before a look that failed is made again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// How often in a row a look is made again by itself. After that, something must be stirred.
+const MAX_FAILURES: u32 = 5;
+
+/// Counts looks. A look covers everything that was stirred before it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Turn(u64);
 
-/// What is old on one side.
-#[derive(Clone, Debug)]
-pub(super) struct Lookout<Key> {
-    everything: bool,
-    some: BTreeSet<Key>,
+/// The looks at one thing.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Looks {
+    old: bool,
     begun: Turn,
     done: Turn,
+    failures: u32,
+    not_before: Option<Instant>,
 }
 
-/// What a look is to cover.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Cover<Key> {
-    Everything,
-    Some(BTreeSet<Key>),
+/// Whether a look is to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begin {
+    Now,
+    At(Instant),
+    No,
 }
 
-impl<Key: Ord + Clone> Lookout<Key> {
-    /// Nothing has been looked at yet.
-    pub(super) fn new() -> Self {
-        Self { everything: true, some: BTreeSet::new(), begun: Turn(0), done: Turn(0) }
+impl Looks {
+    /// Something changed. Gives the look that will cover it.
+    pub(super) fn stir(&mut self) -> Turn {
+        self.old = true;
+        self.failures = 0;
+        Turn(self.begun.0 + 1)
     }
 
-    /// Something changed there. Gives the look that will cover it.
-    pub(super) fn stir(&mut self, key: Key) -> Turn {
-        self.some.insert(key);
-        self.coming()
-    }
-
-    /// Anything may have changed. Gives the look that will cover it.
-    pub(super) fn stir_everything(&mut self) -> Turn {
-        self.everything = true;
-        self.coming()
-    }
-
-    /// The next look, if one is needed and none is under way.
-    pub(super) fn begin(&mut self) -> Option<Cover<Key>> {
-        if self.begun != self.done || (!self.everything && self.some.is_empty()) {
-            return None;
+    /// Begins a look if one is needed, none is under way, and a failed one is far enough behind.
+    pub(super) fn begin(&mut self, now: Instant) -> Begin {
+        if !self.old || self.begun != self.done {
+            return Begin::No;
         }
-        self.begun.0 += 1;
-        let some = std::mem::take(&mut self.some);
-        Some(if std::mem::take(&mut self.everything) {
-            Cover::Everything
-        } else {
-            Cover::Some(some)
-        })
+        match self.not_before {
+            Some(when) if now < when => Begin::At(when),
+            _ => {
+                self.begun.0 += 1;
+                self.old = false;
+                self.not_before = None;
+                Begin::Now
+            }
+        }
     }
 
-    /// The look under way has come to an end; if it failed, everything is old.
-    pub(super) fn end(&mut self, succeeded: bool) {
+    /// The look under way brought something.
+    pub(super) fn succeeded(&mut self) {
         self.done = self.begun;
-        self.everything |= !succeeded;
+        self.failures = 0;
+    }
+
+    /// The look under way brought nothing.
+    pub(super) fn failed(&mut self, now: Instant) {
+        self.begun = self.done;
+        self.failures += 1;
+        if self.failures <= MAX_FAILURES {
+            self.old = true;
+            self.not_before = Some(now + AGAIN);
+        }
+    }
+
+    /// A failed look need not wait any longer.
+    pub(super) fn hurry(&mut self) {
+        self.not_before = None;
     }
 
     /// Whether the look `turn` has ended.
@@ -84,11 +102,56 @@ impl<Key: Ord + Clone> Lookout<Key> {
 
     /// Whether nothing is old and no look is under way.
     pub(super) fn is_idle(&self) -> bool {
-        self.begun == self.done && !self.everything && self.some.is_empty()
+        !self.old && self.begun == self.done
+    }
+}
+
+/// The looks at xenstore, and what the next one is to cover.
+#[derive(Clone, Debug, Default)]
+pub(super) struct XenLooks {
+    pub(super) looks: Looks,
+    everything: bool,
+    domids: BTreeSet<DomId>,
+    covering: Cover,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Cover {
+    everything: bool,
+    domids: BTreeSet<DomId>,
+}
+
+impl XenLooks {
+    /// Anything may have changed.
+    pub(super) fn stir_everything(&mut self) -> Turn {
+        self.everything = true;
+        self.looks.stir()
     }
 
-    fn coming(&self) -> Turn {
-        Turn(self.begun.0 + 1)
+    /// These domains may have changed; the notes are looked at in any case.
+    pub(super) fn stir(&mut self, domids: impl IntoIterator<Item = DomId>) -> Turn {
+        self.domids.extend(domids);
+        self.looks.stir()
+    }
+
+    /// What to look at, when [`Looks::begin`] said that it is time.
+    pub(super) fn cover(&mut self) -> Scope {
+        self.covering = Cover {
+            everything: std::mem::take(&mut self.everything),
+            domids: std::mem::take(&mut self.domids),
+        };
+        match &self.covering {
+            Cover { everything: true, .. } => Scope::Xen,
+            Cover { everything: false, domids } => Scope::Domains(domids.clone()),
+        }
+    }
+
+    /// The look under way brought nothing: what it was to cover is to be covered still.
+    pub(super) fn failed(&mut self, now: Instant) {
+        let Cover { everything, domids } = std::mem::take(&mut self.covering);
+        self.everything |= everything;
+        self.domids.extend(domids);
+        self.looks.failed(now);
     }
 }
 
@@ -97,27 +160,43 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test needs some instant to begin with")]
     fn what_is_stirred_during_a_look_is_looked_at_once_more() {
-        let mut lookout = Lookout::<u8>::new();
-        assert_eq!(lookout.begin(), Some(Cover::Everything));
-        let turn = lookout.stir(7);
-        assert_eq!(lookout.begin(), None, "one look at a time");
-        lookout.end(true);
-        assert!(!lookout.has_seen(turn));
-        assert_eq!(lookout.begin(), Some(Cover::Some([7].into())));
-        lookout.end(true);
-        assert!(lookout.has_seen(turn));
-        assert_eq!(lookout.begin(), None);
+        let now = Instant::now();
+        let mut looks = Looks::default();
+        let first = looks.stir();
+        assert_eq!(looks.begin(now), Begin::Now);
+        let second = looks.stir();
+        assert_eq!(looks.begin(now), Begin::No, "one look at a time");
+        looks.succeeded();
+        assert!(looks.has_seen(first) && !looks.has_seen(second));
+        assert_eq!(looks.begin(now), Begin::Now);
+        looks.succeeded();
+        assert!(looks.has_seen(second) && looks.is_idle());
+        assert_eq!(looks.begin(now), Begin::No);
     }
 
     #[test]
-    fn a_failed_look_makes_everything_old() {
-        let mut lookout = Lookout::<u8>::new();
-        lookout.begin();
-        lookout.end(true);
-        lookout.stir(1);
-        lookout.begin();
-        lookout.end(false);
-        assert_eq!(lookout.begin(), Some(Cover::Everything));
+    #[expect(clippy::disallowed_methods, reason = "a test needs some instant to begin with")]
+    fn a_failed_look_is_made_again_a_few_times_and_covers_the_same() {
+        let now = Instant::now();
+        let mut xen = XenLooks::default();
+        let domids: BTreeSet<DomId> = ["7".parse().unwrap()].into();
+        let turn = xen.stir(domids.clone());
+        for _ in 0..MAX_FAILURES {
+            assert_eq!(xen.looks.begin(now), Begin::Now);
+            assert_eq!(xen.cover(), Scope::Domains(domids.clone()));
+            xen.failed(now);
+            assert_eq!(xen.looks.begin(now), Begin::At(now + AGAIN));
+            xen.looks.hurry();
+            assert!(!xen.looks.has_seen(turn));
+        }
+        assert_eq!(xen.looks.begin(now), Begin::Now);
+        xen.cover();
+        xen.failed(now);
+        assert_eq!(xen.looks.begin(now), Begin::No, "now something must happen first");
+        xen.stir(None);
+        assert_eq!(xen.looks.begin(now + AGAIN), Begin::Now);
+        assert_eq!(xen.cover(), Scope::Domains(domids));
     }
 }

@@ -11,21 +11,18 @@
 //! Nothing that comes in *means* an action: it makes a reading old. When no reading that a job
 //! depends on is old, the job is decided anew from what is there.
 
-use super::doors::{Input, Output, Side, Sight, Ticket};
+use super::doors::{Input, Output, Sight, Ticket};
 use super::event::Event;
 use super::job::{After, Job, Signature, Subject, reserves};
-use super::lookout::{Cover, Lookout, Scope};
+use super::lookout::{Begin, Looks, Scope, Turn, XenLooks};
 use crate::model::{BusId, Device, DomId, Observed, Place, PortContent, XenView};
 use crate::plan::next::{Since, for_controller, for_device};
 use crate::plan::ports::PORT_REST;
-use crate::plan::{Moment, Next, Outlook, Problem, Standing, Step, StepError, interlock};
+use crate::plan::{Cause, Moment, Next, Outlook, Problem, Standing, Step, StepError, interlock};
 use crate::policy::Policy;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// How long to wait before a look that failed is made again.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+use std::time::Instant;
 
 /// The state machine. Holds no clock, no descriptor, no task.
 #[derive(Debug)]
@@ -33,12 +30,14 @@ pub struct Reconciler {
     policy: Arc<Policy>,
     policy_generation: u64,
     observed: Observed,
+    /// Plugged, but not read yet: nothing is decided about them, least of all that they are gone.
+    unread: BTreeSet<BusId>,
     seen_usb: bool,
     seen_xen: bool,
     connected: bool,
-    usb: Lookout<BusId>,
-    xen: Lookout<DomId>,
-    look_again: Option<Instant>,
+    usb: Looks,
+    devices: BTreeMap<BusId, Looks>,
+    xen: XenLooks,
     since: Since,
     jobs: BTreeMap<Subject, Job>,
     leaving: Option<Leaving>,
@@ -59,19 +58,19 @@ enum Leaving {
 }
 
 impl Reconciler {
-    /// A machine that has seen nothing yet. Its first outputs are looks at everything; until both
-    /// are answered it decides nothing.
+    /// A machine that has seen nothing yet, and decides nothing until it has.
     pub fn new(policy: Arc<Policy>) -> Self {
         let mut machine = Self {
             policy,
             policy_generation: 0,
             observed: Observed::default(),
+            unread: BTreeSet::new(),
             seen_usb: false,
             seen_xen: false,
             connected: false,
-            usb: Lookout::new(),
-            xen: Lookout::new(),
-            look_again: None,
+            usb: Looks::default(),
+            devices: BTreeMap::new(),
+            xen: XenLooks::default(),
             since: Since::default(),
             jobs: BTreeMap::new(),
             leaving: None,
@@ -79,7 +78,8 @@ impl Reconciler {
             next_ticket: 0,
             deadline: None,
         };
-        machine.begin_looks();
+        machine.usb.stir();
+        machine.xen.stir_everything();
         machine
     }
 
@@ -108,18 +108,12 @@ impl Reconciler {
             }
             Input::Stirred(scope) => self.stir(scope),
             Input::Saw(sight) => self.saw(now, sight),
-            Input::LookFailed(side) => {
-                match side {
-                    Side::Usb => self.usb.end(false),
-                    Side::Xen => self.xen.end(false),
-                }
-                self.look_again = Some(now + LOOK_AGAIN);
-            }
+            Input::LookFailed(scope, cause) => self.look_failed(now, scope, &cause),
             Input::XenstoreLost => self.connected = false,
             Input::XenstoreBack => {
                 self.connected = true;
-                self.look_again = None;
                 self.xen.stir_everything();
+                self.xen.looks.hurry();
                 self.jobs.values_mut().for_each(Job::pardon);
             }
             Input::Finished(ticket, result) => self.finished(now, ticket, result),
@@ -129,11 +123,8 @@ impl Reconciler {
             Input::Timeout => {}
         }
         self.deadline = None;
-        if self.look_again.is_some_and(|when| when <= now) {
-            self.look_again = None;
-        }
         self.decide(now);
-        self.begin_looks();
+        self.begin_looks(now);
         self.leave_if_done();
     }
 
@@ -144,81 +135,90 @@ impl Reconciler {
 
     fn stir(&mut self, scope: Scope) {
         match scope {
-            Scope::Usb => {
-                self.usb.stir_everything();
-            }
-            Scope::Devices(ids) => {
-                for id in ids {
-                    self.usb.stir(id);
-                }
-            }
-            Scope::Xen => {
-                self.xen.stir_everything();
-            }
-            Scope::Domains(ids) => {
-                for id in ids {
-                    self.xen.stir(id);
-                }
-            }
-        }
+            Scope::Usb => self.usb.stir(),
+            Scope::Device(busid) => self.stir_device(busid),
+            Scope::Xen => self.xen.stir_everything(),
+            Scope::Domains(domids) => self.xen.stir(domids),
+        };
     }
 
-    fn begin_looks(&mut self) {
-        if let Some(when) = self.look_again {
-            self.wake(when, "a look that failed");
-            return;
+    fn stir_device(&mut self, busid: BusId) -> Turn {
+        self.devices.entry(busid).or_default().stir()
+    }
+
+    fn begin_looks(&mut self, now: Instant) {
+        let mut later = None;
+        let mut begin = |looks: &mut Looks| match looks.begin(now) {
+            Begin::Now => true,
+            Begin::No => false,
+            Begin::At(when) => {
+                later = Some(later.map_or(when, |other: Instant| other.min(when)));
+                false
+            }
+        };
+        if begin(&mut self.usb) {
+            self.outbox.push_back(Output::Look(Scope::Usb));
         }
-        if let Some(cover) = self.usb.begin() {
-            self.outbox.push_back(Output::Look(match cover {
-                Cover::Everything => Scope::Usb,
-                Cover::Some(ids) => Scope::Devices(ids),
-            }));
+        for (busid, looks) in &mut self.devices {
+            if begin(looks) {
+                self.outbox.push_back(Output::Look(Scope::Device(busid.clone())));
+            }
         }
-        if self.connected
-            && let Some(cover) = self.xen.begin()
-        {
-            self.outbox.push_back(Output::Look(match cover {
-                Cover::Everything => Scope::Xen,
-                Cover::Some(ids) => Scope::Domains(ids),
-            }));
+        if self.connected && begin(&mut self.xen.looks) {
+            self.outbox.push_back(Output::Look(self.xen.cover()));
+        }
+        if let Some(when) = later {
+            self.wake(when, "another try of a failed look");
         }
     }
 
     fn saw(&mut self, now: Instant, sight: Sight) {
         match sight {
-            Sight::Usb(devices, usbback) => {
-                self.usb.end(true);
+            Sight::Usb(plugged, usbback) => {
+                self.usb.succeeded();
                 self.seen_usb = true;
                 self.observed.usbback = usbback;
-                let gone: Vec<_> = self
-                    .observed
-                    .devices
-                    .keys()
-                    .filter(|busid| !devices.contains_key(busid))
-                    .cloned()
-                    .collect();
-                let gone = gone.into_iter().map(|busid| (busid, None));
-                let there = devices.into_iter().map(|(busid, device)| (busid, Some(device)));
-                gone.chain(there).for_each(|(busid, device)| self.saw_device(now, busid, device));
+                let known: BTreeSet<_> = self.observed.devices.keys().cloned().collect();
+                self.unread = plugged.difference(&known).cloned().collect();
+                // What is gone is read like all others: the list may be older than the reading.
+                for busid in plugged.into_iter().chain(known) {
+                    self.stir_device(busid);
+                }
             }
-            Sight::Devices(devices) => {
-                self.usb.end(true);
-                devices.into_iter().for_each(|(busid, device)| self.saw_device(now, busid, device));
+            Sight::Device(busid, device) => {
+                if let Some(looks) = self.devices.get_mut(&busid) {
+                    looks.succeeded();
+                }
+                self.unread.remove(&busid);
+                self.saw_device(now, busid, device);
             }
             Sight::Xen(view) => {
-                self.xen.end(true);
+                self.xen.looks.succeeded();
                 self.seen_xen = true;
                 let before = std::mem::replace(&mut self.observed.xen, view);
                 self.compare_domains(now, &before);
             }
             Sight::Domains(part) => {
-                self.xen.end(true);
+                self.xen.looks.succeeded();
                 let before = self.observed.xen.clone();
                 self.observed.xen.update(part);
                 self.compare_domains(now, &before);
             }
         }
         self.note_returns(now);
+    }
+
+    fn look_failed(&mut self, now: Instant, scope: Scope, cause: &Cause) {
+        match scope {
+            Scope::Usb => self.usb.failed(now),
+            Scope::Device(busid) => {
+                if let Some(looks) = self.devices.get_mut(&busid) {
+                    looks.failed(now);
+                }
+                self.report(Event::Unreadable(busid, cause.to_string().into()));
+            }
+            Scope::Xen | Scope::Domains(_) => self.xen.failed(now),
+        }
     }
 
     fn saw_device(&mut self, now: Instant, busid: BusId, device: Option<Device>) {
@@ -360,10 +360,10 @@ impl Reconciler {
 
     /// Makes old what a step may have changed. Gives the looks that will show it.
     fn stir_after(&mut self, step: &Step) -> After {
-        let usb = step.device().map(|busid| self.usb.stir(busid.clone()));
-        let xen = match (step.domain(), step) {
-            (_, Step::RemoveLeftover(_)) | (None, _) => self.xen.stir_everything(),
-            (Some(domid), _) => self.xen.stir(domid),
+        let usb = step.device().map(|busid| self.stir_device(busid.clone()));
+        let xen = match step {
+            Step::RemoveLeftover(_) => self.xen.stir_everything(),
+            _ => self.xen.stir(step.domain()),
         };
         After { usb: usb.unwrap_or_default(), xen }
     }
@@ -377,6 +377,12 @@ impl Reconciler {
         }
         let subjects = self.subjects();
         self.jobs.retain(|subject, job| subjects.contains(subject) || job.flight.is_some());
+        let observed = &self.observed.devices;
+        self.devices.retain(|busid, looks| {
+            !looks.is_idle()
+                || observed.contains_key(busid)
+                || subjects.contains(&Subject::Device(busid.clone()))
+        });
         for subject in subjects {
             self.decide_one(now, subject);
         }
@@ -402,7 +408,7 @@ impl Reconciler {
 
     fn decide_one(&mut self, now: Instant, subject: Subject) {
         let mut job = self.jobs.remove(&subject).unwrap_or_default();
-        if self.is_due(now, &job) {
+        if self.is_due(now, &subject, &job) {
             job.landed = None;
             self.decide_job(now, &subject, &mut job);
         }
@@ -410,12 +416,19 @@ impl Reconciler {
     }
 
     /// Whether nothing is under way for the job and every reading that it waits for has come.
-    fn is_due(&mut self, now: Instant, job: &Job) -> bool {
+    fn is_due(&mut self, now: Instant, subject: &Subject, job: &Job) -> bool {
+        if let Subject::Device(busid) = subject {
+            let looks = self.devices.get(busid);
+            let seen = looks.is_none_or(|looks| looks.has_seen(job.after.usb));
+            if self.unread.contains(busid) || !seen {
+                return false;
+            }
+        }
         if let Some(when) = job.not_before.filter(|when| now < *when) {
             self.wake(when, "another try of a failed step");
             return false;
         }
-        job.flight.is_none() && self.usb.has_seen(job.after.usb) && self.xen.has_seen(job.after.xen)
+        job.flight.is_none() && self.xen.looks.has_seen(job.after.xen)
     }
 
     fn decide_job(&mut self, now: Instant, subject: &Subject, job: &mut Job) {
@@ -509,7 +522,11 @@ impl Reconciler {
             None | Some(Leaving::Left) => false,
             Some(Leaving::AsItIs) => !in_flight,
             Some(Leaving::Detaching) => {
-                !in_flight && self.deadline.is_none() && self.usb.is_idle() && self.xen.is_idle()
+                !in_flight
+                    && self.deadline.is_none()
+                    && self.usb.is_idle()
+                    && self.xen.looks.is_idle()
+                    && self.devices.values().all(Looks::is_idle)
             }
         };
         if quiet {

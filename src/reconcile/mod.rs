@@ -11,7 +11,7 @@ mod job;
 mod lookout;
 mod machine;
 
-pub use doors::{Input, Output, Side, Sight, Ticket};
+pub use doors::{Input, Output, Sight, Ticket};
 pub use event::Event;
 pub use lookout::Scope;
 pub use machine::Reconciler;

@@ -1,1 +1,15 @@
 //! Tests against real parts: libudev, xenstored, oxenstored.
+#![allow(
+    clippy::allow_attributes,
+    reason = "the harness is shared: what one program leaves unused another needs"
+)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+#[path = "harness.rs"]
+mod smoke;
+
+mod main_job;
+mod policy;
+mod world;

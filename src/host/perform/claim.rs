@@ -16,7 +16,7 @@ use futures::future::try_join_all;
 
 impl Performer {
     pub(super) async fn claim(&self, claim: &Claim) -> Result<(), Failure> {
-        self.expect_plugged(claim)?;
+        self.expect_same_plug(claim).await?;
         self.xs
             .transaction(async |t| {
                 let place = claim.place;
@@ -37,7 +37,7 @@ impl Performer {
                 unattached.answer().await?;
                 let old_drivers = absent_as_none(old_drivers.await)?.is_some();
 
-                self.expect_plugged(claim)?;
+                self.expect_still_plugged(claim)?;
                 if old_drivers {
                     t.defer(t.rm(&usbback(&claim.busid)));
                 }
@@ -54,7 +54,7 @@ impl Performer {
         spec: ControllerSpec,
         with_device: bool,
     ) -> Result<(), Failure> {
-        self.expect_plugged(claim)?;
+        self.expect_same_plug(claim).await?;
         self.xs
             .transaction(async |t| {
                 let domain = Expect::domain(t, claim.place.domid, claim.uuid);
@@ -63,7 +63,7 @@ impl Performer {
                 check::all(domain).await?;
                 unattached.answer().await?;
 
-                self.expect_plugged(claim)?;
+                self.expect_still_plugged(claim)?;
                 let mut writes = controller_nodes(t, claim, spec, with_device);
                 if with_device {
                     writes.push(write_note(t, claim));
@@ -74,12 +74,24 @@ impl Performer {
             .await
     }
 
-    /// A busid that is not plugged makes QEMU abort when it reads it, and one that was plugged anew
-    /// has not been decided about.
-    fn expect_plugged(&self, claim: &Claim) -> Result<(), Failure> {
-        match self.usb.device(&claim.busid)? {
+    /// A device that was plugged anew has not been decided about. Reading it can block for as long
+    /// as the kernel is busy with it, so it is done off the loop and before the transaction.
+    async fn expect_same_plug(&self, claim: &Claim) -> Result<(), Failure> {
+        let (usb, busid) = (self.usb, claim.busid.clone());
+        let device = tokio::task::spawn_blocking(move || usb.device(&busid)).await??;
+        match device {
             Some(device) if device.plug() == claim.plug => Ok(()),
             Some(_) | None => Err(Changed::Device(claim.busid.clone()).into()),
+        }
+    }
+
+    /// A busid that is not plugged when QEMU reads it makes QEMU abort, so this is asked as late as
+    /// can be.
+    fn expect_still_plugged(&self, claim: &Claim) -> Result<(), Failure> {
+        if self.usb.device_number(&claim.busid)? == Some(claim.plug.address.device) {
+            Ok(())
+        } else {
+            Err(Changed::Device(claim.busid.clone()).into())
         }
     }
 }

@@ -123,11 +123,14 @@ impl RawInterface {
 }
 
 impl UdevFacts {
-    /// Some udev daemons (mdevd's, a mocked one) keep a database without the time. That the device
-    /// is ready must not be lost with it.
+    /// The time of the first event is a note of the database's (systemd, `sd-device.c:
+    /// device_set_usec_initialized`), so where it is, udev has finished. A database without the
+    /// time, as other daemons keep it, must not hold a device back for ever.
     fn initialized(&self) -> Option<u64> {
-        let since = self.since.as_deref().and_then(parse);
-        self.initialized.then(|| since.unwrap_or(0))
+        match &self.since {
+            Some(since) => Some(parse(since).unwrap_or(0)),
+            None => self.initialized.then_some(0),
+        }
     }
 }
 
@@ -291,10 +294,12 @@ mod tests {
         let initialized = |initialized, since: Option<&str>| {
             UdevFacts { initialized, since: since.map(Into::into), path: None }.initialized()
         };
-        assert_eq!(initialized(false, Some("5")), None);
+        assert_eq!(initialized(false, None), None);
         assert_eq!(initialized(true, Some("5")), Some(5));
         assert_eq!(initialized(true, Some("soon")), Some(0));
         assert_eq!(initialized(true, None), Some(0));
+        // A mocked sysfs can give the property but has no database.
+        assert_eq!(initialized(false, Some("5")), Some(5));
     }
 
     #[test]

@@ -16,8 +16,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use udev::{MonitorBuilder, MonitorSocket};
 
-/// The receive buffer that is asked for. Only what waits in it takes memory. The same as udevd's
-/// (systemd, `src/udev/udev-manager.c`).
+/// The receive buffer that is asked for; only what waits in it takes memory. systemd's libudev asks
+/// for the same by itself (`libudev-monitor.c`), that of eudev does not.
 const BUFFER: usize = 128 * 1024 * 1024;
 
 /// How often reading is taken up again before the socket is given up. Each time gets at least one

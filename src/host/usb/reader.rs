@@ -85,6 +85,23 @@ impl UsbReader {
         raw.into_device(busid.clone()).map(Some)
     }
 
+    /// The device number of what is plugged now, 1 to 127; `None` when nothing is. Never blocks:
+    /// `devnum` is read without the device's lock (`drivers/usb/core/sysfs.c: devnum_show`).
+    ///
+    /// # Errors
+    ///
+    /// When the attribute cannot be read or is no number.
+    pub fn device_number(&self, busid: &BusId) -> Result<Option<u8>, Error> {
+        let path = Path::new(DEVICES).join(busid.to_string()).join("devnum");
+        let value = match sysfs::read(&path) {
+            Ok(None) | Err(Error::Gone { .. }) => return Ok(None),
+            Ok(Some(value)) => value,
+            Err(error) => return Err(error),
+        };
+        let number = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok());
+        number.map(Some).ok_or(Error::Malformed { path, what: "is no device number" })
+    }
+
     /// Whether the kernel's usbback is loaded.
     pub fn usbback_loaded(&self) -> bool {
         sysfs::exists(Path::new(USBBACK))

@@ -1,6 +1,7 @@
 //! Where the xenstore daemon is reached.
 //!
-//! Only the choice. The environment and the file system are asked through functions, so that the choice can be tested.
+//! Only the choice. The environment and the file system are asked through functions, so that the
+//! choice can be tested.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -10,7 +11,8 @@ use std::path::{Path, PathBuf};
 /// The kernel's door to xenstore, for daemons without a socket (a stub domain).
 const DEVICE: &str = "/dev/xen/xenbus";
 
-/// The directories that the daemon's socket lives in (`XEN_RUN_STORED` of Xen's build; `/var/run` on old systems).
+/// The directories that the daemon's socket lives in (`XEN_RUN_STORED` of Xen's build; `/var/run`
+/// on old systems).
 const RUN_DIRS: [&str; 2] = ["/run/xenstored", "/var/run/xenstored"];
 
 /// Where the xenstore daemon is reached.
@@ -23,12 +25,13 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// The place that libxenstore would use (`tools/libs/store/xs.c`): `XENSTORED_PATH` if it is set; else the socket
-    /// in `XENSTORED_RUNDIR`, `/run/xenstored` or `/var/run/xenstored`; else `/dev/xen/xenbus`.
+    /// The place that libxenstore would use (`tools/libs/store/xs.c`): `XENSTORED_PATH` if it is
+    /// set; else the socket in `XENSTORED_RUNDIR`, `/run/xenstored` or `/var/run/xenstored`; else
+    /// `/dev/xen/xenbus`.
     ///
-    /// `variable` looks up an environment variable, usually `std::env::var_os`. The file system is looked at once, now:
-    /// a daemon that brings its socket later is not looked for again. If there is nothing at all, the answer is the
-    /// usual socket, so that the error of connecting names it.
+    /// `variable` looks up an environment variable, usually `std::env::var_os`. The file system is
+    /// looked at once, now: a daemon that brings its socket later is not looked for again. If there
+    /// is nothing at all, the answer is the usual socket, so that the error of connecting names it.
     pub fn from_env(variable: impl Fn(&str) -> Option<OsString>) -> Self {
         Self::choose(variable, Found::at)
     }
@@ -44,17 +47,13 @@ impl Endpoint {
         }
         let named = set("XENSTORED_RUNDIR");
         let usual = RUN_DIRS.map(PathBuf::from);
-        let mut sockets = named.into_iter().chain(usual).map(|dir| dir.join("socket"));
-        let first = sockets.next().unwrap_or_default();
-        let device = Path::new(DEVICE);
-        if let Some(socket) =
-            std::iter::once(first.clone()).chain(sockets).find(|path| look(path) == Found::Socket)
-        {
-            Self::Socket(socket)
-        } else if look(device) == Found::Device {
-            Self::Device(device.to_owned())
-        } else {
-            Self::Socket(first)
+        let mut sockets: Vec<PathBuf> =
+            named.into_iter().chain(usual).map(|dir| dir.join("socket")).collect();
+        let device = PathBuf::from(DEVICE);
+        match sockets.iter().position(|path| look(path) == Found::Socket) {
+            Some(found) => Self::Socket(sockets.swap_remove(found)),
+            None if look(&device) == Found::Device => Self::Device(device),
+            None => Self::Socket(sockets.swap_remove(0)),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The failures of the xenstore client, sorted by what to do about them.
 //!
-//! Only the types and their texts. Every text is a fragment in lower case; the reasons below an error are in its
-//! `source()` chain. Paths and error names are escaped where they are shown: guests choose parts of them.
+//! Only the types and their texts. Every text is a fragment in lower case; the reasons below an
+//! error are in its `source()` chain. Paths and error names are escaped where they are shown:
+//! guests choose parts of them.
 
 use std::fmt;
 use std::io;
@@ -33,7 +34,8 @@ pub enum Error {
         /// Of which node.
         path: String,
     },
-    /// Others changed the same nodes again and again (`EAGAIN`). Nothing was changed. Later it may work.
+    /// Others changed the same nodes again and again (`EAGAIN`). Nothing was changed. Later it may
+    /// work.
     #[error("{}: changed by others meanwhile, {attempts} times in a row", Asked(*.what, .path))]
     Conflict {
         /// What was asked.
@@ -63,7 +65,8 @@ pub enum Error {
         /// The daemon's word, such as `EINVAL`. Escaped; at most 64 bytes of what was sent.
         errno: String,
     },
-    /// The path cannot be one. Nothing was sent. A mistake of the caller, or a name that a guest chose.
+    /// The path cannot be one. Nothing was sent. A mistake of the caller, or a name that a guest
+    /// chose.
     #[error("{}: bad path", Asked(*.what, .path))]
     BadPath {
         /// What was asked.
@@ -216,7 +219,8 @@ pub enum Lost {
         /// The daemon's word.
         errno: String,
     },
-    /// The transaction was started on an earlier connection and ended with it. Nothing of it is in force.
+    /// The transaction was started on an earlier connection and ended with it. Nothing of it is in
+    /// force.
     #[error("the transaction ended with an earlier connection")]
     Stale,
     /// The runtime that ran the connection is gone.
@@ -230,7 +234,8 @@ impl From<Fault> for Lost {
     }
 }
 
-/// For those who only know system errors, such as the `xenstore-rs` traits. The error itself stays inside.
+/// For those who only know system errors, such as the `xenstore-rs` traits. The error itself stays
+/// inside.
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {

@@ -1,8 +1,9 @@
 //! The xenstore client: one connection, many requests in flight, watches that outlive a reconnect.
 //!
-//! It exists beside the `xenstore-rs` crate, whose traits it implements ([`compat`]), because the agent needs
-//! transactions and permissions on the wire, errors when the daemon goes away, and watches that lose nothing.
-//! It knows paths and bytes. What the nodes mean is not its business: no node layout, no policy, no logging.
+//! It exists beside the `xenstore-rs` crate, whose traits it implements ([`compat`]), because the
+//! agent needs transactions and permissions on the wire, errors when the daemon goes away, and
+//! watches that lose nothing. It knows paths and bytes. What the nodes mean is not its business: no
+//! node layout, no policy, no logging.
 //!
 //! # The pieces
 //!
@@ -24,22 +25,29 @@
 //!
 //! # What is pipelined
 //!
-//! A request is queued when its method is called, not when its [`Reply`] is first polled; the queue is written in the
-//! order of the calls. So `let a = xs.read(x); let b = xs.read(y); (a.await, b.await)` is one round trip. Replies are
-//! matched by request id, never by order. What needs a round trip of its own:
+//! A request is queued when its method is called, not when its [`Reply`] is first polled; the queue
+//! is written in the order of the calls. So these two reads take one round trip:
+//!
+//! ```text
+//! let (name, state) = (xs.read(name), xs.read(state));
+//! let (name, state) = (name.await?, state.await?);
+//! ```
+//!
+//! Replies are matched by request id, never by order. What needs a round trip of its own:
 //!
 //! * a transaction's start: its id must be known before anything can be asked in it;
 //! * each further part of a directory that is too long for one reply.
 //!
-//! A transaction therefore costs two round trips when all its reads are asked together and its writes are handed to
-//! [`Transaction::defer`], plus one for the reads:
+//! So a transaction takes three round trips, if its reads are asked together and its writes are
+//! handed to [`Transaction::defer`]:
 //!
 //! ```text
 //! START ->            | read read read ->   | write write END(T) ->
 //!        <- id        |  <- value ...       |    <- OK OK OK
 //! ```
 //!
-//! The connection always reads while it writes: both daemons stop reading from a client that does not.
+//! The connection always reads while it writes: both daemons stop reading from a client that does
+//! not.
 
 mod client;
 mod compat;

@@ -1,7 +1,8 @@
 //! What a reader of events gets, and how floods are merged.
 //!
-//! A reader may be slow or asleep. Nothing waits for it, no news is lost, and what waits for it is bounded: events of
-//! one watch are merged until they say the same in fewer words. No IO here, and no knowledge of tokens.
+//! A reader may be slow or asleep. Nothing waits for it, no news is lost, and what waits for it is
+//! bounded: events of one watch are merged until they say the same in fewer words. No IO here, and
+//! no knowledge of tokens.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
@@ -10,21 +11,26 @@ use std::task::{Context, Poll, Waker};
 
 use super::error::Error;
 
-/// Most paths of one watch that wait for a reader. One more, and they become the watched path itself.
+/// Most paths of one watch that wait for a reader. One more, and they become the watched path
+/// itself.
 const MAX_WAITING: usize = 64;
 
 /// Something to know about the connection or about a watched path.
 #[derive(Debug, Clone)]
 pub enum Notice {
-    /// There is a connection (again), and all watches are set (again). Everything read before is unknown now.
+    /// There is a connection (again), and all watches are set (again). Everything read before is
+    /// unknown now.
     Connected,
-    /// The connection is gone, or it cannot be made. Told again only when the reason is another one.
+    /// The connection is gone, or it cannot be made. Told again only when the reason is another
+    /// one.
     Disconnected(Error),
-    /// Something happened at or below a path. Read again: an event does not say what happened, nor how often.
+    /// Something happened at or below a path. Read again: an event does not say what happened, nor
+    /// how often.
     Changed {
         /// The watched path, as given to [`watch`](super::Xenstore::watch).
         watch: String,
-        /// Where it happened. It is the watched path when the watch was set, or when too much happened below it.
+        /// Where it happened. It is the watched path when the watch was set, or when too much
+        /// happened below it.
         path: String,
     },
 }
@@ -38,7 +44,8 @@ impl Notices {
         Self(mailbox)
     }
 
-    /// The next notice; waits for it. `None` only when every handle is gone, or the runtime that ran the connection.
+    /// The next notice; waits for it. `None` only when every handle is gone, or the runtime that
+    /// ran the connection.
     ///
     /// A future that is dropped before it is ready has taken nothing.
     pub async fn next(&mut self) -> Option<Notice> {
@@ -59,7 +66,8 @@ pub(super) struct Mailbox(Mutex<State>);
 #[derive(Debug)]
 struct State {
     reader: Reader,
-    /// Whether changes are kept. While there is no connection they are not: `Connected`, which comes next, says more.
+    /// Whether changes are kept. While there is no connection they are not: `Connected`, which
+    /// comes next, says more.
     up: bool,
     /// The text of the reason told last, to tell it once.
     told: Option<String>,
@@ -88,8 +96,8 @@ impl Mailbox {
         Self::new(Reader::Notices)
     }
 
-    /// For a reader of changes only. After a reconnect it gets one change of the watched path: the daemon tells one
-    /// whenever a watch is set.
+    /// For a reader of changes only. After a reconnect it gets one change of the watched path: the
+    /// daemon tells one whenever a watch is set.
     pub(super) fn for_changes() -> Arc<Self> {
         Self::new(Reader::Changes)
     }
@@ -107,7 +115,8 @@ impl Mailbox {
         })))
     }
 
-    /// Whether the reader has more to hear than one watch's changes, so that the end of a watch is not its end.
+    /// Whether the reader has more to hear than one watch's changes, so that the end of a watch is
+    /// not its end.
     pub(super) fn outlives_watches(&self) -> bool {
         self.lock().reader == Reader::Notices
     }
@@ -127,7 +136,10 @@ impl Mailbox {
     pub(super) fn disconnected(&self, error: Error) {
         self.put(|state| {
             let reason = format!("{error:?}");
-            if state.reader == Reader::Notices && state.told.as_ref() != Some(&reason) {
+            // A loss that nobody has read yet is the cause of those that follow it, so it is not
+            // replaced. The failures of later attempts come again.
+            let is_news = state.up || state.disconnected.is_none();
+            if state.reader == Reader::Notices && is_news && state.told.as_ref() != Some(&reason) {
                 state.up = false;
                 state.connected = false;
                 state.changes = Changes::default();
@@ -158,7 +170,8 @@ impl Mailbox {
         state.changes = Changes::default();
     }
 
-    /// Takes the oldest notice: about the connection first, then changes in the order of their first event.
+    /// Takes the oldest notice: about the connection first, then changes in the order of their
+    /// first event.
     pub(super) fn poll_take(&self, context: &mut Context<'_>) -> Poll<Option<Notice>> {
         let mut state = self.lock();
         if let Some(error) = state.disconnected.take() {
@@ -191,7 +204,8 @@ impl Mailbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No code that runs under the lock leaves a half-made state, so a panic elsewhere does no harm.
+        // No code that runs under the lock leaves a half-made state, so a panic elsewhere does no
+        // harm.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -306,6 +320,11 @@ mod tests {
         assert_eq!(take_all(&mailbox).len(), 1);
         mailbox.disconnected(Error::lost(Lost::Ended));
         assert_eq!(take_all(&mailbox).len(), 1, "another reason is news");
+        mailbox.disconnected(Error::lost(Lost::Closed));
+        mailbox.disconnected(Error::lost(Lost::Ended));
+        assert_eq!(take_all(&mailbox).len(), 1, "the first reason is kept until it is read");
+        mailbox.disconnected(Error::lost(Lost::Ended));
+        assert_eq!(take_all(&mailbox).len(), 1, "and the next one is told then");
     }
 
     #[test]
@@ -319,10 +338,15 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is added and read in whatever order: every event is covered by something that is read later, and
-        /// what waits is bounded.
+        /// Whatever is added and read in whatever order: every event is covered by something that
+        /// is read later, and what waits is bounded.
         #[test]
-        fn no_news_is_lost(steps in prop::collection::vec((0_u8..3, 0_u32..200, prop::bool::weighted(0.2)), 0..600)) {
+        fn no_news_is_lost(
+            steps in prop::collection::vec(
+                (0_u8..3, 0_u32..200, prop::bool::weighted(0.2)),
+                0..600,
+            ),
+        ) {
             let mut changes = Changes::default();
             let mut owed: BTreeSet<(String, String)> = BTreeSet::new();
             let settle = |owed: &mut BTreeSet<(String, String)>, (watch, path): (String, String)| {

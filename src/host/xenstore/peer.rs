@@ -1,4 +1,5 @@
-//! A scripted daemon, for the tests: a listener whose connections say exactly what the test tells them to.
+//! A scripted daemon, for the tests: a listener whose connections say exactly what the test tells
+//! them to.
 //!
 //! It speaks bytes, not semantics: there is no store behind it.
 

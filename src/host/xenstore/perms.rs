@@ -31,8 +31,8 @@ impl Access {
 
 /// One entry of a node's permissions.
 ///
-/// The first entry of a node is special: its domain is the owner and may do everything, and its access is what every
-/// domain without an entry of its own gets.
+/// The first entry of a node is special: its domain is the owner and may do everything, and its
+/// access is what every domain without an entry of its own gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Permission {
     /// What the domain may do.

@@ -15,7 +15,8 @@ pub(super) type Sink = oneshot::Sender<Result<Answer, Error>>;
 
 /// The answer to a request that is already on its way.
 ///
-/// The request is carried out whether this is awaited or not. Dropping it means not to look at the answer.
+/// The request is carried out whether this is awaited or not. Dropping it means not to look at the
+/// answer.
 #[must_use = "the request is on its way, but its failure goes unseen"]
 #[derive(Debug)]
 pub struct Reply<T>(State<T>);

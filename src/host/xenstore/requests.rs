@@ -1,7 +1,7 @@
 //! How each request is made: its checks, its payload, and the type of its answer.
 //!
-//! Shared by the client and its transactions, which differ in the transaction id only. Every method queues its request
-//! before it returns.
+//! Shared by the client and its transactions, which differ in the transaction id only. Every method
+//! queues its request before it returns.
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -114,7 +114,8 @@ pub(super) fn bad_path(what: Kind, path: &str, fault: PathFault) -> Error {
 }
 
 fn check(kind: Kind, path: &str) -> Result<(), Error> {
-    path::check(path).map_err(|fault| bad_path(kind, path, fault))
+    let checked = if kind == Kind::Rm { path::check_removal(path) } else { path::check(path) };
+    checked.map_err(|fault| bad_path(kind, path, fault))
 }
 
 fn strings<S: AsRef<str>>(kind: Kind, path: &str, strings: &[S]) -> Result<Payload, Error> {

@@ -1,7 +1,7 @@
 //! One connection's state: what was asked, what answers it, what must be written.
 //!
-//! No IO and no time: bytes come in through [`Session::receive`], bytes go out through [`Session::outgoing`]. It ends
-//! with its connection; what outlives connections is not kept here.
+//! No IO and no time: bytes come in through [`Session::receive`], bytes go out through
+//! [`Session::outgoing`]. It ends with its connection; what outlives connections is not kept here.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -87,7 +87,8 @@ enum Purpose {
 }
 
 impl Session {
-    /// The state of a connection that was just made. The watches are the first thing that it asks for.
+    /// The state of a connection that was just made. The watches are the first thing that it asks
+    /// for.
     pub(super) fn new(
         epoch: u64,
         commands: WeakUnboundedSender<Command>,
@@ -246,8 +247,8 @@ impl Session {
         if tx_id != asked.tx_id {
             return Err(Fault::WrongTransaction { kind, asked: asked.tx_id, got: tx_id }.into());
         }
-        // The payload is read before the request leaves the books: if it is malformed, the request still hears of it
-        // with all others in flight.
+        // The payload is read before the request leaves the books: if it is malformed, the request
+        // still hears of it with all others in flight.
         let result = if got == Kind::Error {
             Err(wire::decode_error_name(&payload)?)
         } else {
@@ -293,7 +294,8 @@ impl Session {
         // Without a handle there is nobody who waits, and the connection is about to be closed.
         if let Some(commands) = self.commands.upgrade() {
             let span = Span::new(Scope { tx_id, epoch: self.epoch }, commands);
-            // If nobody waits any more, the guard comes back, is dropped here, and ends the transaction.
+            // If nobody waits any more, the guard comes back, is dropped here, and ends the
+            // transaction.
             let _ = sink.send(Ok(span));
         }
     }
@@ -329,7 +331,8 @@ impl Session {
     }
 }
 
-/// Answers a command without a connection. With a `future` one in sight, watches are kept as wishes.
+/// Answers a command without a connection. With a `future` one in sight, watches are kept as
+/// wishes.
 pub(super) fn refuse(command: Command, watches: &mut Watches, why: &Lost, future: bool) {
     match command {
         Command::Ask(Request { kind, path, sink, .. }) => {
@@ -359,4 +362,104 @@ pub(super) fn refuse(command: Command, watches: &mut Watches, why: &Lost, future
 fn deliver(sink: Sink, result: Result<Answer, Error>) {
     // Whoever asked may have stopped waiting: then nobody wants the answer.
     let _ = sink.send(result);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
+
+    use proptest::prelude::*;
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::super::reply::Reply;
+    use super::super::requests::Requests;
+    use super::*;
+
+    const ASKED: u32 = 8;
+
+    /// A session with requests in flight, of several kinds, and their replies.
+    fn session() -> (Session, Watches, Vec<Reply<()>>) {
+        let (commands, mut queue) = unbounded_channel();
+        let mut watches = Watches::default();
+        let mut session = Session::new(1, commands.downgrade(), &mut watches);
+        let scope = Some(Scope { tx_id: 5, epoch: 1 });
+        let requests = [Requests::new(&commands, None), Requests::new(&commands, scope)];
+        let mut replies = Vec::new();
+        for requests in &requests {
+            replies.extend([requests.mkdir("/a"), requests.rm("/a"), requests.write("/a", b"")]);
+            drop(requests.directory("/a"));
+        }
+        while let Ok(command) = queue.try_recv() {
+            session.submit(command, &mut watches);
+        }
+        (session, watches, replies)
+    }
+
+    fn is_ready(reply: &mut Reply<()>) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        matches!(Pin::new(reply).poll(&mut context), Poll::Ready(_))
+    }
+
+    #[test]
+    fn messages_are_written_one_by_one() {
+        let (mut session, ..) = session();
+        let first = session.outgoing().unwrap().to_vec();
+        assert_eq!(first.len(), wire::HEADER_LEN + 3, "`mkdir` and nothing of the next one");
+        session.written(1);
+        assert_eq!(session.outgoing().unwrap(), &first[1..]);
+        session.written(first.len() - 1);
+        assert_eq!(session.outgoing().unwrap()[0..4], (Kind::Rm as u32).to_ne_bytes());
+    }
+
+    #[test]
+    fn a_request_of_an_earlier_connection_is_not_sent() {
+        let (commands, mut queue) = unbounded_channel();
+        let mut watches = Watches::default();
+        let mut session = Session::new(2, commands.downgrade(), &mut watches);
+        let scope = Some(Scope { tx_id: 5, epoch: 1 });
+        let mut reply = Requests::new(&commands, scope).mkdir("/a");
+        session.submit(queue.try_recv().unwrap(), &mut watches);
+        assert!(is_ready(&mut reply));
+        assert!(session.is_idle());
+    }
+
+    #[test]
+    fn ids_are_not_given_twice() {
+        let (mut session, ..) = session();
+        session.last_id = u32::MAX;
+        assert_eq!(session.free_id(), ASKED + 1, "0 and those in flight are left out");
+    }
+
+    proptest! {
+        /// Whatever comes, nothing panics, and in the end everybody has an answer.
+        #[test]
+        fn everybody_hears(
+            messages in prop::collection::vec(
+                (
+                    prop::sample::select(vec![1_u32, 11, 12, 13, 15, 16, 22, 99]),
+                    0..ASKED + 2,
+                    prop::sample::select(vec![0_u32, 5]),
+                    prop::sample::select(vec![
+                        "OK\0", "", "E2BIG\0", "EIO\0", "1\0a\0", "/a\x001\0", "?",
+                    ]),
+                ),
+                0..40,
+            ),
+        ) {
+            let (mut session, mut watches, mut replies) = session();
+            for (kind, req_id, tx_id, payload) in messages {
+                let mut bytes = Vec::new();
+                for field in [kind, req_id, tx_id, u32::try_from(payload.len()).unwrap()] {
+                    bytes.extend_from_slice(&field.to_ne_bytes());
+                }
+                bytes.extend_from_slice(payload.as_bytes());
+                if session.receive(&bytes, &mut watches).is_err() {
+                    break;
+                }
+            }
+            session.fail(&Lost::Closed);
+            prop_assert!(replies.iter_mut().all(is_ready));
+        }
+    }
 }

@@ -1,10 +1,11 @@
 //! How bytes get to the daemon and back: a Unix socket, or the kernel's character device.
 //!
-//! Only reading and writing. One call of [`Transport::write`] gets the rest of one message and no more, because
-//! `/dev/xen/xenbus` loses what follows a complete message in one write(2)
+//! Only reading and writing. One call of [`Transport::write`] gets the rest of one message and no
+//! more, because `/dev/xen/xenbus` loses what follows a complete message in one write(2)
 //! (`drivers/xen/xenbus/xenbus_dev_frontend.c`). The socket would not mind.
 //!
-//! The device needs a Xen kernel. The tests use a FIFO and a socket in its place, so what they show is this code and
+//! The device needs a Xen kernel, of Linux 4.11 or newer: older ones answer WATCH without the
+//! request id. The tests use a FIFO and a socket in its place, so what they show is this code and
 //! not the kernel's side of it.
 
 use std::fs::File;
@@ -25,7 +26,8 @@ pub(super) enum Transport {
 }
 
 impl Transport {
-    /// Connects. Neither way waits: a Unix socket takes a connection or refuses it, and the device just opens.
+    /// Connects. Neither way waits: a Unix socket takes a connection or refuses it, and the device
+    /// just opens.
     ///
     /// # Errors
     /// What the system says.
@@ -80,8 +82,8 @@ impl Transport {
                 }
             },
             Self::Device(device) => loop {
-                // The device never reports that it can be written (`xenbus_file_poll` knows only input), but it always
-                // can: it queues. So the first try does not wait.
+                // The device never reports that it can be written (`xenbus_file_poll` knows only
+                // input), but it always can: it queues. So the first try does not wait.
                 match device.get_ref().write(bytes) {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                     done => return done,
@@ -94,7 +96,7 @@ impl Transport {
 
 #[expect(
     deprecated,
-    reason = "the new constructor is unsafe, for types that do not own their descriptor; a File does"
+    reason = "its successor is unsafe, for types that do not own their descriptor; a File does"
 )]
 fn watch_readiness(file: File) -> io::Result<AsyncFd<File>> {
     AsyncFd::new(file)

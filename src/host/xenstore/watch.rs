@@ -1,7 +1,8 @@
 //! Which paths are watched, and for whom.
 //!
-//! The book outlives connections: a watch is a wish that is kept until it is taken back. This file says what must be
-//! sent; sending it is the session's work. Several readers may watch the same path: the daemon sees one watch.
+//! The book outlives connections: a watch is a wish that is kept until it is taken back. This file
+//! says what must be sent; sending it is the session's work. Several readers may watch the same
+//! path: the daemon sees one watch.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,8 +43,8 @@ enum State {
 /// A WATCH or UNWATCH to be sent.
 #[derive(Debug)]
 pub(super) struct Ticket {
-    /// A number that no other watch of this client has or had. An event that is still on its way when its watch is
-    /// taken back can therefore not be mistaken for one of a later watch.
+    /// A number that no other watch of this client has or had. An event that is still on its way
+    /// when its watch is taken back can therefore not be mistaken for one of a later watch.
     pub(super) token: u64,
     pub(super) path: String,
     /// Path and token.
@@ -83,8 +84,8 @@ impl Watches {
         Some(ticket)
     }
 
-    /// Takes a reader from a path. Returns the UNWATCH that must be sent: when it was the last reader and the daemon
-    /// was asked on this connection.
+    /// Takes a reader from a path. Returns the UNWATCH that must be sent: when it was the last
+    /// reader and the daemon was asked on this connection.
     pub(super) fn remove(&mut self, path: &str, reader: &Arc<Mailbox>) -> Option<Ticket> {
         let token = *self.by_path.get(path)?;
         let watch = self.by_token.get_mut(&token)?;
@@ -120,7 +121,8 @@ impl Watches {
     /// The daemon has refused to set a watch.
     ///
     /// # Errors
-    /// When it had been promised. The connection must not be used then: its readers would miss news and not know it.
+    /// When it had been promised. The connection must not be used then: its readers would miss news
+    /// and not know it.
     pub(super) fn refused(&mut self, token: u64, errno: String) -> Result<(), Lost> {
         match self.by_token.get(&token) {
             Some(watch) if watch.promised => Err(Lost::Watch { path: watch.path.clone(), errno }),
@@ -145,7 +147,8 @@ impl Watches {
         }
     }
 
-    /// The connection is gone and another one will come. The wishes stay, and whoever waits for one hears so.
+    /// The connection is gone and another one will come. The wishes stay, and whoever waits for one
+    /// hears so.
     pub(super) fn park(&mut self) {
         for watch in self.by_token.values_mut() {
             watch.state = State::Unasked;
@@ -206,4 +209,82 @@ impl Watch {
 fn answer(sink: Sink, result: Result<Answer, Error>) {
     // Whoever asked may have stopped waiting.
     let _ = sink.send(result);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    fn sink() -> (Sink, oneshot::Receiver<Result<Answer, Error>>) {
+        oneshot::channel()
+    }
+
+    fn has_news(reader: &Mailbox) -> bool {
+        reader.poll_take(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn readers_share_a_watch_and_the_last_one_ends_it() {
+        let mut watches = Watches::default();
+        let readers = [Mailbox::for_changes(), Mailbox::for_changes()];
+        let (first, mut first_answer) = sink();
+        let (second, mut second_answer) = sink();
+        let ticket = watches.add("/a".into(), Arc::clone(&readers[0]), first).unwrap();
+        assert!(watches.add("/a".into(), Arc::clone(&readers[1]), second).is_none());
+        assert!(first_answer.try_recv().is_err(), "nobody has an answer before the daemon");
+        watches.set(ticket.token);
+        assert!(first_answer.try_recv().unwrap().is_ok());
+        assert!(second_answer.try_recv().unwrap().is_ok());
+
+        watches.event(&Event { path: "/a/1".into(), token: ticket.token.to_string() });
+        assert!(readers.iter().all(|reader| has_news(reader)));
+
+        assert!(watches.remove("/a", &readers[0]).is_none());
+        assert_eq!(watches.remove("/a", &readers[1]).unwrap().token, ticket.token);
+        assert!(watches.remove("/a", &readers[1]).is_none());
+    }
+
+    #[test]
+    fn a_late_event_is_not_the_next_watchs() {
+        let mut watches = Watches::default();
+        let reader = Mailbox::for_changes();
+        let old = watches.add("/a".into(), Arc::clone(&reader), sink().0).unwrap();
+        assert!(watches.remove("/a", &reader).is_some());
+        let new = watches.add("/a".into(), Arc::clone(&reader), sink().0).unwrap();
+        assert_ne!(old.token, new.token);
+        watches.set(old.token);
+        watches.event(&Event { path: "/a".into(), token: old.token.to_string() });
+        assert!(!has_news(&reader));
+    }
+
+    #[test]
+    fn a_parked_wish_needs_no_unwatch_and_is_asked_again() {
+        let mut watches = Watches::default();
+        let reader = Mailbox::for_changes();
+        let (sink, mut answer) = sink();
+        let ticket = watches.add("/a".into(), Arc::clone(&reader), sink).unwrap();
+        watches.park();
+        assert!(answer.try_recv().unwrap().is_ok());
+        assert_eq!(watches.ask_all().len(), 1);
+        assert!(matches!(watches.refused(ticket.token, "EACCES".into()), Err(Lost::Watch { .. })));
+        watches.park();
+        assert!(watches.remove("/a", &reader).is_none());
+        assert!(watches.ask_all().is_empty());
+    }
+
+    #[test]
+    fn the_end_closes_streams() {
+        let mut watches = Watches::default();
+        let reader = Mailbox::for_changes();
+        let (sink, mut answer) = sink();
+        watches.add("/a".into(), Arc::clone(&reader), sink).unwrap();
+        watches.end(&Lost::Closed);
+        assert!(matches!(answer.try_recv(), Ok(Err(Error::Disconnected { .. }))));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(matches!(reader.poll_take(&mut context), Poll::Ready(None)));
+    }
 }

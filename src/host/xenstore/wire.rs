@@ -1,9 +1,10 @@
 //! The bytes of the xenstore protocol: headers, payloads, limits and error names.
 //!
-//! A pure codec: bytes in, values out. No IO, no state beyond a half-received message, and no opinion about which
-//! reply belongs to which request. The source of every fact here is `xen/include/public/io/xs_wire.h` and
-//! `docs/misc/xenstore.txt` of Xen, and where the two daemons differ `tools/xenstored/core.c` (C xenstored) and
-//! `tools/ocaml/xenstored/process.ml` (oxenstored).
+//! A pure codec: bytes in, values out. No IO, no state beyond a half-received message, and no
+//! opinion about which reply belongs to which request. The source of every fact here is
+//! `xen/include/public/io/xs_wire.h` and `docs/misc/xenstore.txt` of Xen, and where the two daemons
+//! differ `tools/xenstored/core.c` (C xenstored) and `tools/ocaml/xenstored/process.ml`
+//! (oxenstored).
 
 use std::fmt;
 
@@ -15,7 +16,8 @@ pub(super) const HEADER_LEN: usize = 16;
 /// Most payload bytes of a message that is sent.
 ///
 /// Both daemons take 4096 (`XENSTORE_PAYLOAD_MAX`) and drop the connection above it. The kernel's
-/// `/dev/xen/xenbus` buffers header and payload together in 4096 bytes, so the stricter limit is 16 less.
+/// `/dev/xen/xenbus` buffers header and payload together in 4096 bytes, so the stricter limit is 16
+/// less.
 pub(super) const MAX_SENT: usize = 4096 - HEADER_LEN;
 
 /// Most payload bytes of a message that is received (`XENSTORE_PAYLOAD_MAX`), directories excepted.
@@ -23,10 +25,11 @@ const MAX_RECEIVED: usize = 4096;
 
 /// Most payload bytes of a directory's names.
 ///
-/// oxenstored does not split long directories: it sends them in one message of any length. A guest may own 1000
-/// nodes (`quota-maxentity`) with names of up to 2048 bytes (`path-max`): 2 MiB in one directory. The limit must be
-/// above that, or a guest could cut the agent's connection by making long names. Twice as much leaves room for
-/// nodes of dom0 beside them. A longer one is nothing but a broken peer.
+/// oxenstored does not split long directories: it sends them in one message of any length. A guest
+/// may own 1000 nodes (`quota-maxentity`) with names of up to 2048 bytes (the protocol's limit): 2
+/// MiB in one directory. The limit must be above that, or a guest could cut the agent's connection
+/// by making long names. Twice as much leaves room for nodes of dom0 beside them. A longer one is
+/// nothing but a broken peer.
 pub(super) const MAX_LISTING: usize = 4 << 20;
 
 /// Longest error name that is kept, in bytes before escaping. The known ones have at most nine.
@@ -235,8 +238,8 @@ pub(super) struct Message {
 
 /// Cuts a stream of bytes into messages, however the bytes are split over reads.
 ///
-/// It holds at most one incomplete message and what was fed last. Memory grows with the bytes that came, never with a
-/// length that was only announced.
+/// It holds at most one incomplete message and what was fed last. Memory grows with the bytes that
+/// came, never with a length that was only announced.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
     buffer: Vec<u8>,
@@ -255,7 +258,8 @@ impl Decoder {
     /// The next complete message, `None` while there is none.
     ///
     /// # Errors
-    /// A header that cannot be right. The stream is of no use from there on: nothing says where the next one starts.
+    /// A header that cannot be right. The stream is of no use from there on: nothing says where the
+    /// next one starts.
     pub(super) fn take_message(&mut self) -> Result<Option<Message>, Fault> {
         let waiting = self.buffer.get(self.taken..).unwrap_or_default();
         let Some((header, rest)) = waiting.split_first_chunk::<HEADER_LEN>() else {
@@ -388,7 +392,8 @@ pub(super) fn decode_event(payload: &[u8]) -> Result<Event, Fault> {
     }
 }
 
-/// Reads the payload of an error: a name such as `ENOENT`, escaped and cut to a length that can be shown.
+/// Reads the payload of an error: a name such as `ENOENT`, escaped and cut to a length that can be
+/// shown.
 ///
 /// Unknown names are allowed: oxenstored sends names that are not in `xs_wire.h`.
 ///
@@ -555,7 +560,7 @@ mod tests {
             (Kind::GetPerms, b""),
             (Kind::GetPerms, b"x5\0"),
             (Kind::TransactionStart, b"0\0"),
-            (Kind::TransactionStart, b"1\0002\0"),
+            (Kind::TransactionStart, b"1\x002\0"),
             (Kind::IsDomainIntroduced, b"yes\0"),
             (Kind::Write, b"OK"),
             (Kind::Write, b""),
@@ -581,7 +586,12 @@ mod tests {
         #[test]
         fn messages_survive_the_wire_however_they_are_cut(
             messages in prop::collection::vec(
-                (any_kind(), any::<u32>(), any::<u32>(), prop::collection::vec(any::<u8>(), 0..200)),
+                (
+                    any_kind(),
+                    any::<u32>(),
+                    any::<u32>(),
+                    prop::collection::vec(any::<u8>(), 0..200),
+                ),
                 0..8,
             ),
             cut in 1_usize..50,

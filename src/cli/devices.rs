@@ -1,0 +1,133 @@
+//! `pvusb-agent devices`: what is plugged, and which rule would take it.
+
+use super::{EX_CONFIG, EX_IOERR, EX_OK, EX_UNAVAILABLE, fail, policy_path, table};
+use crate::host::usb::UsbReader;
+use crate::model::{Device, Text};
+use crate::policy::{Action, Policy, Rule};
+use crate::policy_file;
+use clap::Args;
+use serde::Serialize;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// Arguments of `devices`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct DevicesArgs {
+    /// The policy to judge by; without it, the installed one if there is one
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One device, as it is told. The names of the fields are an interface.
+#[derive(Serialize)]
+struct Row {
+    bus_address: String,
+    busid: String,
+    id: String,
+    class: String,
+    interfaces: Vec<String>,
+    manufacturer: Option<String>,
+    product: Option<String>,
+    serial: Option<String>,
+    anchor: Option<String>,
+    hub: bool,
+    ready: bool,
+    rule: Option<String>,
+    verdict: String,
+}
+
+pub(super) fn run(
+    args: &DevicesArgs,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+    colour: bool,
+) -> u8 {
+    let policy = match policy_path(args.policy.as_deref()).map(policy_file::load) {
+        None => None,
+        Some(Ok(policy)) => Some(policy),
+        Some(Err(problems)) => {
+            return match write!(err, "{}", problems.render(colour)) {
+                Ok(()) => EX_CONFIG,
+                Err(_) => EX_IOERR,
+            };
+        }
+    };
+    let scan = match UsbReader::new().devices() {
+        Ok(scan) => scan,
+        Err(error) => return fail(err, &error, EX_UNAVAILABLE),
+    };
+    for (busid, error) in &scan.unreadable {
+        if writeln!(err, "pvusb-agent: {busid} is left out: {error}").is_err() {
+            return EX_IOERR;
+        }
+    }
+    let rows: Vec<Row> = scan.devices.values().map(|device| row(device, policy.as_ref())).collect();
+    let written = if args.json { write_json(&rows, out) } else { write_text(&rows, out) };
+    match written.and_then(|()| out.flush()) {
+        Ok(()) => EX_OK,
+        Err(_) => EX_IOERR,
+    }
+}
+
+fn row(device: &Device, policy: Option<&Policy>) -> Row {
+    let text = |text: &Option<Text>| text.as_ref().map(ToString::to_string);
+    let rule = policy.filter(|_| !device.is_hub()).and_then(|policy| policy.judge(device));
+    Row {
+        bus_address: device.address.to_string(),
+        busid: device.busid.to_string(),
+        id: device.id.to_string(),
+        class: device.class.to_string(),
+        interfaces: device.interfaces.values().map(|i| i.class.to_string()).collect(),
+        manufacturer: text(&device.manufacturer),
+        product: text(&device.product),
+        serial: text(&device.serial),
+        anchor: device.anchor.as_ref().map(ToString::to_string),
+        hub: device.is_hub(),
+        ready: device.is_ready(),
+        rule: rule.map(Rule::label),
+        verdict: verdict(device, policy, rule),
+    }
+}
+
+fn verdict(device: &Device, policy: Option<&Policy>, rule: Option<&Rule>) -> String {
+    match (policy, rule.map(Rule::action)) {
+        _ if device.is_hub() => "stays in dom0: hub".to_owned(),
+        (None, _) => "no policy".to_owned(),
+        (Some(_), None) => "stays in dom0: no rule".to_owned(),
+        (Some(_), Some(Action::Keep)) => "stays in dom0".to_owned(),
+        (Some(_), Some(Action::Attach(targets))) => {
+            let names: Vec<_> = targets.iter().map(ToString::to_string).collect();
+            format!("attach to {}", names.join(" or "))
+        }
+    }
+}
+
+fn write_json(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, rows)?;
+    writeln!(out)
+}
+
+fn write_text(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
+    let headings = ["BUS.DEV", "BUSID", "ID", "CLASS", "NAME", "RULE", "VERDICT"];
+    let cells = |row: &Row| {
+        let names = [&row.manufacturer, &row.product];
+        let names: Vec<&str> = names.into_iter().flatten().map(String::as_str).collect();
+        [
+            row.bus_address.clone(),
+            row.busid.clone(),
+            row.id.clone(),
+            // A device whose class is zero is what its interfaces are.
+            match row.interfaces.first() {
+                Some(first) if row.class.starts_with("00") => first.clone(),
+                _ => row.class.clone(),
+            },
+            names.join(" "),
+            row.rule.clone().unwrap_or_else(|| "-".to_owned()),
+            row.verdict.clone(),
+        ]
+    };
+    table::write(out, headings, &rows.iter().map(cells).collect::<Vec<_>>())
+}

@@ -1,0 +1,41 @@
+//! `pvusb-agent run`: the daemon.
+
+use super::{DEFAULT_POLICY, EX_CONFIG, EX_IOERR, EX_OK, EX_OSERR, EX_UNAVAILABLE, fail};
+use crate::daemon::{self, Error, Options};
+use crate::host::userdata::UserData;
+use crate::host::xenstore::Endpoint;
+use clap::Args;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Arguments of `run`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct RunArgs {
+    /// The policy's file
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_POLICY)]
+    policy: PathBuf,
+    /// Give every device back to dom0 before ending
+    #[arg(long)]
+    detach_on_exit: bool,
+    /// Where libxl keeps its files about domains
+    #[arg(long, value_name = "DIR", default_value = UserData::DIR)]
+    libxl_dir: PathBuf,
+}
+
+pub(super) fn run(args: &RunArgs, endpoint: Endpoint, err: &mut dyn Write, colour: bool) -> u8 {
+    let options = Options {
+        policy: args.policy.clone(),
+        detach_on_exit: args.detach_on_exit,
+        endpoint,
+        userdata: args.libxl_dir.clone(),
+    };
+    match daemon::run(&options) {
+        Ok(()) => EX_OK,
+        Err(Error::Policy(problems)) => match write!(err, "{}", problems.render(colour)) {
+            Ok(()) => EX_CONFIG,
+            Err(_) => EX_IOERR,
+        },
+        Err(error @ Error::Usb(_)) => fail(err, &error, EX_UNAVAILABLE),
+        Err(error @ (Error::UserData(_) | Error::Runtime(_))) => fail(err, &error, EX_OSERR),
+    }
+}

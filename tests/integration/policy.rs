@@ -1,0 +1,541 @@
+//! The policy language from outside: golden files, properties, hostile texts.
+//!
+//! `tests/policy/reject/*.yaml` with what is said of each in `.stderr`, and
+//! `tests/policy/accept/*.yaml` with how each is understood in `.shown`. `SNAPSHOTS=overwrite`
+//! writes the expected files anew.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
+use clap::Parser;
+use proptest::prelude::*;
+use pvusb_agent::cli::check::{self, CheckArgs};
+use pvusb_agent::model::{Anchor, ClassTriple, Device, Speed};
+use pvusb_agent::policy::{Action, Code, MAX_BYTES, Policy, Problems, Rule, Source, compile};
+use pvusb_agent::policy_file;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+fn read(text: &str) -> Result<Policy, Problems> {
+    compile(Source { name: "policy.yaml", bytes: text.as_bytes() })
+}
+
+fn codes(problems: &Problems) -> Vec<Code> {
+    problems.iter().map(pvusb_agent::policy::Problem::code).collect()
+}
+
+/// The files of `tests/policy/<folder>` that end in `.yaml`, with their names.
+fn files(folder: &str) -> Vec<(String, PathBuf)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policy").join(folder);
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let yaml = entries.filter(|path| path.extension().is_some_and(|end| end == "yaml"));
+    let named = yaml.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), path));
+    named.collect::<BTreeMap<_, _>>().into_iter().collect()
+}
+
+fn assert_file(actual: String, expected: &Path) {
+    let assert = snapbox::Assert::new().action_env(snapbox::assert::DEFAULT_ACTION_ENV);
+    assert.eq(actual, snapbox::Data::read_from(expected, None).raw());
+}
+
+#[test]
+fn each_rejected_policy_is_answered_as_it_stands_in_its_file() {
+    for (name, path) in files("reject") {
+        let bytes = fs::read(&path).unwrap();
+        let problems = compile(Source { name: &name, bytes: &bytes }).expect_err(&name);
+        assert_file(problems.render(false), &path.with_extension("stderr"));
+    }
+}
+
+#[test]
+fn every_code_has_an_example() {
+    let generated = [Code::Unreadable, Code::TooLong, Code::TooMany, Code::MoreProblems];
+    let mut seen = BTreeSet::from(generated);
+    for (name, path) in files("reject") {
+        let bytes = fs::read(path).unwrap();
+        seen.extend(codes(&compile(Source { name: &name, bytes: &bytes }).unwrap_err()));
+    }
+    let unseen: Vec<_> = Code::ALL.iter().filter(|code| !seen.contains(code)).collect();
+    assert!(unseen.is_empty(), "no example of {unseen:?}");
+}
+
+#[test]
+fn each_accepted_policy_is_understood_as_it_stands_in_its_file() {
+    for (name, path) in files("accept") {
+        let bytes = fs::read(&path).unwrap();
+        let policy = compile(Source { name: &name, bytes: &bytes })
+            .unwrap_or_else(|problems| panic!("{problems}"));
+        let shown = policy.to_yaml().unwrap();
+        assert_eq!(read(&shown), Ok(policy), "{name}");
+        assert_file(shown, &path.with_extension("shown"));
+    }
+}
+
+/// Another reader of YAML finds the same keys in the same places, so nothing was skipped.
+#[test]
+fn a_second_reader_sees_the_same_keys() {
+    for (name, path) in files("accept") {
+        let bytes = fs::read(&path).unwrap();
+        let policy = compile(Source { name: &name, bytes: &bytes }).unwrap();
+        let understood: Vec<_> = policy.rules().iter().map(keys_of_rule).collect();
+        assert_eq!(keys_by_serde(&bytes), understood, "{name}");
+    }
+}
+
+/// The keys of each rule, as `serde_yaml` reads them. It takes a byte order mark for a document.
+fn keys_by_serde(text: &[u8]) -> Vec<BTreeSet<String>> {
+    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
+    let value: serde_yaml::Value = serde_yaml::from_slice(text).unwrap();
+    value["rules"].as_sequence().unwrap().iter().map(keys).collect()
+}
+
+/// The keys of a rule and those of its match, as `match.id`.
+fn keys(rule: &serde_yaml::Value) -> BTreeSet<String> {
+    let own = rule.as_mapping().unwrap().iter().filter(|(key, _)| key.as_str() != Some("match"));
+    let own = own.map(|(key, _)| key.as_str().unwrap().to_owned());
+    let conditions = rule["match"].as_mapping().unwrap().keys();
+    own.chain(conditions.map(|key| format!("match.{}", key.as_str().unwrap()))).collect()
+}
+
+fn keys_of_rule(rule: &Rule) -> BTreeSet<String> {
+    let conditions = rule.matcher().conditions().iter();
+    let mut keys: BTreeSet<_> = conditions.map(|it| format!("match.{}", it.key())).collect();
+    keys.extend(rule.name().map(|_| "name".to_owned()));
+    keys.insert(match rule.action() {
+        Action::Attach(_) => "attach".into(),
+        Action::Keep => "keep".into(),
+    });
+    keys
+}
+
+#[test]
+fn a_rule_is_named_by_its_name_or_its_number_and_by_its_place() {
+    let policy = read(
+        "version: 1\nrules:\n  - match: {id: \"*:*\"}\n    attach: a\n  - name: the \"b\"\n    \
+         match: {id: \"*:*\"}\n    keep: dom0\n",
+    );
+    let shown: Vec<_> =
+        policy.unwrap().rules().iter().map(|rule| (rule.label(), rule.to_string())).collect();
+    let expected = [
+        ("rule 1".into(), "rule 1 (policy.yaml:3)".into()),
+        ("the \"b\"".into(), "rule \"the \"b\"\" (policy.yaml:5)".into()),
+    ];
+    assert_eq!(shown, expected);
+}
+
+// What a policy does.
+
+/// A device of a small world, so that rules and devices meet often.
+fn device() -> impl Strategy<Value = Device> {
+    let port = prop::sample::select(vec!["1-1", "1-1.4", "1-1.4.2", "1-10", "2-1", "2-1.4"]);
+    let id = prop::sample::select(vec!["05e0:1200", "05e0:1300", "abcd:1200", "0000:0000"]);
+    (port, id, 1_u8..4, any::<bool>()).prop_map(|(port, id, number, anchored)| Device {
+        busid: port.parse().unwrap(),
+        address: format!("1.{number}").parse().unwrap(),
+        id: id.parse().unwrap(),
+        class: ClassTriple { class: 0, subclass: 0, protocol: 0 },
+        speed: Speed::High,
+        manufacturer: None,
+        product: None,
+        serial: None,
+        anchor: anchored.then(|| anchor_text(port).parse::<Anchor>().unwrap()),
+        initialized: Some(1),
+        configured: true,
+        interfaces: BTreeMap::new(),
+    })
+}
+
+fn anchor_text(busid: &str) -> String {
+    let (bus, ports) = busid.split_once('-').unwrap();
+    format!("pci-0000:00:1{bus}.0-usb-0:{ports}")
+}
+
+/// A rule as text: match keys with their values, and the domains or none for `keep`.
+type Written = (Option<String>, BTreeMap<&'static str, &'static str>, Vec<String>);
+
+fn written_rule(names: &'static str) -> impl Strategy<Value = Written> {
+    let id = prop::sample::select(vec!["05e0:1200", "05E0:*", "*:1200", "*:*", "ABCD:1200"]);
+    let port = prop::sample::select(vec![
+        "1-1",
+        "1-1.4",
+        "1-1.*",
+        "1-1.4.*",
+        "2-1.*",
+        "pci-0000:00:11.0-usb-0:1.4",
+        "pci-0000:00:11.0-usb-0:1.*",
+        "pci-0000:00:12.0-usb-0:1.*",
+    ]);
+    let address = prop::sample::select(vec!["1.1", "1.2", "2.1"]);
+    let conditions =
+        (prop::option::of(id), prop::option::of(port), prop::option::weighted(0.2, address))
+            .prop_map(|(id, port, address)| {
+                [("id", id), ("port", port), ("bus_address", address)]
+                    .into_iter()
+                    .filter_map(|(key, value)| Some((key, value?)))
+                    .collect::<BTreeMap<_, _>>()
+            })
+            .prop_filter("a match has a key", |conditions| !conditions.is_empty());
+    let domains = prop::collection::vec(names.prop_map(String::from), 0..3);
+    (prop::option::of(names.prop_map(String::from)), conditions, domains)
+}
+
+/// The rules as a policy's text. Strings are written as JSON, which YAML contains.
+fn text_of(rules: &[Written]) -> String {
+    let rules: Vec<String> = rules.iter().map(text_of_rule).collect();
+    format!("version: 1\nrules:{}\n", if rules.is_empty() { " []".into() } else { rules.concat() })
+}
+
+fn text_of_rule((name, conditions, domains): &Written) -> String {
+    let json = |text: &str| serde_json::to_string(text).unwrap();
+    let pair = |(key, value): (&&str, &&str)| format!("{key}: {}", json(value));
+    let conditions = conditions.iter().map(pair).collect::<Vec<_>>().join(", ");
+    let name = name.as_ref().map(|name| format!("  name: {}\n", json(name))).unwrap_or_default();
+    let names: Vec<_> = domains.iter().map(|name| json(name)).collect();
+    let action = match &names[..] {
+        [] => "keep: dom0".into(),
+        [one] => format!("attach: {one}"),
+        all => format!("attach: [{}]", all.join(", ")),
+    };
+    format!("\n- match: {{{conditions}}}\n{name}  {action}")
+}
+
+/// What matching means, said once more in terms of text.
+fn matches_as_text(conditions: &BTreeMap<&str, &str>, device: &Device) -> bool {
+    conditions.iter().all(|(key, value)| match *key {
+        "id" => {
+            let (vendor, product) = value.split_once(':').unwrap();
+            let id = device.id.to_string();
+            let half = |pattern: &str, number| pattern == "*" || pattern.to_lowercase() == number;
+            half(vendor, &id[..4]) && half(product, &id[5..])
+        }
+        "port" => {
+            let place = if value.starts_with("pci") {
+                device.anchor.as_ref().map(ToString::to_string)
+            } else {
+                Some(device.busid.to_string())
+            };
+            place.is_some_and(|place| match value.strip_suffix('*') {
+                Some(prefix) => place.starts_with(prefix),
+                None => place == *value,
+            })
+        }
+        "bus_address" => device.address.to_string() == *value,
+        other => panic!("{other}"),
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_first_rule_that_matches_wins(
+        rules in prop::collection::vec(written_rule("[a-c]"), 0..12), device in device()
+    ) {
+        let policy = read(&text_of(&rules)).unwrap();
+        let judged = policy.judge(&device).map(std::ptr::from_ref);
+        let first = rules.iter().position(|(_, conditions, _)| matches_as_text(conditions, &device));
+        prop_assert_eq!(judged, first.map(|at| std::ptr::from_ref(&policy.rules()[at])));
+    }
+
+    #[test]
+    fn what_is_shown_is_read_back(
+        rules in prop::collection::vec(written_rule("\\PC{1,12}|[ '\"#:,&*!|>%@`{}\\[\\]?~-]{1,6}|[0-9._eExo+-]{1,6}"), 0..6)
+    ) {
+        let text = text_of(&rules);
+        match read(&text) {
+            Ok(policy) => {
+                let shown = policy.to_yaml().unwrap();
+                let understood: Vec<_> = policy.rules().iter().map(keys_of_rule).collect();
+                prop_assert_eq!(keys_by_serde(text.as_bytes()), &understood[..], "{}", text);
+                prop_assert_eq!(keys_by_serde(shown.as_bytes()), &understood[..], "{}", shown);
+                prop_assert_eq!(read(&shown), Ok(policy), "{}", shown);
+            }
+            Err(problems) => {
+                let bad_names = [Code::HiddenCharacter, Code::BadDomain, Code::BadRuleName];
+                prop_assert!(codes(&problems).iter().all(|code| bad_names.contains(code)), "{}", problems);
+            }
+        }
+    }
+
+    #[test]
+    fn any_text_is_answered_within_its_bounds(text in text_that_may_be_yaml()) {
+        check_answer(text.as_bytes());
+    }
+
+    #[test]
+    fn any_bytes_are_answered_within_their_bounds(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        check_answer(&bytes);
+    }
+}
+
+/// Pieces of policies and of YAML in any order.
+fn text_that_may_be_yaml() -> impl Strategy<Value = String> {
+    let piece = prop::sample::select(vec![
+        "version: 1\n",
+        "rules:\n",
+        "defaults:\n",
+        "settle: ",
+        "controller: ",
+        "- ",
+        "  ",
+        "    ",
+        "\n",
+        "\r\n",
+        ": ",
+        ":",
+        ", ",
+        "[",
+        "]",
+        "{",
+        "}",
+        "\"",
+        "'",
+        "#",
+        "&a ",
+        "*a",
+        "!t ",
+        "|\n",
+        ">-\n",
+        "? ",
+        "---\n",
+        "...\n",
+        "%YAML 1.2\n",
+        "<<: ",
+        "match: ",
+        "id: ",
+        "05e0:1200",
+        "attach: ",
+        "kiosk",
+        "keep: dom0\n",
+        "\t",
+        "é",
+        "受",
+        "🖨️",
+        "\u{202e}",
+        "\u{feff}",
+        "\0",
+        "\\",
+        "\"\\x1b\"",
+        "~",
+        "null",
+    ]);
+    prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+}
+
+/// Whatever the bytes are, the answer can be shown in every form and points into the text.
+fn check_answer(bytes: &[u8]) {
+    let Err(problems) = compile(Source { name: "p", bytes }) else { return };
+    let text = String::from_utf8_lossy(bytes);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let lines: Vec<&str> = text.split('\n').collect();
+    for problem in &problems {
+        let (start, end) = (problem.start().unwrap(), problem.end().unwrap());
+        assert!(start <= end, "{problem}");
+        for at in [start, end] {
+            let line = lines.get(at.line - 1).unwrap_or_else(|| panic!("{problem}"));
+            assert!((1..=line.chars().count() + 1).contains(&at.column), "{problem}");
+        }
+        assert!(!problem.message().chars().any(char::is_control));
+        assert!(!problem.render(false).replace('\n', "").chars().any(char::is_control));
+        assert!(!problem.render(true).is_empty());
+        assert!(serde_json::to_string(problem).is_ok());
+    }
+}
+
+// Hostile texts.
+
+/// Texts made to exhaust a reader, each with the code that it deserves.
+fn hostile() -> Vec<(&'static str, Vec<u8>, Code)> {
+    let mib = 1 << 20;
+    let fill = |piece: &str| piece.repeat(mib / piece.len()).into_bytes();
+    let after = |start: &str, piece: &str| {
+        let room = mib - start.len();
+        (start.to_owned() + &piece.repeat(room / piece.len())).into_bytes()
+    };
+    let lines = |count: usize, line: &dyn Fn(usize) -> String| -> String {
+        (0..count).map(line).collect::<Vec<_>>().concat()
+    };
+    let laughs = lines(9, &|i| match i {
+        0 => "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".into(),
+        _ => format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 9].join(",")),
+    });
+    let stairs = lines(1400, &|depth| format!("{}a:\n", " ".repeat(depth)));
+    vec![
+        ("100 000 brackets", "[".repeat(100_000).into(), Code::Syntax),
+        ("a MiB of brackets", fill("["), Code::TooMany),
+        ("a MiB of braces", fill("{a: "), Code::TooMany),
+        ("17 brackets, then width", after(&"[".repeat(17), "a,"), Code::TooMany),
+        ("dashes", fill("- "), Code::TooDeep),
+        ("question marks", fill("? "), Code::TooDeep),
+        ("stairs", stairs.into(), Code::TooDeep),
+        ("billion laughs", laughs.into(), Code::UnusedYaml),
+        ("a wide list", after("a: [", "b,"), Code::TooMany),
+        ("a wide list at the top", after("[", "b,"), Code::TooMany),
+        ("as wide as it goes", after("[", "b ,      "), Code::Syntax),
+        ("a wide map", after("{", "a: b,"), Code::TooMany),
+        ("quotes in a flow", after("[", "\"\":"), Code::TooMany),
+        ("tags in a flow", after("[", "! "), Code::TooMany),
+        ("a long list", fill("-\n"), Code::TooMany),
+        ("a long map", fill("a:\n"), Code::TooMany),
+        ("a huge text", fill("a"), Code::WrongShape),
+        ("a huge quoted key", (format!("\"{}\": b\n", "a".repeat(mib - 10))).into(), Code::Syntax),
+        (
+            "a huge unknown key",
+            format!("? {}\n: b\n", "a".repeat(mib - 10)).into(),
+            Code::UnknownKey,
+        ),
+        ("an open quote", after("\"", "a"), Code::Syntax),
+        ("quote marks", fill("\""), Code::Syntax),
+        ("blank lines in a block", after("a: |\n", " \n"), Code::UnknownKey),
+        ("tag directives", lines(40_000, &|i| format!("%TAG !{i}! tag:x\n")).into(), Code::Syntax),
+        ("unknown keys", lines(70_000, &|i| format!("rulez{i}: 1\n")).into(), Code::UnknownKey),
+        ("problems on one line", after("version: 1\nrules: [", "aaaaaaaaaaaa, "), Code::Syntax),
+        ("zeros", vec![0; mib], Code::HiddenCharacter),
+        (
+            "not text",
+            (0..mib).map(|i| u8::try_from(i * 7919 % 251).unwrap()).collect(),
+            Code::NotUtf8,
+        ),
+        ("not text at the end", [vec![b' '; mib - 1], vec![0xff]].concat(), Code::NotUtf8),
+        ("one byte too many", vec![b' '; MAX_BYTES + 1], Code::TooLong),
+    ]
+}
+
+#[test]
+fn hostile_texts_are_refused_at_once() {
+    let limit = Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 100 });
+    for (name, bytes, expected) in hostile() {
+        let answer = || compile(Source { name, bytes: &bytes }).expect_err(name);
+        let problems = answer();
+        let shown = problems.render(false);
+        assert!(codes(&problems).contains(&expected), "{name}: {shown}");
+        assert!(shown.lines().all(|line| line.chars().count() < 400), "{name}: {shown}");
+        // The machine may be busy with something else: one of three must be in time.
+        let in_time = || time_of(|| answer().render(false)) < limit;
+        assert!(in_time() || in_time() || in_time(), "{name} takes longer than {limit:?}");
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the time that it takes is what is tested")]
+fn time_of<T>(work: impl FnOnce() -> T) -> Duration {
+    let started = Instant::now();
+    std::hint::black_box(work());
+    started.elapsed()
+}
+
+#[test]
+fn ten_thousand_rules_are_a_policy() {
+    let rule = "- {name: rule, match: {id: \"05e0:1200\", port: 1-1.4}, attach: [kiosk, desk]}\n";
+    let text = format!("version: 1\nrules:\n{}", rule.repeat(10_000));
+    assert_eq!(read(&text).unwrap().rules().len(), 10_000);
+}
+
+#[test]
+fn a_list_of_problems_ends() {
+    let problems = read(&format!("version: 1\nrules: [{}]\n", "a, ".repeat(150))).unwrap_err();
+    assert_eq!(problems.len(), Problems::MAX + 1);
+    let last = problems.iter().last().unwrap();
+    assert_eq!((last.code(), last.message()), (Code::MoreProblems, "there are 50 more problems"));
+}
+
+// Files and the verb.
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    check: CheckArgs,
+}
+
+/// Runs `check` with these arguments: exit code, standard output, standard error.
+fn run_check(args: &[&str]) -> (u8, String, String) {
+    let args = Cli::parse_from(std::iter::once(&"check").chain(args)).check;
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let code = check::run(&args, &mut out, &mut err, false);
+    (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+/// A directory with `good.yaml` and `bad.yaml`.
+fn two_files() -> (tempfile::TempDir, String, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let good = file("good.yaml", "version: 1\nrules: [{match: {id: \"*:*\"}, attach: a}]\n");
+    let bad = file("bad.yaml", "version: 1\nrulez: []\n");
+    (dir, good, bad)
+}
+
+#[test]
+fn check_answers_for_every_file() {
+    let (_dir, good, bad) = two_files();
+    assert_eq!(run_check(&[&good]), (0, format!("{good}: 1 rule, no problem\n"), String::new()));
+    let (code, out, err) = run_check(&[&bad, &good]);
+    assert_eq!((code, out), (78, format!("{good}: 1 rule, no problem\n")));
+    assert!(err.starts_with("error[P012]: unknown key `rulez` in a policy\n"), "{err}");
+    assert!(err.ends_with(&format!("\n{bad}: 1 problem\n")), "{err}");
+}
+
+#[test]
+fn check_shows_a_policy_that_can_be_used() {
+    let (_dir, good, _) = two_files();
+    let (code, out, _) = run_check(&["--show", &good]);
+    assert_eq!(code, 0);
+    assert!(out.starts_with(&format!("# {good}: 1 rule, no problem\n")), "{out}");
+    assert_eq!(read(&out), Ok(policy_file::load(Path::new(&good)).unwrap()));
+}
+
+#[test]
+fn check_answers_in_json() {
+    let (_dir, good, bad) = two_files();
+    let (code, out, err) = run_check(&["--json", &good, &bad]);
+    assert_eq!((code, err.as_str()), (78, ""));
+    let answer: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let expected = serde_json::json!({"files": [
+        {"file": good, "ok": true, "rules": 1, "problems": []},
+        {"file": bad, "ok": false, "rules": null, "problems": [
+            {
+                "code": "P012", "severity": "error", "message": "unknown key `rulez` in a policy",
+                "file": bad, "line": 2, "column": 1, "end": {"line": 2, "column": 6},
+                "help": "did you mean `rules`?",
+            },
+        ]},
+    ]});
+    assert_eq!(answer, expected);
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_an_error() {
+    let (_dir, good, _) = two_files();
+    let args = Cli::parse_from(["check", &good]).check;
+    let mut full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    assert_eq!(check::run(&args, &mut full, &mut Vec::new(), false), 74);
+}
+
+#[test]
+fn what_is_not_a_plain_file_is_refused_and_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let missing = dir.path().join("missing");
+    let cases = [
+        (missing.as_path(), "no such file or directory"),
+        (dir.path(), "it is not a plain file"),
+        (fifo.as_path(), "it is not a plain file"),
+        (Path::new("/dev/zero"), "it is not a plain file"),
+    ];
+    for (path, why) in cases {
+        let problems = policy_file::load(path).unwrap_err();
+        let shown =
+            format!("error[P001]: the file cannot be read: {why}\n--> {}\n", path.display());
+        assert_eq!(problems.render(false), shown);
+        assert_eq!(problems.iter().next().unwrap().start(), None);
+    }
+}
+
+#[test]
+fn a_file_without_end_is_read_to_the_limit() {
+    let bytes = policy_file::read_from(std::io::repeat(b' ')).unwrap();
+    assert_eq!(bytes.len(), MAX_BYTES + 1);
+    let problems = compile(Source { name: "", bytes: &bytes }).unwrap_err();
+    assert_eq!(codes(&problems), [Code::TooLong]);
+}
