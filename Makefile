@@ -43,7 +43,7 @@ build: ## build the program to install: target/release/pvusb-agent
 # administrator's and is never touched.
 install: ## install what make build built, the udev rules and the documents (DESTDIR=, PREFIX=)
 	@test -x target/release/pvusb-agent || { echo 'run `make build` first' >&2; exit 1; }
-	$(INSTALL) -D -m 0755 target/release/pvusb-agent '$(DESTDIR)$(PREFIX)/sbin/pvusb-agent'
+	$(INSTALL) -D -m 0755 target/release/pvusb-agent '$(DESTDIR)$(PREFIX)/bin/pvusb-agent'
 	$(INSTALL) -d '$(DESTDIR)$(UDEVRULESDIR)' '$(DESTDIR)$(DOCDIR)/rules' '$(DESTDIR)$(DOCDIR)/docs'
 	$(INSTALL) -m 0644 udev/*.rules '$(DESTDIR)$(UDEVRULESDIR)'
 	$(INSTALL) -m 0644 README.md CHANGELOG.md LICENSE policy.example.yaml '$(DESTDIR)$(DOCDIR)'
