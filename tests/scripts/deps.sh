@@ -42,12 +42,8 @@ choose_xen_utils() {
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then
         "$@"
-    elif have sudo; then
-        sudo "$@"
     else
-        say "This needs root, and there is no sudo. As root, run:"
-        say "    $*"
-        exit 1
+        sudo "$@"
     fi
 }
 
@@ -59,8 +55,13 @@ on_debian() {
     if [ -z "$missing" ] && has_xen_utils; then
         return
     fi
-    say "Missing:$missing$(has_xen_utils || printf ' xen-utils')"
-    export DEBIAN_FRONTEND=noninteractive
+    wanted="$missing$(has_xen_utils || printf ' %s' "$xen_utils_default")"
+    say "Missing:$wanted"
+    if [ "$(id -u)" -ne 0 ] && ! have sudo; then
+        say "This needs root, and there is no sudo. As root, run:"
+        say "    apt-get update && apt-get install --no-install-recommends$wanted"
+        exit 1
+    fi
     as_root apt-get update -q >&2
     if ! has_xen_utils; then
         xen_utils=$(choose_xen_utils)
@@ -72,7 +73,8 @@ on_debian() {
         say "Outside of Xen, $xen_utils complains about missing hypervisor information. That is all right."
     fi
     # shellcheck disable=SC2086  # one word per package
-    as_root apt-get install -q -y --no-install-recommends $missing >&2
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -q -y --no-install-recommends $missing >&2
 }
 
 on_others() {
@@ -83,9 +85,7 @@ on_others() {
     }
     have cc || needs "a C compiler with the C library's headers (cc)"
     have pkg-config || needs "pkg-config"
-    if have pkg-config; then
-        pkg-config --exists libudev || needs "libudev with its headers (pkg-config finds no libudev)"
-    fi
+    pkg-config --exists libudev 2>/dev/null || needs "libudev with its headers, for pkg-config to find"
     has_xen_utils || needs "xenstored and oxenstored in /usr/lib/xen-*/bin (Debian: $xen_utils_default)"
     have xenstore-ls || needs "the xenstore-* programs (Debian: xenstore-utils)"
     has_umockdev || needs "libumockdev-preload.so.0 (umockdev)"
