@@ -134,7 +134,7 @@ pub fn for_device(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
     };
     if note.plug != device.plug() {
         // Unplugged and plugged again before anybody looked.
-        return for_gone_note(busid, note, moment);
+        return Some(for_gone_note(busid, note, moment));
     }
     Some(match home(busid, note, moment) {
         Home::Held { place, guest } => for_held(device, note, place, guest, moment),
@@ -190,16 +190,16 @@ fn for_gone(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
 
 /// The note speaks of an earlier plug. The port that it names is cleared; another port that names
 /// the busid may have been written for the present plug, by somebody else.
-fn for_gone_note(busid: &BusId, note: &Note, moment: &Moment<'_>) -> Option<Outlook> {
+fn for_gone_note(busid: &BusId, note: &Note, moment: &Moment<'_>) -> Outlook {
     let xen = &moment.observed.xen;
     let noted = match note.state {
         NoteState::Attached { place, .. } => Some(place),
         NoteState::Returning => None,
     };
-    Some(match xen.places_of(busid).find(|place| Some(*place) == noted) {
+    match xen.places_of(busid).find(|place| Some(*place) == noted) {
         Some(place) => clear_stale(busid, place, moment),
         None => forget(busid, Standing::Unplugged),
-    })
+    }
 }
 
 fn clear_stale(busid: &BusId, place: Place, moment: &Moment<'_>) -> Outlook {

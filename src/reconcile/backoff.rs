@@ -16,7 +16,7 @@ pub(super) fn pause(attempt: u32, seed: u64) -> Duration {
     let mixed =
         seed.wrapping_add(u64::from(attempt)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31);
     let permille = u32::try_from(mixed % 250).unwrap_or(0);
-    doubled - doubled / 1000 * permille
+    doubled.saturating_sub(doubled / 1000 * permille)
 }
 
 #[cfg(test)]

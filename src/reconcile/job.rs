@@ -53,7 +53,15 @@ pub(super) struct Signature {
     plug: Option<Plug>,
     drivers: Vec<Option<Box<str>>>,
     policy: u64,
-    guest: Option<(GuestUuid, Life, DeviceModel, Vec<(ControllerId, XenbusState)>)>,
+    guest: Option<GuestSignature>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct GuestSignature {
+    uuid: GuestUuid,
+    life: Life,
+    device_model: DeviceModel,
+    backends: BTreeMap<ControllerId, XenbusState>,
 }
 
 impl Job {
@@ -159,17 +167,19 @@ impl Signature {
             Subject::Device(busid) => observed.devices.get(busid),
             Subject::Controller(..) | Subject::Leftover(_) => None,
         };
-        let guest = domid.and_then(|domid| observed.xen.guests.get(&domid)).map(|guest| {
-            let states = guest.controllers.iter().map(|(id, controller)| (*id, controller.backend));
-            (guest.uuid, guest.life, guest.device_model, states.collect())
-        });
+        let guest = domid.and_then(|domid| observed.xen.guests.get(&domid));
         Self {
             plug: device.map(crate::model::Device::plug),
             drivers: device
                 .map(|device| device.interfaces.values().map(|i| i.driver.clone()).collect())
                 .unwrap_or_default(),
             policy,
-            guest,
+            guest: guest.map(|guest| GuestSignature {
+                uuid: guest.uuid,
+                life: guest.life,
+                device_model: guest.device_model,
+                backends: guest.controllers.iter().map(|(id, c)| (*id, c.backend)).collect(),
+            }),
         }
     }
 }

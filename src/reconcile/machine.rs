@@ -236,24 +236,20 @@ impl Reconciler {
                 self.report(Event::Plugged(Box::new(device.clone())));
             }
         }
-        match device {
-            Some(device) => {
-                if device.is_ready() {
-                    let plug = device.plug();
-                    let known = self.since.ready.get(&busid).is_some_and(|(then, _)| *then == plug);
-                    if !known {
-                        self.since.ready.insert(busid.clone(), (plug, now));
-                    }
-                } else {
-                    self.since.ready.remove(&busid);
-                }
-                self.observed.devices.insert(busid, device);
+        let Some(device) = device else {
+            self.since.ready.remove(&busid);
+            self.observed.devices.remove(&busid);
+            return;
+        };
+        if device.is_ready() {
+            let plug = device.plug();
+            if self.since.ready.get(&busid).is_none_or(|(then, _)| *then != plug) {
+                self.since.ready.insert(busid.clone(), (plug, now));
             }
-            None => {
-                self.since.ready.remove(&busid);
-                self.observed.devices.remove(&busid);
-            }
+        } else {
+            self.since.ready.remove(&busid);
         }
+        self.observed.devices.insert(busid, device);
     }
 
     fn compare_domains(&mut self, now: Instant, before: &XenView) {
@@ -361,9 +357,10 @@ impl Reconciler {
     /// Makes old what a step may have changed. Gives the looks that will show it.
     fn stir_after(&mut self, step: &Step) -> After {
         let usb = step.device().map(|busid| self.stir_device(busid.clone()));
-        let xen = match step {
-            Step::RemoveLeftover(_) => self.xen.stir_everything(),
-            _ => self.xen.stir(step.domain()),
+        let xen = if matches!(step, Step::RemoveLeftover(_)) {
+            self.xen.stir_everything()
+        } else {
+            self.xen.stir(step.domain())
         };
         After { usb: usb.unwrap_or_default(), xen }
     }

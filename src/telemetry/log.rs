@@ -48,7 +48,7 @@ pub fn log(notable: &Notable<'_>) {
         Notable::EndedUnfinished => warn!("ended although steps were still under way"),
         Notable::Reloaded { rules } => info!(rules, "policy reloaded"),
         Notable::NotReloaded(problems) => {
-            for problem in problems.iter() {
+            for problem in *problems {
                 error!(
                     code = problem.code().number(),
                     place = %place(problem),

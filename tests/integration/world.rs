@@ -57,7 +57,8 @@ impl World {
     /// What the agent, or one of its other verbs, needs to see this host.
     pub(crate) fn env(&self) -> Vec<(String, String)> {
         let socket = self.proxy.socket().to_str().unwrap().to_owned();
-        let own = [("XENSTORED_PATH".to_owned(), socket), ("PVUSB_AGENT_LOG".into(), "debug".into())];
+        let own =
+            [("XENSTORED_PATH".to_owned(), socket), ("PVUSB_AGENT_LOG".into(), "debug".into())];
         self.bed.env().into_iter().chain(own).collect()
     }
 

@@ -10,7 +10,7 @@ use super::error::{Changed, Failure};
 use crate::host::look::absent_as_none;
 use crate::host::nodes::{ControllerPaths, controller_note, device_note, format_note, usbback};
 use crate::host::xenstore::{Access, Outcome, Permission, Reply, Transaction};
-use crate::model::{ControllerKind, ControllerSpec, DomId, Note, NoteState, PortNumber};
+use crate::model::{ControllerSpec, DomId, Note, NoteState, PortNumber};
 use crate::plan::Claim;
 use futures::future::try_join_all;
 
@@ -123,10 +123,10 @@ fn controller_nodes(
     let paths = ControllerPaths::new(domid, claim.place.controller, spec.kind);
     let guests_own = [owner(domid), reader(DomId::DOM0)];
     let dom0s_own = [owner(DomId::DOM0), reader(domid)];
-    let mut replies = Vec::new();
-
-    replies.push(t.write(&paths.lx("frontend"), paths.frontend.as_bytes()));
-    replies.push(t.write(&paths.lx("backend"), paths.backend.as_bytes()));
+    let mut replies = vec![
+        t.write(&paths.lx("frontend"), paths.frontend.as_bytes()),
+        t.write(&paths.lx("backend"), paths.backend.as_bytes()),
+    ];
 
     replies.push(t.mkdir(&paths.frontend));
     replies.push(t.set_perms(&paths.frontend, &guests_own));
@@ -162,16 +162,12 @@ fn common_nodes(domid: DomId, spec: ControllerSpec) -> Vec<(String, String)> {
         ("frontend-id", domid.to_string()),
         ("online", "1".to_owned()),
         ("state", "1".to_owned()),
-        ("type", kind_word(spec.kind).to_owned()),
+        ("type", spec.kind.word().to_owned()),
         ("usb-ver", spec.version.to_string()),
         ("num-ports", spec.ports.to_string()),
         ("port", String::new()),
     ];
     nodes.map(|(node, value)| (node.to_owned(), value)).into_iter().chain(ports).collect()
-}
-
-fn kind_word(kind: ControllerKind) -> &'static str {
-    kind.word()
 }
 
 fn owner(domid: DomId) -> Permission {

@@ -7,6 +7,7 @@ use super::error::Failure;
 use crate::host::nodes::driver_path;
 use crate::host::usb::{self, DriverDir, Drivers};
 use crate::model::{BusId, ControllerKind, InterfaceName};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
@@ -52,13 +53,7 @@ impl Performer {
                 }
             }
         });
-        match bound.await {
-            Ok(result) => result,
-            Err(_) => {
-                let name = interface.clone();
-                self.off_loop(move |drivers| drivers.bind(&name, &DriverDir::usbback())).await
-            }
-        }
+        bound.await.unwrap_or_else(|_| Err(Failure::NotTaken(interface.clone())))
     }
 
     pub(super) async fn release_interfaces(
@@ -82,7 +77,7 @@ impl Performer {
     ) -> Result<(), Failure> {
         let noted = match kind {
             ControllerKind::Pv => self.xen.drivers(busid).await?,
-            ControllerKind::Qusb | ControllerKind::DeviceModel => Default::default(),
+            ControllerKind::Qusb | ControllerKind::DeviceModel => BTreeMap::new(),
         };
         for interface in interfaces {
             let name = interface.clone();

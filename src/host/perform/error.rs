@@ -1,7 +1,7 @@
 //! Why a step was not performed, and what that means for the one who asked.
 
 use crate::host::{usb, xenstore};
-use crate::model::{BusId, DomId, Place};
+use crate::model::{BusId, DomId, InterfaceName, Place};
 use crate::plan::StepError;
 
 /// Why a step was not performed.
@@ -13,6 +13,8 @@ pub(super) enum Failure {
     Xenstore(#[from] xenstore::Error),
     #[error(transparent)]
     Usb(#[from] usb::Error),
+    #[error("usbback does not take interface {0}")]
+    NotTaken(InterfaceName),
     #[error("the work on a driver was cut short")]
     CutShort(#[from] tokio::task::JoinError),
 }
@@ -44,6 +46,8 @@ impl Failure {
         use xenstore::Error as Xs;
         match self {
             Self::Changed(changed) => StepError::Stale(changed.into()),
+            // It was tried for as long as it can take: the device is of a kind that usbback refuses.
+            Self::NotTaken(_) => StepError::Permanent(self.into()),
             Self::CutShort(error) => StepError::Transient(error.into()),
             Self::Usb(error) => match error {
                 usb::Error::Gone { .. } => StepError::Stale(error.into()),
