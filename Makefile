@@ -1,0 +1,51 @@
+# The project's commands. `make help` lists them.
+
+CARGO ?= cargo
+DESTDIR ?=
+PREFIX ?= /usr/local
+# udev reads this directory and /etc/udev/rules.d, not those below /usr/local/lib.
+UDEVRULESDIR ?= /usr/lib/udev/rules.d
+
+DOCDIR = $(PREFIX)/share/doc/pvusb-agent
+INSTALL = install
+
+.DEFAULT_GOAL := help
+.PHONY: help deps demo test lint doc build install
+
+help: ## list the commands
+	@echo 'pvusb-agent: USB devices in dom0 -> PVUSB ports of domains'
+	@echo
+	@awk -F ': ?[^#]*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo 'To begin: make demo. It needs a Rust toolchain, but no Xen.'
+
+deps: ## install what building and testing need (Debian, Ubuntu), or say what is missing
+	@tests/scripts/deps.sh
+
+demo: deps ## watch the agent at work on made-up devices and domains
+	$(CARGO) build --locked --bin pvusb-agent
+	$(CARGO) run --locked --example demo
+
+test: deps ## run all tests, against the real libudev and both real xenstoreds
+	$(CARGO) test --locked
+
+lint: ## check the formatting and let clippy complain
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+doc: ## build the code's documentation; a broken link is an error
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
+
+build: ## build the program to install: target/release/pvusb-agent
+	$(CARGO) build --locked --release
+
+# Installs what `make build` built, so that root needs no Rust toolchain. The policy in /etc is the
+# administrator's and is never touched.
+install: ## install what make build built, the udev rules and the documents (DESTDIR=, PREFIX=)
+	@test -x target/release/pvusb-agent || { echo 'run `make build` first' >&2; exit 1; }
+	$(INSTALL) -D -m 0755 target/release/pvusb-agent '$(DESTDIR)$(PREFIX)/bin/pvusb-agent'
+	$(INSTALL) -d '$(DESTDIR)$(UDEVRULESDIR)' '$(DESTDIR)$(DOCDIR)/rules' '$(DESTDIR)$(DOCDIR)/docs'
+	$(INSTALL) -m 0644 udev/*.rules '$(DESTDIR)$(UDEVRULESDIR)'
+	$(INSTALL) -m 0644 README.md CHANGELOG.md LICENSE policy.example.yaml '$(DESTDIR)$(DOCDIR)'
+	$(INSTALL) -m 0644 rules/*.yaml '$(DESTDIR)$(DOCDIR)/rules'
+	$(INSTALL) -m 0644 docs/*.md '$(DESTDIR)$(DOCDIR)/docs'
