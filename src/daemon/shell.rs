@@ -54,7 +54,7 @@ impl Shell {
             };
             for input in inputs {
                 if self.handle(input, &mut errands) {
-                    telemetry::log(&Notable::Ended);
+                    telemetry::log(&Notable::Ended { attached: self.attached() });
                     return;
                 }
             }
@@ -63,6 +63,12 @@ impl Shell {
                 return;
             }
         }
+    }
+
+    /// How many devices are where the agent has attached them.
+    fn attached(&self) -> usize {
+        let xen = &self.machine.observed().xen;
+        xen.taken_ports().filter(|(place, busid)| xen.is_ours(busid, *place)).count()
     }
 
     /// Hands one input to the machine and performs what comes out. Tells whether it was the end.

@@ -10,7 +10,7 @@ use super::nodes::{
     CONTROLLER_NOTES, ControllerPaths, DEVICE_NOTES, DomainPaths, LIBXL, USBBACK, backend_root,
     controller_note, controller_notes, device_note, driver_path, parse_note, parse_vm, usbback,
 };
-use super::userdata::UserData;
+use super::userdata::{Built, UserData};
 use super::xenstore::{Error, Reply, Xenstore};
 use crate::model::{
     BusId, Controller, ControllerFault, ControllerId, ControllerKind, DeviceModel, DomId, Guest,
@@ -71,12 +71,14 @@ impl XenReader {
         &self,
         domids: &BTreeSet<DomId>,
     ) -> Result<BTreeMap<DomId, Option<Guest>>, Error> {
-        let guests = domids.iter().map(async |domid| Ok((*domid, self.guest(*domid).await?)));
+        let built = &self.userdata.built();
+        let guests =
+            domids.iter().map(async |domid| Ok((*domid, self.guest(*domid, built).await?)));
         Ok(try_join_all(guests).await?.into_iter().collect())
     }
 
     /// One domain; `None` when it is not there, not whole yet or not whole any more.
-    async fn guest(&self, domid: DomId) -> Result<Option<Guest>, Error> {
+    async fn guest(&self, domid: DomId, built: &Built) -> Result<Option<Guest>, Error> {
         let paths = DomainPaths(domid);
         let identity = try_join4(
             self.optional(&paths.kind()),
@@ -102,7 +104,7 @@ impl XenReader {
         let (Some(uuid), Some(name)) = (vm.as_deref().and_then(parse_vm), name) else {
             return Ok(None);
         };
-        let life = match (self.userdata.is_built(domid, uuid), introduced) {
+        let life = match (built.contains(domid, uuid), introduced) {
             (false, _) => Life::Building,
             (true, true) => Life::Running,
             (true, false) => Life::Dead,

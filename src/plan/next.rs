@@ -155,6 +155,7 @@ pub fn for_device(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
         Home::TakenOut(place) => match xen.places_of(busid).next() {
             Some(elsewhere) => Outlook::rest(Standing::AttachedByOthers(elsewhere)),
             None if moment.leaving => forget(busid, Standing::TakenOutByHand(place)),
+            None if is_ending(note, place, moment) => Outlook::rest(Standing::DomainEnding(place)),
             None => Outlook::rest(Standing::TakenOutByHand(place)),
         },
         Home::None => match xen.places_of(busid).next() {
@@ -260,6 +261,13 @@ fn home<'a>(busid: &BusId, note: &Note, moment: &Moment<'a>) -> Home<'a> {
         Some(guest) if named => Home::Held { place, guest },
         Some(_) => Home::TakenOut(place),
     }
+}
+
+/// Whether the domain at `place` has lost the device model that served the device.
+fn is_ending(note: &Note, place: Place, moment: &Moment<'_>) -> bool {
+    let guest = moment.observed.xen.guests.get(&place.domid);
+    note.kind == ControllerKind::Qusb
+        && guest.is_some_and(|guest| guest.device_model == DeviceModel::Absent)
 }
 
 /// A device that the agent has put into a domain that runs.

@@ -59,6 +59,9 @@ pub enum Standing {
     Returning,
     /// Somebody else attached it; it is left alone.
     AttachedByOthers(Place),
+    /// It was taken out of its port, as it seems because its domain is being destroyed: libxl drops
+    /// the device model first (`libxl_domain.c: libxl__destroy_domid`).
+    DomainEnding(Place),
     /// Somebody took it out of the port where the agent had put it; it is left alone until it is
     /// plugged again or its domain ends.
     TakenOutByHand(Place),
@@ -76,6 +79,32 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// A word for logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::NotReady => "not ready",
+            Self::Settling => "settling",
+            Self::Hub => "hub",
+            Self::NoRule => "no rule",
+            Self::Kept { .. } => "kept",
+            Self::NoDomainRuns { .. } => "no domain runs",
+            Self::Leaving(_) => "leaving",
+            Self::Building(_) => "domain is built",
+            Self::WaitingForController { .. } => "waiting for controller",
+            Self::WaitingForPort(_) => "waiting for port",
+            Self::Attaching(_) => "attaching",
+            Self::Attached { .. } => "attached",
+            Self::Detaching { .. } => "detaching",
+            Self::Returning => "returning",
+            Self::AttachedByOthers(_) => "attached by others",
+            Self::DomainEnding(_) => "domain is ending",
+            Self::TakenOutByHand(_) => "taken out by hand",
+            Self::Stuck { .. } => "stuck",
+            Self::NotReturned(_) => "not returned",
+            Self::Unplugged => "unplugged",
+        }
+    }
+
     /// Whether it will change by itself within moments, so that nobody need be told.
     pub fn is_passing(&self) -> bool {
         matches!(
@@ -86,6 +115,7 @@ impl Standing {
                 | Self::Detaching { .. }
                 | Self::Returning
                 | Self::Unplugged
+                | Self::DomainEnding(_)
                 | Self::WaitingForController { .. }
                 | Self::WaitingForPort(_)
         )

@@ -1,5 +1,6 @@
 //! Where the lines go: to the journal under systemd, else to stderr.
 
+use nix::sys::stat::fstat;
 use std::env;
 use std::io::{self, IsTerminal};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
@@ -14,9 +15,7 @@ pub fn set_up() {
         .with_env_var("PVUSB_AGENT_LOG")
         .from_env_lossy();
     let registry = tracing_subscriber::registry().with(filter);
-    // systemd sets this when stderr goes to the journal (`systemd.exec(5)`).
-    let under_systemd = env::var_os("JOURNAL_STREAM").is_some();
-    let journal = if under_systemd { tracing_journald::layer().ok() } else { None };
+    let journal = if stderr_is_journal() { tracing_journald::layer().ok() } else { None };
     match journal {
         Some(journal) => registry.with(journal).init(),
         None => registry
@@ -29,4 +28,11 @@ pub fn set_up() {
             )
             .init(),
     }
+}
+
+/// Whether stderr goes to the journal: systemd then names its device and inode in the environment,
+/// which a child with another stderr inherits as well (`systemd.exec(5)`, `JOURNAL_STREAM`).
+fn stderr_is_journal() -> bool {
+    let Ok(stream) = env::var("JOURNAL_STREAM") else { return false };
+    fstat(io::stderr()).is_ok_and(|stderr| stream == format!("{}:{}", stderr.st_dev, stderr.st_ino))
 }

@@ -1,12 +1,14 @@
 //! Events to lines. The matches are exhaustive: a new event must be thought about.
 
 use crate::host::{usb, xenstore};
-use crate::model::{Device, Leftover, Text};
-use crate::plan::{AfterClear, Problem, Standing, Step};
+use crate::model::{BusId, ControllerSpec, Device, DomId, Leftover, Place, Text};
+use crate::plan::standing::Route;
+use crate::plan::{AfterClear, Standing, Step};
 use crate::policy::Problems;
 use crate::reconcile::Event;
 use std::error::Error;
 use std::io;
+use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 /// Everything that the daemon can say.
@@ -18,7 +20,10 @@ pub enum Notable<'a> {
         rules: usize,
     },
     /// It has ended as it should.
-    Ended,
+    Ended {
+        /// How many devices stay where it had attached them.
+        attached: usize,
+    },
     /// It has ended although something was still under way.
     EndedUnfinished,
     /// A new policy is in force.
@@ -44,7 +49,7 @@ pub enum Notable<'a> {
 pub fn log(notable: &Notable<'_>) {
     match notable {
         Notable::Started { rules } => info!(rules, "started"),
-        Notable::Ended => info!("ended"),
+        Notable::Ended { attached } => info!(attached, "ended, what is attached stays attached"),
         Notable::EndedUnfinished => warn!("ended although steps were still under way"),
         Notable::Reloaded { rules } => info!(rules, "policy reloaded"),
         Notable::NotReloaded(problems) => {
@@ -52,121 +57,122 @@ pub fn log(notable: &Notable<'_>) {
                 error!(
                     code = problem.code().number(),
                     place = %place(problem),
-                    problem = %Text::from(problem.message()),
+                    problem = %quoted(Text::from(problem.message()).as_str()),
                     "policy not reloaded, the old one stays in force"
                 );
             }
         }
         Notable::XenstoreBack => info!("connected to xenstore"),
         Notable::XenstoreLost(error) => {
-            warn!(cause = %chain(*error), "no connection to xenstore, trying again");
+            warn!(cause = %quoted(&chain(*error)), "no connection to xenstore, trying again");
         }
-        Notable::MonitorLost(error) => error!(cause = %chain(*error), "cannot listen to udev"),
-        Notable::NotNotified(error) => warn!(cause = %chain(*error), "cannot notify systemd"),
+        Notable::MonitorLost(error) => {
+            error!(cause = %quoted(&chain(*error)), "cannot listen to udev");
+        }
+        Notable::NotNotified(error) => {
+            warn!(cause = %quoted(&chain(*error)), "cannot notify systemd");
+        }
         Notable::Event(event) => log_event(event),
     }
 }
 
 fn log_event(event: &Event) {
     match event {
-        Event::Plugged(device) => info!(
-            device = %device.busid,
-            address = %device.address,
-            id = %device.id,
-            name = %name(device),
-            "plugged"
-        ),
+        Event::Plugged(device) => {
+            let (busid, address, id) = (&device.busid, &device.address, &device.id);
+            let name = quoted(&name(device));
+            info!(device = %busid, %address, %id, %name, "plugged");
+        }
         Event::Unplugged(device) => info!(%device, "unplugged"),
-        Event::DomainAppeared(domid, domain) => info!(%domain, %domid, "domain appeared"),
-        Event::DomainGone(domid, domain) => info!(%domain, %domid, "domain gone"),
-        Event::Unreadable(device, cause) => warn!(%device, %cause, "device cannot be read"),
+        Event::DomainAppeared(domid, domain) => {
+            info!(domain = %quoted(&domain.to_string()), %domid, "domain appeared");
+        }
+        Event::DomainGone(domid, domain) => {
+            info!(domain = %quoted(&domain.to_string()), %domid, "domain gone");
+        }
+        Event::Unreadable(device, cause) => {
+            warn!(%device, cause = %quoted(cause), "device cannot be read");
+        }
         Event::Standing(device, standing) => log_standing(device, standing),
         Event::Performed(step) => log_performed(step),
-        Event::Failed { step, cause, pause: Some(pause) } => {
-            let device = step.device().map(ToString::to_string).unwrap_or_default();
-            warn!(device, step = step.name(), %cause, again_in = ?pause, "step failed");
-        }
-        Event::Failed { step, cause, pause: None } => {
-            let device = step.device().map(ToString::to_string).unwrap_or_default();
-            error!(device, step = step.name(), %cause, "step failed, not tried again");
-        }
+        Event::Failed { step, cause, pause } => log_failed(step, cause, *pause),
         Event::Overtaken { step, cause } => {
-            let device = step.device().map(ToString::to_string).unwrap_or_default();
-            debug!(device, step = step.name(), %cause, "overtaken, looking again");
+            let (device, cause) = (subject(step), quoted(cause));
+            debug!(%device, step = step.name(), %cause, "overtaken, looking again");
         }
-        Event::Refused(device, refusal) => warn!(%device, %refusal, "refused"),
+        Event::Refused(device, refusal) => {
+            warn!(%device, cause = %quoted(&refusal.to_string()), "refused");
+        }
     }
 }
 
-fn log_standing(device: &crate::model::BusId, standing: &Standing) {
+fn log_standing(device: &BusId, standing: &Standing) {
     match standing {
         Standing::Hub => debug!(%device, "stays in dom0: it is a hub"),
         Standing::NoRule => info!(%device, "stays in dom0: no rule matches"),
-        Standing::Kept { rule } => info!(%device, %rule, "stays in dom0: a rule keeps it"),
+        Standing::Kept { rule } => {
+            info!(%device, rule = %quoted(rule), "stays in dom0: a rule keeps it");
+        }
         Standing::NoDomainRuns { rule, targets } => {
             let targets: Vec<_> = targets.iter().map(ToString::to_string).collect();
-            info!(%device, %rule, domains = targets.join(", "), "stays in dom0: no domain runs");
+            let (domains, rule) = (quoted(&targets.join(", ")), quoted(rule));
+            info!(%device, %domains, %rule, "stays in dom0: none of its domains runs");
         }
-        Standing::Leaving(route) => debug!(%device, domain = %route, "stays in dom0: ending"),
         Standing::Building(route) => {
-            info!(%device, domain = %route, rule = %route.rule, "waits: the domain is being built");
+            let Words { domain, domid, rule } = Words::of(route);
+            info!(%device, %domain, %domid, %rule, "waits: the domain is being built");
         }
-        Standing::Attached { route, place } => info!(
-            %device,
-            domain = %route,
-            controller = %place.controller,
-            port = %place.port,
-            rule = %route.rule,
-            "attached"
+        Standing::Attached { route, place: Place { controller, port, .. } } => {
+            let Words { domain, domid, rule } = Words::of(route);
+            info!(%device, %domain, %domid, %controller, %port, %rule, "attached");
+        }
+        Standing::AttachedByOthers(Place { domid, controller, port }) => {
+            info!(%device, %domid, %controller, %port, "left alone: attached by somebody else");
+        }
+        Standing::TakenOutByHand(Place { domid, controller, port }) => info!(
+            %device, %domid, %controller, %port,
+            "left alone: taken out by somebody else, until it is replugged"
         ),
-        Standing::AttachedByOthers(place) => {
-            info!(%device, %place, "left alone: attached by somebody else");
+        Standing::Stuck { route, problem } => {
+            let Words { domain, domid, rule } = Words::of(route);
+            let (cause, advice) = (quoted(&problem.to_string()), quoted(problem.advice()));
+            warn!(%device, %domain, %domid, %rule, %cause, %advice, "cannot be attached");
         }
-        Standing::TakenOutByHand(place) => {
-            info!(%device, %place, "left alone: taken out by somebody else until it is replugged");
+        Standing::NotReturned(problem) => {
+            let (cause, advice) = (quoted(&problem.to_string()), quoted(problem.advice()));
+            warn!(%device, %cause, %advice, "not back in dom0");
         }
-        Standing::Stuck { route, problem } => warn!(
-            %device,
-            domain = %route,
-            rule = %route.rule,
-            %problem,
-            advice = problem.advice(),
-            "cannot be attached"
-        ),
-        Standing::NotReturned(problem) => log_not_returned(device, problem),
         Standing::WaitingForController { route, controller } => {
-            debug!(%device, domain = %route, %controller, "waits for a controller to connect");
+            let Words { domain, domid, .. } = Words::of(route);
+            debug!(%device, %domain, %domid, %controller, "waits for a controller to connect");
         }
-        Standing::WaitingForPort(route) => {
-            debug!(%device, domain = %route, "waits for a port to rest");
+        Standing::Leaving(route) | Standing::Attaching(route) | Standing::WaitingForPort(route) => {
+            let Words { domain, domid, .. } = Words::of(route);
+            debug!(%device, %domain, %domid, state = standing.name(), "on its way");
         }
         Standing::NotReady
         | Standing::Settling
-        | Standing::Attaching(_)
         | Standing::Detaching { .. }
         | Standing::Returning
-        | Standing::Unplugged => debug!(%device, ?standing, "on its way"),
+        | Standing::DomainEnding(_)
+        | Standing::Unplugged => debug!(%device, state = standing.name(), "on its way"),
     }
-}
-
-fn log_not_returned(device: &crate::model::BusId, problem: &Problem) {
-    warn!(%device, %problem, advice = problem.advice(), "not back in dom0");
 }
 
 fn log_performed(step: &Step) {
     match step {
-        Step::CreateController { claim, spec, .. } => info!(
-            domid = %claim.place.domid,
-            controller = %claim.place.controller,
-            r#type = %spec.kind,
-            version = %spec.version,
-            ports = %spec.ports,
-            "controller created"
-        ),
-        Step::ClearPort { place, busid, after, .. } => match after {
-            AfterClear::Gone => info!(device = %busid, %place, "port cleared"),
-            AfterClear::Returning(_) => info!(device = %busid, %place, "detached"),
-        },
+        Step::CreateController { claim, spec, .. } => {
+            let Place { domid, controller, .. } = claim.place;
+            let ControllerSpec { kind, version, ports } = spec;
+            info!(%domid, %controller, r#type = %kind, %version, %ports, "controller created");
+        }
+        Step::ClearPort { place: Place { domid, controller, port }, busid, after, .. } => {
+            let device = busid;
+            match after {
+                AfterClear::Gone => info!(%device, %domid, %controller, %port, "port cleared"),
+                AfterClear::Returning(_) => info!(%device, %domid, %controller, %port, "detached"),
+            }
+        }
         Step::RemoveController { domid, controller, .. } => {
             info!(%domid, %controller, "controller removed: nothing serves it");
         }
@@ -178,11 +184,46 @@ fn log_performed(step: &Step) {
         | Step::Claim(_)
         | Step::TakeInterfaces { .. }
         | Step::ReleaseInterfaces { .. }
-        | Step::Forget { .. } => {
-            let device = step.device().map(ToString::to_string).unwrap_or_default();
-            debug!(device, step = step.name(), "done");
+        | Step::Forget { .. } => debug!(device = %subject(step), step = step.name(), "done"),
+    }
+}
+
+fn log_failed(step: &Step, cause: &str, pause: Option<Duration>) {
+    let (device, step, cause) = (subject(step), step.name(), quoted(cause));
+    match pause {
+        Some(pause) => warn!(%device, step, %cause, again_in = ?pause, "step failed"),
+        None => {
+            error!(%device, step, %cause, "step failed, not tried again until something changes");
         }
     }
+}
+
+/// Where a device is to go, in the words of the log.
+struct Words<'a> {
+    domain: String,
+    domid: &'a DomId,
+    rule: String,
+}
+
+impl<'a> Words<'a> {
+    fn of(route: &'a Route) -> Self {
+        Self {
+            domain: quoted(&route.guest.to_string()),
+            domid: &route.domid,
+            rule: quoted(&route.rule),
+        }
+    }
+}
+
+/// The device that a step is about; `-` for none.
+fn subject(step: &Step) -> String {
+    step.device().map_or_else(|| "-".to_owned(), ToString::to_string)
+}
+
+/// Text of more than one word, so that one sees where it ends. Control characters are escaped by
+/// [`Text`] already.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\\\""))
 }
 
 /// What a person calls the device.
