@@ -12,4 +12,5 @@ mod smoke;
 
 mod main_job;
 mod policy;
+mod wire;
 mod world;
