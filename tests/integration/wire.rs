@@ -71,7 +71,8 @@ impl Cost {
     }
 }
 
-fn wait_until_quiet(world: &World, agent: &mut Agent) {
+/// Waits until the agent is connected and has asked for nothing for a while.
+pub(crate) fn wait_until_quiet(world: &World, agent: &mut Agent) {
     agent.wait_for_line("connected to xenstore", PATIENCE);
     let (mut seen, mut looks) = (0, 0);
     wait_until(PATIENCE, "the agent asks for nothing more", || {
