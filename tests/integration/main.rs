@@ -10,6 +10,7 @@ mod harness;
 #[path = "harness.rs"]
 mod smoke;
 
+mod compat;
 mod like_xl;
 mod main_job;
 mod policy;
