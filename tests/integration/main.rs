@@ -11,6 +11,7 @@ mod harness;
 mod smoke;
 
 mod compat;
+mod idle;
 mod like_xl;
 mod main_job;
 mod policy;
