@@ -36,7 +36,11 @@ pub(super) struct Turn(u64);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Looks {
     old: bool,
+    /// The last look that began. It never goes back: a look that failed keeps its number, so that
+    /// the next one covers all that was stirred before it.
     begun: Turn,
+    under_way: bool,
+    /// The last look that brought something.
     done: Turn,
     failures: u32,
     not_before: Option<Instant>,
@@ -60,13 +64,14 @@ impl Looks {
 
     /// Begins a look if one is needed, none is under way, and a failed one is far enough behind.
     pub(super) fn begin(&mut self, now: Instant) -> Begin {
-        if !self.old || self.begun != self.done {
+        if !self.old || self.under_way {
             return Begin::No;
         }
         match self.not_before {
             Some(when) if now < when => Begin::At(when),
             _ => {
                 self.begun.0 += 1;
+                self.under_way = true;
                 self.old = false;
                 self.not_before = None;
                 Begin::Now
@@ -77,12 +82,13 @@ impl Looks {
     /// The look under way brought something.
     pub(super) fn succeeded(&mut self) {
         self.done = self.begun;
+        self.under_way = false;
         self.failures = 0;
     }
 
     /// The look under way brought nothing.
     pub(super) fn failed(&mut self, now: Instant) {
-        self.begun = self.done;
+        self.under_way = false;
         self.failures += 1;
         if self.failures <= MAX_FAILURES {
             self.old = true;
@@ -95,14 +101,14 @@ impl Looks {
         self.not_before = None;
     }
 
-    /// Whether the look `turn` has ended.
+    /// Whether the look `turn`, or one after it, has brought something.
     pub(super) fn has_seen(&self, turn: Turn) -> bool {
         turn <= self.done
     }
 
     /// Whether nothing is old and no look is under way.
     pub(super) fn is_idle(&self) -> bool {
-        !self.old && self.begun == self.done
+        !self.old && !self.under_way
     }
 }
 
@@ -174,6 +180,22 @@ mod tests {
         looks.succeeded();
         assert!(looks.has_seen(second) && looks.is_idle());
         assert_eq!(looks.begin(now), Begin::No);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test needs some instant to begin with")]
+    fn what_is_stirred_during_a_look_that_fails_is_seen_by_the_next() {
+        let now = Instant::now();
+        let mut looks = Looks::default();
+        let before = looks.stir();
+        assert_eq!(looks.begin(now), Begin::Now);
+        let during = looks.stir();
+        looks.failed(now);
+        assert!(!looks.has_seen(before) && !looks.has_seen(during));
+        assert_eq!(looks.begin(now + AGAIN), Begin::Now);
+        looks.succeeded();
+        assert!(looks.has_seen(before) && looks.has_seen(during));
+        assert!(looks.is_idle());
     }
 
     #[test]
