@@ -10,6 +10,7 @@ mod harness;
 #[path = "harness.rs"]
 mod smoke;
 
+mod bad_input;
 mod compat;
 mod idle;
 mod like_xl;

@@ -74,6 +74,11 @@ impl Cost {
 /// Waits until the agent is connected and has asked for nothing for a while.
 pub(crate) fn wait_until_quiet(world: &World, agent: &mut Agent) {
     agent.wait_for_line("connected to xenstore", PATIENCE);
+    wait_until_silent(world);
+}
+
+/// Waits until the agent has asked for nothing for a while.
+pub(crate) fn wait_until_silent(world: &World) {
     let (mut seen, mut looks) = (0, 0);
     wait_until(PATIENCE, "the agent asks for nothing more", || {
         let now = world.proxy.depths().len();
