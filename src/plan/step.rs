@@ -157,7 +157,10 @@ pub struct Claim {
 pub struct Survey {
     /// Every number below `/libxl`.
     pub domids: BTreeSet<DomId>,
-    /// Every controller, also the ones that cannot be used (without ports then).
+    /// Those of them whose controllers are known. One that comes, goes or is broken has none that
+    /// could be looked at, and must not keep all others from their devices.
+    pub guests: BTreeSet<DomId>,
+    /// Every controller of these, also the ones that cannot be used (without ports then).
     pub controllers: Vec<SurveyedController>,
 }
 
@@ -192,7 +195,11 @@ impl Survey {
             });
             sound.chain(broken)
         });
-        Self { domids: xen.domids.clone(), controllers: controllers.collect() }
+        Self {
+            domids: xen.domids.clone(),
+            guests: xen.guests.keys().copied().collect(),
+            controllers: controllers.collect(),
+        }
     }
 }
 

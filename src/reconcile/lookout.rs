@@ -36,9 +36,11 @@ pub(super) struct Turn(u64);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Looks {
     old: bool,
-    under_way: bool,
+    /// The last look that began. It never goes back: a look that failed keeps its number, so that
+    /// the next one covers all that was stirred before it.
     begun: Turn,
-    /// The last one that brought something. A failed look leaves a gap that the next one covers.
+    under_way: bool,
+    /// The last look that brought something.
     done: Turn,
     failures: u32,
     not_before: Option<Instant>,
@@ -99,7 +101,7 @@ impl Looks {
         self.not_before = None;
     }
 
-    /// Whether the look `turn` has ended.
+    /// Whether the look `turn`, or one after it, has brought something.
     pub(super) fn has_seen(&self, turn: Turn) -> bool {
         turn <= self.done
     }
@@ -178,6 +180,22 @@ mod tests {
         looks.succeeded();
         assert!(looks.has_seen(second) && looks.is_idle());
         assert_eq!(looks.begin(now), Begin::No);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test needs some instant to begin with")]
+    fn what_is_stirred_during_a_look_that_fails_is_seen_by_the_next() {
+        let now = Instant::now();
+        let mut looks = Looks::default();
+        let before = looks.stir();
+        assert_eq!(looks.begin(now), Begin::Now);
+        let during = looks.stir();
+        looks.failed(now);
+        assert!(!looks.has_seen(before) && !looks.has_seen(during));
+        assert_eq!(looks.begin(now + AGAIN), Begin::Now);
+        looks.succeeded();
+        assert!(looks.has_seen(before) && looks.has_seen(during));
+        assert!(looks.is_idle());
     }
 
     #[test]

@@ -98,6 +98,11 @@ impl Agent {
         self.log.lock().lines.clone()
     }
 
+    /// Whether it has closed both of its outputs: it says no more.
+    pub(crate) fn has_closed(&self) -> bool {
+        self.log.lock().closed == 2
+    }
+
     /// Writes a line to its standard input.
     pub(crate) fn tell(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().expect("it is open");

@@ -10,6 +10,11 @@ mod harness;
 #[path = "harness.rs"]
 mod smoke;
 
+mod bad_input;
+mod compat;
+mod idle;
+mod like_xl;
 mod main_job;
 mod policy;
+mod wire;
 mod world;

@@ -4,10 +4,10 @@
 //! The commit fails if any of the answers has changed meanwhile.
 
 use super::error::{Changed, Failure};
-use crate::host::look::{absent_as_none, listing, names, port_content};
+use crate::host::look::{absent_as_none, names, port_content};
 use crate::host::nodes::{ControllerPaths, DomainPaths, LIBXL, parse_vm};
 use crate::host::xenstore::{Reply, Transaction};
-use crate::model::{BusId, DomId, GuestUuid, Place, PortContent};
+use crate::model::{BusId, ControllerId, DomId, GuestUuid, Place, PortContent};
 use crate::plan::{Claim, Survey};
 use std::collections::BTreeSet;
 
@@ -83,7 +83,7 @@ impl<'a> Unattached<'a> {
     pub(super) fn ask(t: &Transaction, claim: &'a Claim) -> Self {
         let survey = &claim.survey;
         let controllers = survey
-            .domids
+            .guests
             .iter()
             .map(|domid| (*domid, t.directory(&DomainPaths(*domid).controllers())));
         let ports = survey.controllers.iter().flat_map(|seen| {
@@ -111,9 +111,10 @@ impl<'a> Unattached<'a> {
             return Err(Changed::Survey.into());
         }
         for (domid, reply) in self.controllers {
-            let there: BTreeSet<String> = listing(reply).await?.into_iter().collect();
+            // A name that is no number is no controller for anybody.
+            let there: BTreeSet<ControllerId> = names(reply).await?;
             let known = self.survey.controllers.iter().filter(|seen| seen.domid == domid);
-            if there != known.map(|seen| seen.controller.to_string()).collect() {
+            if there != known.map(|seen| seen.controller).collect() {
                 return Err(Changed::Survey.into());
             }
         }

@@ -73,6 +73,7 @@ impl Proxy {
     pub(crate) fn reset(&self) {
         let mut state = self.shared.lock();
         state.requests.clear();
+        state.depths.clear();
         state.round_trips = 0;
         state.phase += 1;
         for connection in state.connections.values_mut() {
@@ -83,6 +84,12 @@ impl Proxy {
     /// The requests since [`reset`](Self::reset), in the order in which they arrived.
     pub(crate) fn requests(&self) -> Vec<Message> {
         self.shared.lock().requests.clone()
+    }
+
+    /// The same, each with its depth.
+    pub(crate) fn depths(&self) -> Vec<(Message, u32)> {
+        let state = self.shared.lock();
+        state.requests.iter().cloned().zip(state.depths.iter().copied()).collect()
     }
 
     /// How many of them are of this type.
@@ -165,6 +172,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     requests: Vec<Message>,
+    /// One for each request.
+    depths: Vec<u32>,
     round_trips: u32,
     phase: u32,
     gather: Duration,
@@ -248,6 +257,7 @@ impl Shared {
         connection.silent = false;
         state.round_trips = state.round_trips.max(depth);
         state.requests.push(message.clone());
+        state.depths.push(depth);
         self.changed.notify_all();
         true
     }
