@@ -10,6 +10,11 @@ mod harness;
 #[path = "harness.rs"]
 mod smoke;
 
+mod controllers;
+mod kills;
+mod lifecycle;
 mod main_job;
 mod policy;
+mod pv;
+mod rules;
 mod world;
