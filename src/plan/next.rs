@@ -22,6 +22,12 @@ pub const RELEASE_DEADLINE: Duration = Duration::from_secs(10);
 /// closes a device, `host-libusb.c: usb_host_attach_kernel`) before they are called.
 pub const DRIVER_GRACE: Duration = Duration::from_millis(2500);
 
+/// How long an interface that usbback had and has no more is left alone. `xl usbdev-detach` and
+/// `xl destroy` unbind all interfaces before they clear the port
+/// (`libxl_usb.c: libxl__device_usbdev_remove`): one that is bound again in between would lose its
+/// port under usbback's feet.
+pub const LOOSE_GRACE: Duration = Duration::from_millis(2500);
+
 /// The kernel driver that holds a device's interfaces for a `pv` controller.
 const USBBACK: &str = "usbback";
 
@@ -62,6 +68,10 @@ pub struct Since {
     /// The plug that a port named when it was first seen to name its device. For ports without a
     /// note this alone tells that the device was pulled and plugged again between two looks.
     pub tenants: BTreeMap<Place, (BusId, Plug)>,
+    /// Devices in `pv` ports that usbback was seen to have as a whole.
+    pub whole: BTreeMap<BusId, Plug>,
+    /// When usbback was first seen without an interface of such a device.
+    pub loose: BTreeMap<BusId, Instant>,
     /// When a device was first seen on its way back.
     pub returning: BTreeMap<BusId, Instant>,
     /// Controllers that nobody served and that were removed again, with the device model of then.
@@ -293,10 +303,7 @@ fn for_held(
             interfaces if interfaces.is_empty() => {
                 Outlook::rest(Standing::Attached { route, place })
             }
-            interfaces => Outlook::run(
-                Standing::Attaching(route),
-                Step::TakeInterfaces { busid: device.busid.clone(), interfaces },
-            ),
+            interfaces => take_interfaces(device, interfaces, route, place, moment),
         },
         ControllerOutlook::Connecting { until } => Outlook::until(
             Standing::WaitingForController { route, controller: place.controller },
@@ -313,8 +320,30 @@ fn for_held(
     }
 }
 
+/// Hands interfaces to usbback; those that it had before, only when nobody is taking them away.
+fn take_interfaces(
+    device: &Device,
+    interfaces: Vec<InterfaceName>,
+    route: Route,
+    place: Place,
+    moment: &Moment<'_>,
+) -> Outlook {
+    let until = moment.since.loose.get(&device.busid).map(|when| *when + LOOSE_GRACE);
+    match until.filter(|until| moment.now < *until) {
+        Some(until) => Outlook::until(
+            Standing::Attached { route, place },
+            until,
+            "an interface that usbback has lost to be taken out by hand",
+        ),
+        None => Outlook::run(
+            Standing::Attaching(route),
+            Step::TakeInterfaces { busid: device.busid.clone(), interfaces },
+        ),
+    }
+}
+
 /// usbback must have all interfaces of a `pv` device or none.
-fn without_usbback(device: &Device, kind: ControllerKind) -> Vec<InterfaceName> {
+pub fn without_usbback(device: &Device, kind: ControllerKind) -> Vec<InterfaceName> {
     match kind {
         ControllerKind::Pv => device
             .interfaces

@@ -16,7 +16,7 @@ use super::event::Event;
 use super::job::{After, Job, Signature, Subject, reserves};
 use super::lookout::{Begin, Looks, Scope, Turn, XenLooks};
 use crate::model::{BusId, Device, DomId, Observed, Place, PortContent, XenView};
-use crate::plan::next::{Since, for_controller, for_device};
+use crate::plan::next::{Since, for_controller, for_device, without_usbback};
 use crate::plan::ports::PORT_REST;
 use crate::plan::{Cause, Moment, Next, Outlook, Problem, Standing, Step, StepError, interlock};
 use crate::policy::Policy;
@@ -208,6 +208,7 @@ impl Reconciler {
         }
         self.note_returns(now);
         self.note_tenants();
+        self.note_interfaces(now);
     }
 
     fn look_failed(&mut self, now: Instant, scope: Scope, cause: &Cause) {
@@ -335,6 +336,28 @@ impl Reconciler {
         }
     }
 
+    /// Remembers which devices usbback has had as a whole, and since when it has them no more.
+    fn note_interfaces(&mut self, now: Instant) {
+        let Observed { devices, xen, .. } = &self.observed;
+        let (mut whole, mut loose) = (BTreeMap::new(), BTreeMap::new());
+        for (busid, note) in &xen.notes {
+            let Some(device) = devices.get(busid).filter(|device| device.plug() == note.plug)
+            else {
+                continue;
+            };
+            let complete = without_usbback(device, note.kind).is_empty();
+            if complete || self.since.whole.get(busid) == Some(&note.plug) {
+                whole.insert(busid.clone(), note.plug);
+                if !complete {
+                    let since = self.since.loose.get(busid).copied().unwrap_or(now);
+                    loose.insert(busid.clone(), since);
+                }
+            }
+        }
+        self.since.whole = whole;
+        self.since.loose = loose;
+    }
+
     fn finished(&mut self, now: Instant, ticket: Ticket, result: Result<(), StepError>) {
         let flown = self.jobs.iter_mut().find_map(|(subject, job)| {
             job.flight.take_if(|(flying, _)| *flying == ticket).map(|(_, step)| (subject, step))
@@ -353,6 +376,11 @@ impl Reconciler {
                 {
                     let memory = (*controller, *kind, guest.device_model);
                     self.since.unserved.insert((*domid, *uuid), memory);
+                }
+                if let Step::TakeInterfaces { busid, .. } = &*step
+                    && let Some(device) = self.observed.devices.get(busid)
+                {
+                    self.since.whole.insert(busid.clone(), device.plug());
                 }
                 Event::Performed(step)
             }

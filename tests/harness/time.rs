@@ -40,3 +40,10 @@ pub(crate) fn wait_until(patience: Duration, what: &str, mut condition: impl FnM
         "waited {patience:?} in vain: {what}"
     );
 }
+
+/// Does `work`, and tells how long it took.
+pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let begin = Instant::now();
+    let result = work();
+    (result, begin.elapsed())
+}

@@ -171,15 +171,22 @@ fn the_proxy_pauses_injects_cuts_and_refuses() {
     RawClient::connect(proxy.socket()).unwrap().mkdir("/x").unwrap();
 }
 
-/// Not a test: what [`Spectator`] runs in a process of its own, with the preload libraries of a
-/// test bed. It obeys lines on its standard input and answers each with one line that begins with
-/// `>`.
-#[test]
-#[ignore = "runs as another test's process"]
-fn spectator_process() {
-    if env::var_os("UMOCKDEV_DIR").is_none() {
-        return;
+/// Tells a process that it is the [`Spectator`] of its test.
+const SPECTATOR: &str = "PVUSB_TEST_SPECTATOR";
+
+/// Runs the test of this name, on a machine with one bus. The test starts itself once more, in a
+/// process with the preload libraries of the test bed: that one is its spectator.
+fn watched(name: &str, test: impl FnOnce(&UsbBed, &dyn Fn() -> Spectator)) {
+    if env::var_os(SPECTATOR).is_some() {
+        return spectate();
     }
+    let bed = UsbBed::new();
+    bed.host(1, PCI);
+    test(&bed, &|| Spectator::new(&bed, name));
+}
+
+/// Obeys lines on the standard input and answers each with one line that begins with `>`.
+fn spectate() {
     let monitor = udev::MonitorBuilder::new().unwrap();
     let monitor = monitor.match_subsystem("usb").unwrap().listen().unwrap();
     for line in io::stdin().lock().lines() {
@@ -243,11 +250,12 @@ fn describe(device: &udev::Device) -> String {
 struct Spectator(Agent);
 
 impl Spectator {
-    fn new(bed: &UsbBed) -> Self {
+    fn new(bed: &UsbBed, test: &str) -> Self {
         let mut command = Command::new("/proc/self/exe");
         command
-            .args(["--exact", "--ignored", "--nocapture", "smoke::spectator_process"])
-            .envs(bed.env());
+            .args(["--exact", "--nocapture", &format!("smoke::{test}")])
+            .envs(bed.env())
+            .env(SPECTATOR, "1");
         let spectator = Self(Agent::spawn(command));
         wait_until(PATIENCE, "the spectator's monitor", || bed.monitors() == 1);
         spectator
@@ -268,107 +276,107 @@ const PCI: &str = "0000:00:14.0";
 
 #[test]
 fn libudev_sees_devices_come_and_go() {
-    let bed = UsbBed::new();
-    bed.host(1, PCI);
-    let mut spectator = Spectator::new(&bed);
-    assert_eq!(spectator.ask("list"), "usb1+ 1-0:1.0+");
+    watched("libudev_sees_devices_come_and_go", |bed, spectator| {
+        let mut spectator = spectator();
+        assert_eq!(spectator.ask("list"), "usb1+ 1-0:1.0+");
 
-    let serial = b"a\xff\xc3\x28 b".to_vec();
-    bed.plug(&UsbDevice::storage("1-1", 2, "").with_serial(serial));
-    assert_eq!(
-        spectator.events(),
-        [
-            "add 1-1+ pci-0000:00:14.0-usb-0:1",
-            "bind 1-1+ pci-0000:00:14.0-usb-0:1",
-            "add 1-1:1.0+ pci-0000:00:14.0-usb-0:1:1.0",
-            "bind 1-1:1.0+ pci-0000:00:14.0-usb-0:1:1.0",
-        ]
-    );
-    assert_eq!(spectator.ask("list"), "usb1+ 1-0:1.0+ 1-1+ 1-1:1.0+");
-    let shown: [(&str, &str); 8] = [
-        ("ID_VENDOR_FROM_DATABASE", r#"Some("Vendor 0781 Inc.")"#),
-        ("ID_SERIAL", r#"Some("SanDisk_Ultra_a____b")"#),
-        ("DEVNAME", r#"Some("/dev/bus/usb/001/002")"#),
-        ("bDeviceClass", r#"Some("00")"#),
-        ("idVendor", r#"Some("0781")"#),
-        ("speed", r#"Some("480")"#),
-        ("serial", r#"Some("a\\xff\\xc3( b")"#),
-        ("absent", "None"),
-    ];
-    for (what, value) in shown {
-        assert_eq!(spectator.ask(&format!("show 1-1 {what}")), value, "{what}");
-    }
+        let serial = b"a\xff\xc3\x28 b".to_vec();
+        bed.plug(&UsbDevice::storage("1-1", 2, "").with_serial(serial));
+        assert_eq!(
+            spectator.events(),
+            [
+                "add 1-1+ pci-0000:00:14.0-usb-0:1",
+                "bind 1-1+ pci-0000:00:14.0-usb-0:1",
+                "add 1-1:1.0+ pci-0000:00:14.0-usb-0:1:1.0",
+                "bind 1-1:1.0+ pci-0000:00:14.0-usb-0:1:1.0",
+            ]
+        );
+        assert_eq!(spectator.ask("list"), "usb1+ 1-0:1.0+ 1-1+ 1-1:1.0+");
+        let shown: [(&str, &str); 8] = [
+            ("ID_VENDOR_FROM_DATABASE", r#"Some("Vendor 0781 Inc.")"#),
+            ("ID_SERIAL", r#"Some("SanDisk_Ultra_a____b")"#),
+            ("DEVNAME", r#"Some("/dev/bus/usb/001/002")"#),
+            ("bDeviceClass", r#"Some("00")"#),
+            ("idVendor", r#"Some("0781")"#),
+            ("speed", r#"Some("480")"#),
+            ("serial", r#"Some("a\\xff\\xc3( b")"#),
+            ("absent", "None"),
+        ];
+        for (what, value) in shown {
+            assert_eq!(spectator.ask(&format!("show 1-1 {what}")), value, "{what}");
+        }
 
-    bed.unplug("1-1");
-    let events: [String; 4] = spectator.events();
-    let actions = events.each_ref().map(|event| event.split(['+', '-']).next().unwrap());
-    assert_eq!(actions, ["unbind 1", "remove 1", "unbind 1", "remove 1"], "{events:?}");
-    assert_eq!(spectator.ask("list"), "usb1+ 1-0:1.0+");
+        bed.unplug("1-1");
+        let events: [String; 4] = spectator.events();
+        let actions = events.each_ref().map(|event| event.split(['+', '-']).next().unwrap());
+        assert_eq!(actions, ["unbind 1", "remove 1", "unbind 1", "remove 1"], "{events:?}");
+        assert_eq!(spectator.ask("list"), "usb1+ 1-0:1.0+");
+    });
 }
 
 #[test]
 fn a_device_is_not_initialized_before_udev_is_done() {
-    let bed = UsbBed::new();
-    bed.host(2, PCI);
-    bed.plug(&UsbDevice::hub("2-1", 2));
-    let mut spectator = Spectator::new(&bed);
-    bed.add_without_udev(&UsbDevice::mouse("2-1.4", 3).with_tag("pvusb"));
-    assert!(spectator.ask("list").contains("2-1.4- 2-1.4:1.0-"));
-    assert_eq!(spectator.ask("show 2-1.4 ID_PATH"), "None");
-    bed.udev_done("2-1.4");
-    assert_eq!(spectator.events::<4>()[0], "add 2-1.4+ pci-0000:00:14.0-usb-0:1.4");
-    assert!(spectator.ask("list").contains("2-1.4+ 2-1.4:1.0+"));
-    bed.unplug("2-1");
-    assert!(!bed.is_plugged("2-1.4"));
+    watched("a_device_is_not_initialized_before_udev_is_done", |bed, spectator| {
+        bed.plug(&UsbDevice::hub("1-1", 2));
+        let mut spectator = spectator();
+        bed.add_without_udev(&UsbDevice::mouse("1-1.4", 3).with_tag("pvusb"));
+        assert!(spectator.ask("list").contains("1-1.4- 1-1.4:1.0-"));
+        assert_eq!(spectator.ask("show 1-1.4 ID_PATH"), "None");
+        bed.udev_done("1-1.4");
+        assert_eq!(spectator.events::<4>()[0], "add 1-1.4+ pci-0000:00:14.0-usb-0:1.4");
+        assert!(spectator.ask("list").contains("1-1.4+ 1-1.4:1.0+"));
+        bed.unplug("1-1");
+        assert!(!bed.is_plugged("1-1.4"));
+    });
 }
 
 #[test]
 fn lost_events_are_reported_once() {
-    let bed = UsbBed::new();
-    bed.host(1, PCI);
-    let mut spectator = Spectator::new(&bed);
-    let delivery = bed.flood("usb1", 2000);
-    assert!(delivery.delivered > 0 && delivery.lost > 0, "{delivery:?}");
-    let (enobufs, eagain) = (105, 11);
-    assert_eq!(spectator.ask("drain"), format!("0 Some({enobufs})"));
-    assert_eq!(spectator.ask("drain"), format!("{} Some({eagain})", delivery.delivered));
+    watched("lost_events_are_reported_once", |bed, spectator| {
+        let mut spectator = spectator();
+        let delivery = bed.flood("usb1", 2000);
+        assert!(delivery.delivered > 0 && delivery.lost > 0, "{delivery:?}");
+        let (enobufs, eagain) = (105, 11);
+        assert_eq!(spectator.ask("drain"), format!("0 Some({enobufs})"));
+        assert_eq!(spectator.ask("drain"), format!("{} Some({eagain})", delivery.delivered));
+    });
 }
 
 #[test]
 fn the_kernel_obeys_and_refuses() {
-    let bed = UsbBed::new();
-    bed.host(1, PCI);
-    bed.plug(&UsbDevice::keyboard("1-1", 2));
-    bed.load_driver("usbback");
-    let mut spectator = Spectator::new(&bed);
-    let interface = "1-1:1.0";
-    let (ok, nodev) = ("Ok(())", format!("Err(Some({ENODEV}))"));
-    let write = |spectator: &mut Spectator, file: &str| {
-        spectator.ask(&format!("write /sys/bus/usb/{file} {interface}"))
-    };
+    watched("the_kernel_obeys_and_refuses", |bed, spectator| {
+        bed.plug(&UsbDevice::keyboard("1-1", 2));
+        bed.load_driver("usbback");
+        let mut spectator = spectator();
+        let interface = "1-1:1.0";
+        let (ok, nodev) = ("Ok(())", format!("Err(Some({ENODEV}))"));
+        let write = |spectator: &mut Spectator, file: &str| {
+            spectator.ask(&format!("write /sys/bus/usb/{file} {interface}"))
+        };
 
-    assert_eq!(write(&mut spectator, "devices/1-1:1.0/driver/unbind"), ok);
-    assert_eq!(bed.driver(interface), None);
-    assert!(spectator.ask("event").starts_with("unbind 1-1:1.0+"));
-    assert_eq!(write(&mut spectator, "drivers/usbhid/unbind"), nodev);
-    assert_eq!(write(&mut spectator, "drivers/usbback/bind"), nodev);
-    bed.kernel().gate("usbback", |interface| interface.starts_with("1-1:"));
-    assert_eq!(write(&mut spectator, "drivers/usbback/bind"), ok);
-    assert_eq!(bed.driver(interface).as_deref(), Some("usbback"));
-    let busy = format!("Err(Some({EBUSY}))");
-    assert_eq!(write(&mut spectator, "drivers/usbhid/bind"), busy);
-    assert_eq!(write(&mut spectator, "drivers/usbback/unbind"), ok);
+        assert_eq!(write(&mut spectator, "devices/1-1:1.0/driver/unbind"), ok);
+        assert_eq!(bed.driver(interface), None);
+        assert!(spectator.ask("event").starts_with("unbind 1-1:1.0+"));
+        assert_eq!(write(&mut spectator, "drivers/usbhid/unbind"), nodev);
+        assert_eq!(write(&mut spectator, "drivers/usbback/bind"), nodev);
+        bed.kernel().gate("usbback", |interface| interface.starts_with("1-1:"));
+        assert_eq!(write(&mut spectator, "drivers/usbback/bind"), ok);
+        assert_eq!(bed.driver(interface).as_deref(), Some("usbback"));
+        let busy = format!("Err(Some({EBUSY}))");
+        assert_eq!(write(&mut spectator, "drivers/usbhid/bind"), busy);
+        assert_eq!(write(&mut spectator, "drivers/usbback/unbind"), ok);
 
-    bed.kernel().refuse_bind(interface);
-    assert_eq!(write(&mut spectator, "drivers_probe"), ok);
-    assert_eq!(bed.driver(interface), None);
-    bed.kernel().allow_bind(interface);
-    assert_eq!(write(&mut spectator, "drivers_probe"), ok);
-    assert_eq!(bed.driver(interface).as_deref(), Some("usbhid"));
+        bed.kernel().refuse_bind(interface);
+        assert_eq!(write(&mut spectator, "drivers_probe"), ok);
+        assert_eq!(bed.driver(interface), None);
+        bed.kernel().allow_bind(interface);
+        assert_eq!(write(&mut spectator, "drivers_probe"), ok);
+        assert_eq!(bed.driver(interface).as_deref(), Some("usbhid"));
 
-    let writes = bed.kernel().writes();
-    assert_eq!(writes.len(), 8);
-    assert_eq!((writes[1].file.as_str(), writes[1].errno), ("drivers/usbhid/unbind", ENODEV));
+        let writes = bed.kernel().writes();
+        assert_eq!(writes.len(), 8);
+        assert_eq!((writes[1].file.as_str(), writes[1].errno), ("drivers/usbhid/unbind", ENODEV));
+    });
 }
 
 /// Waits until a node has this value.

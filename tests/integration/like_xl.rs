@@ -5,7 +5,7 @@
 //! and, with C xenstored, which lists children as they were made, the order.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use crate::harness::backend::Controller;
+use crate::harness::backend::{Controller, Frontend, Guest};
 use crate::harness::time::{PATIENCE, wait_until};
 use crate::harness::usb::UsbDevice;
 use crate::harness::xenstored::{Flavor, Op, RawClient};
@@ -205,9 +205,11 @@ fn a_device_in_a_controller_of_xl_is_what_xl_attaches() {
 fn a_new_controller_for_the_kernel_is_what_xl_makes() {
     for flavor in Flavor::BOTH {
         let mut world = World::new(flavor);
-        let usbback = world.usbback();
-        usbback.pause(true);
-        let (guest, _frontend) = world.pv_domain(3, "g3");
+        world.load_usbback();
+        world.usbback.as_ref().unwrap().pause(true);
+        let guest = Guest::new(3, "g3").without_qusb();
+        let _frontend = Frontend::start(&world.xenstored, guest.domid);
+        world.toolstack.create(&guest);
         let mut agent = world.agent(
             "{version: 1, defaults: {controller: {type: pv, version: 2, ports: 4}},
               rules: [{match: {id: '046d:c31c'}, attach: g3}]}",

@@ -12,9 +12,14 @@ mod smoke;
 
 mod bad_input;
 mod compat;
+mod controllers;
 mod idle;
+mod kills;
+mod lifecycle;
 mod like_xl;
 mod main_job;
 mod policy;
+mod pv;
+mod rules;
 mod wire;
 mod world;

@@ -149,6 +149,7 @@ pub(super) fn remove_controller(
     let (fe, lx) = (paths::frontend(domid, devid), paths::libxl_device(domid, devid));
     let Some(be) = store.get(&format!("{lx}/backend"))? else { return Ok(()) };
     let mut used = Vec::new();
+    let pv = store.get(&format!("{lx}/type"))?.as_deref() == Some("pv");
     for port in store.directory(&format!("{be}/port"))? {
         let node = format!("{be}/port/{port}");
         let busid = store.get(&node)?.unwrap_or_default();
@@ -156,11 +157,14 @@ pub(super) fn remove_controller(
             if bed.is_some_and(|bed| !bed.is_plugged(&busid)) {
                 return Ok(());
             }
-            used.push(node);
+            used.push((node, busid));
         }
     }
-    for node in used {
-        store.write(&node, "")?;
+    for (node, busid) in used {
+        match bed.filter(|_| pv) {
+            Some(bed) => take_from_usbback(store, bed, &node, &busid)?,
+            None => store.write(&node, "")?,
+        }
     }
     store.transact(|store| {
         for path in [&fe, &lx, &be] {
@@ -168,6 +172,38 @@ pub(super) fn remove_controller(
         }
         Ok(())
     })
+}
+
+/// `libxl__device_usbdev_remove` for `pv`: all interfaces are unbound, the port is cleared, and each
+/// driver that was noted gets its interface back.
+pub(super) fn take_from_usbback(
+    store: &mut RawClient,
+    bed: &UsbBed,
+    port: &str,
+    busid: &str,
+) -> Result<(), Fault> {
+    let interfaces = bed.interfaces(busid);
+    for interface in &interfaces {
+        if bed.driver(interface).as_deref() == Some("usbback") {
+            bed.set_driver(interface, None);
+        }
+    }
+    store.write(port, "")?;
+    let notes = format!("/libxl/usbback/{}", encode(busid));
+    for interface in &interfaces {
+        let note = format!("{notes}/{}/driver_path", encode(interface));
+        let driver = store.get(&note)?;
+        if let Some(driver) = driver.as_deref().and_then(|path| path.rsplit('/').next()) {
+            // libxl does not look at what comes of it either.
+            bed.bind(driver, interface);
+        }
+    }
+    store.rm(&notes)
+}
+
+/// `usb_interface_xenstore_encode`.
+fn encode(name: &str) -> String {
+    name.replace('.', "_").replace(':', "@")
 }
 
 /// `libxl__xs_path_cleanup`: removes a node, and then its parents as far up as they are empty.

@@ -150,6 +150,11 @@ impl Toolstack {
     /// The last part: the device model runs, and the file that says that all is done.
     pub(crate) fn finish(&mut self, guest: &Guest) {
         self.start_device_model(guest);
+        self.finish_without_device_model(guest);
+    }
+
+    /// The same for a domain that needs no device model.
+    pub(crate) fn finish_without_device_model(&mut self, guest: &Guest) {
         let text = format!(
             "{{\"c_info\":{{\"type\":\"{}\",\"name\":\"{}\",\"uuid\":\"{}\"}},\"b_info\":{{}}}}",
             guest.kind.word(),
@@ -175,6 +180,12 @@ impl Toolstack {
         start().expect("dom0 may write");
     }
 
+    /// A device model that was started and has not said yet that it runs.
+    pub(crate) fn begin_device_model(&mut self, guest: &Guest) {
+        let state = format!("{}/state", paths::device_model(guest.domid));
+        self.store.write(&state, "").expect("dom0 may write");
+    }
+
     /// `xl rename`.
     pub(crate) fn rename(&mut self, guest: &mut Guest, name: &str) {
         name.clone_into(&mut guest.name);
@@ -198,6 +209,12 @@ impl Toolstack {
 
     /// `xl destroy`, in libxl's order; but it does not wait for backends.
     pub(crate) fn destroy(&mut self, guest: &Guest) {
+        self.clean_up(guest);
+        self.hypervisor.destroy(guest.domid);
+    }
+
+    /// The same for a domain that has vanished already.
+    pub(crate) fn clean_up(&mut self, guest: &Guest) {
         let (domid, store) = (guest.domid, &mut self.store);
         let bed = self.bed.as_ref();
         let mut clean = || -> Result<(), Fault> {
@@ -220,7 +237,6 @@ impl Toolstack {
         clean().expect("dom0 may remove");
         // A domain whose creation was never finished has no such file.
         drop(fs::remove_file(self.userdata.join(guest.userdata())));
-        self.hypervisor.destroy(domid);
     }
 
     /// A reboot as xl does it: the domain is destroyed, and made again with another number.

@@ -1,7 +1,7 @@
 //! The kernel's backend `usbback` (out of tree), of all domains: when it serves a controller, and
 //! which interfaces its driver accepts. There is no data path.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -69,27 +69,30 @@ impl Usbback {
 
 impl Role for Module {
     fn look(&mut self, store: &mut RawClient) -> Result<(), Fault> {
-        let mut seen = Ports::new();
+        let (mut seen, mut ended) = (Ports::new(), BTreeSet::new());
         for domid in numbers(store, BACKENDS)? {
             for devid in numbers(store, &format!("{BACKENDS}/{domid}"))? {
-                self.look_at(store, (domid, devid), &mut seen)?;
+                if self.look_at(store, (domid, devid), &mut seen)? {
+                    ended.insert((domid, devid));
+                }
             }
         }
-        self.update(seen);
+        self.update(seen, &ended);
         Ok(())
     }
 }
 
 impl Module {
-    /// Brings a controller on its way, and adds its ports to `seen` if it is connected.
+    /// Brings a controller on its way, and adds its ports to `seen` if it is connected. Tells
+    /// whether it is at its end.
     fn look_at(
         &self,
         store: &mut RawClient,
         (domid, devid): (u32, u32),
         seen: &mut Ports,
-    ) -> Result<(), Fault> {
+    ) -> Result<bool, Fault> {
         let be = format!("{BACKENDS}/{domid}/{devid}");
-        let Some(fe) = store.get(&format!("{be}/frontend"))? else { return Ok(()) };
+        let Some(fe) = store.get(&format!("{be}/frontend"))? else { return Ok(false) };
         let frontend = store.get(&format!("{fe}/state"))?.unwrap_or_default();
         let state = store.get(&format!("{be}/state"))?.unwrap_or_default();
         let next = match (state.as_str(), frontend.as_str()) {
@@ -112,17 +115,18 @@ impl Module {
                 }
             }
         }
-        Ok(())
+        Ok(next == "6")
     }
 
-    /// Makes what was seen the list, except where the real module would not follow.
-    fn update(&mut self, mut seen: Ports) {
+    /// Makes what was seen the list, except where the real module would not follow. That a
+    /// controller ends under a bound interface is nobody's fault: its guest has died.
+    fn update(&mut self, mut seen: Ports, ended: &BTreeSet<(u32, u32)>) {
         let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
         if *ports == seen {
             return;
         }
         for (port, old) in &*ports {
-            if seen.get(port) == Some(old) {
+            if seen.get(port) == Some(old) || ended.contains(&(port.0, port.1)) {
                 continue;
             }
             let interfaces = self.bed.interfaces(old);

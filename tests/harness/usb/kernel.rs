@@ -46,6 +46,10 @@ struct State {
     writes: Vec<KernelWrite>,
     refused: BTreeSet<String>,
     stalled: BTreeSet<String>,
+    /// How many more writes pass before all block.
+    pass: Option<usize>,
+    /// How many writers are blocked.
+    blocked: usize,
     gates: BTreeMap<String, Gate>,
 }
 
@@ -83,6 +87,25 @@ impl Kernel {
         self.changed.notify_all();
     }
 
+    /// Lets `passed` more writes pass; those that follow block until
+    /// [`release_all`](Self::release_all).
+    pub(crate) fn stall_after(&self, passed: usize) {
+        self.lock().pass = Some(passed);
+    }
+
+    /// Lets all writes go on.
+    pub(crate) fn release_all(&self) {
+        let mut state = self.lock();
+        state.stalled.clear();
+        state.pass = None;
+        self.changed.notify_all();
+    }
+
+    /// How many writers are blocked.
+    pub(crate) fn blocked(&self) -> usize {
+        self.lock().blocked
+    }
+
     /// Lets a driver take any interface for which `accepts` says so. A driver without a gate takes
     /// those that name it as their own.
     pub(crate) fn gate(&self, driver: &str, accepts: impl Fn(&str) -> bool + Send + 'static) {
@@ -104,11 +127,15 @@ impl Kernel {
     }
 
     fn wait_while_stalled(&self, interface: &str) {
-        drop(
-            self.changed
-                .wait_while(self.lock(), |state| state.stalled.contains(interface))
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let mut state = self.lock();
+        let stalls = |state: &mut State| state.stalled.contains(interface) || state.pass == Some(0);
+        if stalls(&mut state) {
+            state.blocked += 1;
+            state = self.changed.wait_while(state, stalls).unwrap_or_else(PoisonError::into_inner);
+            state.blocked -= 1;
+        } else if let Some(left) = &mut state.pass {
+            *left -= 1;
+        }
     }
 }
 

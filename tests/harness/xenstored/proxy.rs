@@ -121,12 +121,35 @@ impl Proxy {
     /// Lets `answered` more requests pass, with their replies; then loses the next one, or its
     /// reply, and breaks the connection.
     pub(crate) fn cut_after(&self, answered: usize, lost: Lost) {
-        self.shared.lock().fuse = Some((answered, lost));
+        self.cut_after_those(answered, lost, |_| true);
     }
 
-    /// Whether the cut that [`cut_after`](Self::cut_after) ordered is still to come.
+    /// The same, but only requests for which `counts` says so are counted, and lost.
+    pub(crate) fn cut_after_those(
+        &self,
+        answered: usize,
+        lost: Lost,
+        counts: fn(&Message) -> bool,
+    ) {
+        self.shared.lock().fuse = Some(Fuse { left: answered, counts, then: Then::Lose(lost) });
+    }
+
+    /// Lets `answered` more requests pass, with their replies, and then holds back all that the
+    /// daemon says, as [`pause`](Self::pause) does. The request that follows them reaches the
+    /// daemon.
+    pub(crate) fn pause_after(&self, answered: usize) {
+        self.shared.lock().fuse =
+            Some(Fuse { left: answered, counts: |_| true, then: Then::Pause });
+    }
+
+    /// Whether the cut or the pause that was ordered is still to come.
     pub(crate) fn is_armed(&self) -> bool {
         self.shared.lock().fuse.is_some()
+    }
+
+    /// Takes the order back.
+    pub(crate) fn disarm(&self) {
+        self.shared.lock().fuse = None;
     }
 
     /// Holds back all that the daemon says. Requests pass.
@@ -180,9 +203,25 @@ struct State {
     paused: bool,
     refusing: bool,
     closing: bool,
-    fuse: Option<(usize, Lost)>,
+    fuse: Option<Fuse>,
     connections: BTreeMap<u32, Connection>,
     accepted: u32,
+}
+
+/// What is to happen after some requests.
+#[derive(Clone, Copy, Debug)]
+struct Fuse {
+    /// How many more requests pass before it happens.
+    left: usize,
+    /// Whether a request is one of them.
+    counts: fn(&Message) -> bool,
+    then: Then,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    Lose(Lost),
+    Pause,
 }
 
 /// One client's connection, and the one to the daemon that was opened for it.
@@ -237,18 +276,24 @@ impl Shared {
     /// Takes note of a request that has arrived. Whether it shall be passed on.
     fn arrive(&self, id: u32, message: &Message) -> bool {
         let mut state = self.lock();
-        if state.fuse == Some((0, Lost::Request)) {
+        let counted = state.fuse.filter(|fuse| (fuse.counts)(message));
+        let burnt = counted.filter(|fuse| fuse.left == 0).map(|fuse| fuse.then);
+        if burnt == Some(Then::Lose(Lost::Request)) {
             while state.connections.get(&id).is_some_and(|c| !c.unanswered.is_empty()) {
                 state = self.wait(state);
             }
             state.fuse = None;
             return false;
         }
-        let fatal = state.fuse == Some((0, Lost::Reply));
-        state.fuse = match state.fuse {
-            Some((left, lost)) if left > 0 => Some((left - 1, lost)),
-            Some(_) | None => None,
-        };
+        let fatal = burnt == Some(Then::Lose(Lost::Reply));
+        state.paused |= burnt == Some(Then::Pause);
+        if burnt.is_some() {
+            state.fuse = None;
+        } else if counted.is_some()
+            && let Some(fuse) = &mut state.fuse
+        {
+            fuse.left -= 1;
+        }
         let phase = state.phase;
         let Some(connection) = state.connections.get_mut(&id) else { return false };
         let depth = connection.depth + 1;
