@@ -11,6 +11,7 @@ mod harness;
 mod smoke;
 
 mod bad_input;
+mod cli;
 mod compat;
 mod idle;
 mod like_xl;
