@@ -3,6 +3,7 @@
 //!
 //! The crate's clients take the daemon's socket from `XENSTORED_PATH` and from nowhere else, so each
 //! test runs in a process of its own, which has that variable.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use crate::harness::time::PATIENCE;
 use crate::harness::xenstored::{Flavor, Xenstored};
