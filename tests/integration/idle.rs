@@ -1,4 +1,5 @@
 //! An agent that has nothing to do does nothing: no thread of it wakes up, and nothing is sent.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use crate::harness::agent::Agent;
 use crate::harness::backend::Controller;

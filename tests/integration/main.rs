@@ -11,6 +11,7 @@ mod harness;
 mod smoke;
 
 mod bad_input;
+mod cli;
 mod compat;
 mod controllers;
 mod idle;
