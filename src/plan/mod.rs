@@ -8,11 +8,13 @@ pub mod desired;
 pub mod interlock;
 pub mod next;
 pub mod ports;
+mod since;
 pub mod standing;
 pub mod step;
 
 pub use desired::{Desired, Reason};
 pub use interlock::{Cleared, Refusal};
 pub use next::{Moment, Next, Outlook};
+pub use since::Since;
 pub use standing::{Problem, Standing};
 pub use step::{AfterClear, Cause, Claim, Step, StepError, Survey};

@@ -5,14 +5,15 @@
 
 use super::desired::{Desired, Reason, desired};
 use super::ports::{self, Choice, ControllerOutlook};
+use super::since::Since;
 use super::standing::{Problem, Route, Standing};
 use super::step::{AfterClear, Claim, Step, Survey};
 use crate::model::{
-    BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, GuestUuid,
-    InterfaceName, Life, Note, NoteState, Observed, Place, Plug, PortContent, XenbusState,
+    BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, InterfaceName, Life,
+    Note, NoteState, Observed, Place, PortContent,
 };
 use crate::policy::{Action, Policy, Rule};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// How long a backend may take to let go of a device after its port was cleared.
@@ -53,56 +54,6 @@ pub struct Moment<'a> {
     pub barred: Option<&'a Problem>,
     /// Whether the agent is about to end and everything is to go back to dom0.
     pub leaving: bool,
-}
-
-/// Since when things are as they are, as far as the agent has seen it. Nothing here is needed for
-/// the end state to be right: an agent that starts anew only waits anew.
-#[derive(Clone, Debug, Default)]
-pub struct Since {
-    /// When a plug was first seen ready.
-    pub ready: BTreeMap<BusId, (Plug, Instant)>,
-    /// When a controller's backend was first seen in its state.
-    pub controllers: BTreeMap<(DomId, ControllerId), (XenbusState, Instant)>,
-    /// When a port was first seen empty after it had held a device.
-    pub emptied: BTreeMap<Place, Instant>,
-    /// The plug that a port named when it was first seen to name its device. For ports without a
-    /// note this alone tells that the device was pulled and plugged again between two looks.
-    pub tenants: BTreeMap<Place, (BusId, Plug)>,
-    /// Devices in `pv` ports that usbback was seen to have as a whole.
-    pub whole: BTreeMap<BusId, Plug>,
-    /// When usbback was first seen without an interface of such a device.
-    pub loose: BTreeMap<BusId, Instant>,
-    /// When a device was first seen on its way back.
-    pub returning: BTreeMap<BusId, Instant>,
-    /// Controllers that nobody served and that were removed again, with the device model of then.
-    pub unserved: BTreeMap<(DomId, GuestUuid), (ControllerId, ControllerKind, DeviceModel)>,
-}
-
-impl Since {
-    /// When the controller was first seen in its present state.
-    pub fn controller(&self, domid: DomId, id: ControllerId) -> Option<Instant> {
-        self.controllers.get(&(domid, id)).map(|(_, when)| *when)
-    }
-
-    /// Whether the port was seen to name an earlier plug than the present one of `device`.
-    pub fn was_for_another_plug(&self, place: Place, device: &Device) -> bool {
-        self.tenants
-            .get(&place)
-            .is_some_and(|(busid, plug)| *busid == device.busid && *plug != device.plug())
-    }
-
-    /// When the port was emptied, if it was not long ago.
-    pub fn emptied(&self, place: Place) -> Option<Instant> {
-        self.emptied.get(&place).copied()
-    }
-
-    /// The controller of `guest` that nobody served, unless its device model has changed since.
-    pub fn unserved(&self, guest: &Guest) -> Option<(ControllerId, ControllerKind)> {
-        self.unserved
-            .get(&(guest.domid, guest.uuid))
-            .filter(|(_, _, device_model)| *device_model == guest.device_model)
-            .map(|(controller, kind, _)| (*controller, *kind))
-    }
 }
 
 /// How it stands, and what comes next.

@@ -15,10 +15,12 @@ use super::doors::{Input, Output, Sight, Ticket};
 use super::event::Event;
 use super::job::{After, Job, Signature, Subject, reserves};
 use super::lookout::{Begin, Looks, Scope, Turn, XenLooks};
-use crate::model::{BusId, Device, DomId, Observed, Place, PortContent, XenView};
-use crate::plan::next::{Since, for_controller, for_device, without_usbback};
-use crate::plan::ports::PORT_REST;
-use crate::plan::{Cause, Moment, Next, Outlook, Problem, Standing, Step, StepError, interlock};
+use super::memory;
+use crate::model::{BusId, Device, DomId, Observed, Place, XenView};
+use crate::plan::next::{for_controller, for_device};
+use crate::plan::{
+    Cause, Moment, Next, Outlook, Problem, Since, Standing, Step, StepError, interlock,
+};
 use crate::policy::Policy;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -174,6 +176,7 @@ impl Reconciler {
     }
 
     fn saw(&mut self, now: Instant, sight: Sight) {
+        let before = self.observed.xen.clone();
         match sight {
             Sight::Usb(plugged, usbback) => {
                 self.usb.succeeded();
@@ -191,24 +194,23 @@ impl Reconciler {
                     looks.succeeded();
                 }
                 self.unread.remove(&busid);
-                self.saw_device(now, busid, device);
+                self.saw_device(busid, device);
             }
             Sight::Xen(view) => {
                 self.xen.looks.succeeded();
                 self.seen_xen = true;
-                let before = std::mem::replace(&mut self.observed.xen, view);
-                self.compare_domains(now, &before);
+                self.observed.xen = view;
+                self.compare_domains(&before);
             }
             Sight::Domains(part) => {
                 self.xen.looks.succeeded();
-                let before = self.observed.xen.clone();
                 self.observed.xen.update(part);
-                self.compare_domains(now, &before);
+                self.compare_domains(&before);
             }
         }
-        self.note_returns(now);
-        self.note_tenants();
-        self.note_interfaces(now);
+        let looks = &self.devices;
+        let is_read = |busid: &BusId| looks.get(busid).is_some_and(Looks::is_idle);
+        memory::remember(&mut self.since, now, &before, &self.observed, is_read);
     }
 
     fn look_failed(&mut self, now: Instant, scope: Scope, cause: &Cause) {
@@ -224,7 +226,7 @@ impl Reconciler {
         }
     }
 
-    fn saw_device(&mut self, now: Instant, busid: BusId, device: Option<Device>) {
+    fn saw_device(&mut self, busid: BusId, device: Option<Device>) {
         let before = self.observed.devices.get(&busid);
         let same_plug = match (before, &device) {
             (Some(before), Some(device)) => same_plug(before, device),
@@ -239,23 +241,13 @@ impl Reconciler {
                 self.report(Event::Plugged(Box::new(device.clone())));
             }
         }
-        let Some(device) = device else {
-            self.since.ready.remove(&busid);
-            self.observed.devices.remove(&busid);
-            return;
+        match device {
+            Some(device) => self.observed.devices.insert(busid, device),
+            None => self.observed.devices.remove(&busid),
         };
-        if device.is_ready() {
-            let plug = device.plug();
-            if self.since.ready.get(&busid).is_none_or(|(then, _)| *then != plug) {
-                self.since.ready.insert(busid.clone(), (plug, now));
-            }
-        } else {
-            self.since.ready.remove(&busid);
-        }
-        self.observed.devices.insert(busid, device);
     }
 
-    fn compare_domains(&mut self, now: Instant, before: &XenView) {
+    fn compare_domains(&mut self, before: &XenView) {
         let after = self.observed.xen.clone();
         for guest in before.guests.values() {
             if after.guests.get(&guest.domid).is_none_or(|now| now.uuid != guest.uuid) {
@@ -279,83 +271,6 @@ impl Reconciler {
                 self.unread.insert(busid);
             }
         }
-
-        let since = &mut self.since;
-        let states: BTreeMap<_, _> = after
-            .guests
-            .values()
-            .flat_map(|guest| {
-                guest.controllers.iter().map(|(id, c)| ((guest.domid, *id), c.backend))
-            })
-            .collect();
-        since.controllers.retain(|key, (state, _)| states.get(key) == Some(state));
-        for (key, state) in states {
-            since.controllers.entry(key).or_insert((state, now));
-        }
-
-        since.emptied.retain(|place, when| {
-            now < *when + PORT_REST && after.port(*place) == Some(&PortContent::Free)
-        });
-        let emptied = before
-            .taken_ports()
-            .map(|(place, _)| place)
-            .filter(|place| after.port(*place) == Some(&PortContent::Free));
-        since.emptied.extend(emptied.map(|place| (place, now)));
-
-        since.unserved.retain(|(domid, uuid), _| {
-            after.guests.get(domid).is_some_and(|guest| guest.uuid == *uuid)
-        });
-    }
-
-    /// Remembers since when devices are on their way back: since no port names them any more.
-    fn note_returns(&mut self, now: Instant) {
-        let xen = &self.observed.xen;
-        let returning: BTreeSet<_> = xen
-            .notes
-            .keys()
-            .filter(|busid| xen.places_of(busid).next().is_none())
-            .cloned()
-            .collect();
-        self.since.returning.retain(|busid, _| returning.contains(busid));
-        for busid in returning {
-            self.since.returning.entry(busid).or_insert(now);
-        }
-    }
-
-    /// Remembers which plug each port names, for ports whose device has been read since.
-    fn note_tenants(&mut self) {
-        let Observed { devices, xen, .. } = &self.observed;
-        let taken: BTreeMap<Place, &BusId> = xen.taken_ports().collect();
-        self.since.tenants.retain(|place, (busid, _)| taken.get(place) == Some(&&*busid));
-        for (place, busid) in taken {
-            let read = self.devices.get(busid).is_some_and(Looks::is_idle);
-            if let Some(device) = devices.get(busid).filter(|_| read) {
-                let tenant = || (busid.clone(), device.plug());
-                self.since.tenants.entry(place).or_insert_with(tenant);
-            }
-        }
-    }
-
-    /// Remembers which devices usbback has had as a whole, and since when it has them no more.
-    fn note_interfaces(&mut self, now: Instant) {
-        let Observed { devices, xen, .. } = &self.observed;
-        let (mut whole, mut loose) = (BTreeMap::new(), BTreeMap::new());
-        for (busid, note) in &xen.notes {
-            let Some(device) = devices.get(busid).filter(|device| device.plug() == note.plug)
-            else {
-                continue;
-            };
-            let complete = without_usbback(device, note.kind).is_empty();
-            if complete || self.since.whole.get(busid) == Some(&note.plug) {
-                whole.insert(busid.clone(), note.plug);
-                if !complete {
-                    let since = self.since.loose.get(busid).copied().unwrap_or(now);
-                    loose.insert(busid.clone(), since);
-                }
-            }
-        }
-        self.since.whole = whole;
-        self.since.loose = loose;
     }
 
     fn finished(&mut self, now: Instant, ticket: Ticket, result: Result<(), StepError>) {
@@ -371,17 +286,7 @@ impl Reconciler {
         let event = match result {
             Ok(()) => {
                 job.succeeded(Arc::clone(&step));
-                if let Step::RemoveController { domid, uuid, controller, kind, .. } = &*step
-                    && let Some(guest) = self.observed.xen.guests.get(domid)
-                {
-                    let memory = (*controller, *kind, guest.device_model);
-                    self.since.unserved.insert((*domid, *uuid), memory);
-                }
-                if let Step::TakeInterfaces { busid, .. } = &*step
-                    && let Some(device) = self.observed.devices.get(busid)
-                {
-                    self.since.whole.insert(busid.clone(), device.plug());
-                }
+                memory::remember_step(&mut self.since, &step, &self.observed);
                 Event::Performed(step)
             }
             Err(StepError::Stale(cause)) => {

@@ -10,6 +10,7 @@ mod event;
 mod job;
 mod lookout;
 mod machine;
+mod memory;
 
 pub use doors::{Input, Output, Sight, Ticket};
 pub use event::Event;
