@@ -186,6 +186,7 @@ fn watched(name: &str, test: impl FnOnce(&UsbBed, &dyn Fn() -> Spectator)) {
 }
 
 /// Obeys lines on the standard input and answers each with one line that begins with `>`.
+#[expect(clippy::print_stdout, reason = "it answers on its standard output")]
 fn spectate() {
     let monitor = udev::MonitorBuilder::new().unwrap();
     let monitor = monitor.match_subsystem("usb").unwrap().listen().unwrap();

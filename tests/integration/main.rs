@@ -1,4 +1,9 @@
 //! Tests against real parts: libudev, xenstored, oxenstored.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what a test cannot do without fails it, and the message is the report"
+)]
 #![allow(
     clippy::allow_attributes,
     reason = "the harness is shared: what one program leaves unused another needs"

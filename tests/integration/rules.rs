@@ -48,7 +48,7 @@ fn a_device_follows_the_name_of_a_domain() {
         let mut kiosk = world.domain(4, "other");
         world.bed.plug(&keyboard("1-1", 2));
         let mut agent = world.agent(&keyboards_to_kiosk());
-        agent.wait_for_line("no domain runs device=1-1", PATIENCE);
+        agent.wait_for_line("none of its domains runs device=1-1", PATIENCE);
         world.toolstack.rename(&mut kiosk.guest, "kiosk");
         world.wait_until_given(&kiosk, "1-1");
     });
@@ -63,7 +63,7 @@ fn what_no_rule_wants_and_what_a_rule_keeps_stays_in_dom0() {
             "match: {id: '046d:c31c'}, attach: kiosk",
         ]));
         world.bed.plug(&keyboard("1-1", 2));
-        agent.wait_for_line("a rule keeps it device=1-1 rule=mine", PATIENCE);
+        agent.wait_for_line("a rule keeps it device=1-1 rule=\"mine\"", PATIENCE);
         world.bed.plug(&UsbDevice::mouse("1-2", 3));
         agent.wait_for_line("no rule matches device=1-2", PATIENCE);
         world.settle_by(&kiosk, &keyboard("1-3", 4));

@@ -5,11 +5,11 @@
 //! the real QEMU or the real usbback does not survive.
 
 use crate::harness::agent::Agent;
-use crate::harness::backend::{Frontend, Guest, Kind, Qemu, Toolstack, Usbback};
+use crate::harness::backend::{Frontend, Guest, Qemu, Toolstack, Usbback};
 use crate::harness::time::{PATIENCE, eventually, wait_until};
 use crate::harness::usb::{UsbBed, UsbDevice};
 use crate::harness::xenstored::{Flavor, Message, Op, Proxy, RawClient, Xenstored};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::thread;
@@ -218,7 +218,7 @@ impl World {
     }
 
     /// The domain ends and comes again with another number, as with `xl reboot`.
-    pub(crate) fn reboot(&mut self, domain: Domain, domid: u32) -> Domain {
+    pub(crate) fn reboot(&mut self, domain: &Domain, domid: u32) -> Domain {
         self.toolstack.shut_down(&domain.guest);
         self.toolstack.destroy(&domain.guest);
         self.serve(Guest { domid, ..domain.guest.clone() })
@@ -419,6 +419,16 @@ impl Drop for Domain {
             assert_eq!(self.qemu.ignored(), [""; 0], "what QEMU does not see");
         }
     }
+}
+
+/// What differs between two states of the store, but for the agent's own nodes.
+pub(crate) fn differences(before: &Store, after: &Store) -> Vec<String> {
+    let paths: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    paths
+        .into_iter()
+        .filter(|path| !path.starts_with(OWN) && before.get(*path) != after.get(*path))
+        .map(|path| format!("{path}: {:?} -> {:?}", before.get(path), after.get(path)))
+        .collect()
 }
 
 /// Whether a request changes a node.
