@@ -27,7 +27,7 @@ pub const DRIVER_GRACE: Duration = Duration::from_millis(2500);
 /// `xl destroy` unbind all interfaces before they clear the port
 /// (`libxl_usb.c: libxl__device_usbdev_remove`): one that is bound again in between would lose its
 /// port under usbback's feet.
-pub const LOOSE_GRACE: Duration = Duration::from_millis(2500);
+pub const LOOSE_GRACE: Duration = Duration::from_secs(10);
 
 /// The kernel driver that holds a device's interfaces for a `pv` controller.
 const USBBACK: &str = "usbback";

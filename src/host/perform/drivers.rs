@@ -9,27 +9,43 @@ use crate::host::usb::{self, DriverDir, Drivers};
 use crate::model::{BusId, ControllerKind, InterfaceName};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-/// How long usbback may take to notice a port, before which it takes no interface of its device
-/// (`usbstub.c: usbstub_probe`).
-const NOTICE_DEADLINE: Duration = Duration::from_secs(5);
+/// How often usbback is asked whether it has noticed a port, before which it takes no interface of
+/// its device (`usbstub.c: usbstub_probe`). With the pauses, five seconds and more.
+const NOTICE_TRIES: u32 = 50;
 
-/// How long to wait between two tries to bind an interface to usbback.
-const NOTICE_PAUSE: Duration = Duration::from_millis(100);
+/// How long to wait between two questions: usbback tells nobody when it has noticed.
+const PAUSE: Duration = Duration::from_millis(100);
 
 impl Performer {
     pub(super) async fn take_interfaces(
         &self,
+        busid: &BusId,
         interfaces: &[InterfaceName],
     ) -> Result<(), Failure> {
+        // Before anything is unbound: as long as usbback has not seen the port, it takes nothing.
+        let tries = if self.wait_until_noticed(busid).await? { 1 } else { NOTICE_TRIES };
         for interface in interfaces {
-            self.take_interface(interface).await?;
+            self.take_interface(interface, tries).await?;
         }
         Ok(())
     }
 
-    async fn take_interface(&self, interface: &InterfaceName) -> Result<(), Failure> {
+    /// Waits until usbback lists the device. `false`: this usbback has no list.
+    async fn wait_until_noticed(&self, busid: &BusId) -> Result<bool, Failure> {
+        for _ in 0..NOTICE_TRIES {
+            let name = busid.clone();
+            match self.off_loop(move |drivers| drivers.usbback_knows(&name)).await? {
+                Some(true) => return Ok(true),
+                Some(false) => sleep(PAUSE).await,
+                None => return Ok(false),
+            }
+        }
+        Err(Failure::NotNoticed(busid.clone()))
+    }
+
+    async fn take_interface(&self, interface: &InterfaceName, tries: u32) -> Result<(), Failure> {
         let name = interface.clone();
         let driver = self.off_loop(move |drivers| drivers.driver_dir(&name)).await?;
         match driver {
@@ -43,17 +59,15 @@ impl Performer {
         let name = interface.clone();
         self.off_loop(move |drivers| drivers.unbind(&name)).await?;
 
-        let bound = timeout(NOTICE_DEADLINE, async {
-            loop {
-                let name = interface.clone();
-                let bind = move |drivers: &Drivers| drivers.bind(&name, &DriverDir::usbback());
-                match self.off_loop(bind).await {
-                    Err(Failure::Usb(usb::Error::Refused { .. })) => sleep(NOTICE_PAUSE).await,
-                    other => break other,
-                }
+        for _ in 0..tries {
+            let name = interface.clone();
+            let bind = move |drivers: &Drivers| drivers.bind(&name, &DriverDir::usbback());
+            match self.off_loop(bind).await {
+                Err(Failure::Usb(usb::Error::Refused { .. })) => sleep(PAUSE).await,
+                other => return other,
             }
-        });
-        bound.await.unwrap_or_else(|_| Err(Failure::NotTaken(interface.clone())))
+        }
+        Err(Failure::NotTaken(interface.clone()))
     }
 
     pub(super) async fn release_interfaces(

@@ -13,6 +13,8 @@ pub(super) enum Failure {
     Xenstore(#[from] xenstore::Error),
     #[error(transparent)]
     Usb(#[from] usb::Error),
+    #[error("usbback has not noticed the port of device {0}")]
+    NotNoticed(BusId),
     #[error("usbback does not take interface {0}")]
     NotTaken(InterfaceName),
     #[error("the work on a driver was cut short")]
@@ -46,6 +48,7 @@ impl Failure {
         use xenstore::Error as Xs;
         match self {
             Self::Changed(changed) => StepError::Stale(changed.into()),
+            Self::NotNoticed(_) => StepError::Transient(self.into()),
             // It was tried for as long as it can take: the device is of a kind that usbback refuses.
             Self::NotTaken(_) => StepError::Permanent(self.into()),
             Self::CutShort(error) => StepError::Transient(error.into()),

@@ -60,7 +60,9 @@ impl Performer {
             Step::CreateController { claim, spec, with_device } => {
                 self.create_controller(claim, *spec, *with_device).await
             }
-            Step::TakeInterfaces { busid: _, interfaces } => self.take_interfaces(interfaces).await,
+            Step::TakeInterfaces { busid, interfaces } => {
+                self.take_interfaces(busid, interfaces).await
+            }
             Step::ReleaseInterfaces { busid: _, interfaces } => {
                 self.release_interfaces(interfaces).await
             }

@@ -6,7 +6,7 @@
 use super::driver_dir::DriverDir;
 use super::error::Error;
 use super::sysfs;
-use crate::model::InterfaceName;
+use crate::model::{BusId, InterfaceName};
 use nix::errno::Errno;
 use std::collections::BTreeSet;
 use std::fs;
@@ -105,6 +105,22 @@ impl Drivers {
             }
             answer => answer,
         }
+    }
+
+    /// Whether usbback has seen that a port names this device: it then lists it in `port_ids`, a
+    /// line `busid:domid:handle:port` each (`usbstub.c: usbstub_show_portids`). `None`: there is no
+    /// such list.
+    ///
+    /// # Errors
+    ///
+    /// When the list is there but cannot be read.
+    pub fn usbback_knows(&self, busid: &BusId) -> Result<Option<bool>, Error> {
+        let list = sysfs::read(&self.driver(&DriverDir::usbback()).join("port_ids"))?;
+        let busid = busid.to_string();
+        let is_its_line = |line: &[u8]| {
+            line.strip_prefix(busid.as_bytes()).is_some_and(|rest| rest.starts_with(b":"))
+        };
+        Ok(list.map(|list| list.split(|byte| *byte == b'\n').any(is_its_line)))
     }
 
     /// The interfaces that usbback has.
@@ -272,6 +288,18 @@ mod tests {
         let bus = Bus::new();
         assert_eq!(bus.drivers.probe(&interface()), Ok(()));
         assert_eq!(bus.written("drivers_probe"), "1-1:1.0");
+    }
+
+    #[test]
+    fn usbback_knows_the_devices_of_its_list() {
+        let bus = Bus::new();
+        let knows = |busid: &str| bus.drivers.usbback_knows(&busid.parse().unwrap());
+        assert_eq!(knows("1-1"), Ok(None));
+        let list = bus.root.path().join("drivers/usbback/port_ids");
+        fs::write(list, "1-1.4:5:0:1\n2-1:5:0:2\n").unwrap();
+        assert_eq!(knows("1-1.4"), Ok(Some(true)));
+        assert_eq!(knows("2-1"), Ok(Some(true)));
+        assert_eq!(knows("1-1"), Ok(Some(false)), "the beginning of another's name");
     }
 
     #[test]
