@@ -17,14 +17,23 @@ use xenstore_rs::tokio::XsTokio;
 use xenstore_rs::unix::XsUnix;
 use xenstore_rs::{AsyncWatch, AsyncXs, Xs};
 
-/// Runs a test of this file in a process of its own, once with each daemon.
+/// Tells a process that it is the inside of its test: `XENSTORED_PATH` names a made-up daemon.
+const INSIDE: &str = "PVUSB_TEST_INSIDE";
+
+/// Runs the test of this name beside each daemon. The test starts itself once more, in a process
+/// that has the daemon's socket in its environment: that one runs `inside`.
 #[track_caller]
-fn run_with_both_daemons(test: &str) {
+fn beside_each_daemon(test: &str, inside: impl Future<Output = ()>) {
+    if env::var_os(INSIDE).is_some() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        return runtime.block_on(inside);
+    }
     for flavor in Flavor::BOTH {
         let xenstored = Xenstored::start(flavor);
         let output = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "--ignored", "--nocapture", &format!("compat::inside::{test}")])
+            .args(["--exact", "--nocapture", &format!("compat::{test}")])
             .env("XENSTORED_PATH", xenstored.socket())
+            .env(INSIDE, "1")
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
@@ -34,47 +43,17 @@ fn run_with_both_daemons(test: &str) {
     }
 }
 
+async fn ours() -> Xenstore {
+    Xenstore::connect(Endpoint::from_env(|name| env::var_os(name))).await.unwrap()
+}
+
+async fn theirs() -> XsTokio {
+    XsTokio::new().await.unwrap()
+}
+
 #[test]
 fn each_client_reads_what_the_other_wrote() {
-    run_with_both_daemons("each_client_reads_what_the_other_wrote");
-}
-
-#[test]
-fn the_blocking_client_reads_what_ours_committed() {
-    run_with_both_daemons("the_blocking_client_reads_what_ours_committed");
-}
-
-#[test]
-fn both_clients_answer_alike() {
-    run_with_both_daemons("both_clients_answer_alike");
-}
-
-#[test]
-fn each_client_sees_the_others_changes() {
-    run_with_both_daemons("each_client_sees_the_others_changes");
-}
-
-mod inside {
-    use super::*;
-
-    /// Never the machine's own xenstored: without the variable both clients would take that.
-    fn assert_made_up() {
-        assert!(env::var_os("XENSTORED_PATH").is_some(), "another test runs this one");
-    }
-
-    async fn ours() -> Xenstore {
-        assert_made_up();
-        Xenstore::connect(Endpoint::from_env(|name| env::var_os(name))).await.unwrap()
-    }
-
-    async fn theirs() -> XsTokio {
-        assert_made_up();
-        XsTokio::new().await.unwrap()
-    }
-
-    #[tokio::test]
-    #[ignore = "needs XENSTORED_PATH: another test runs it"]
-    async fn each_client_reads_what_the_other_wrote() {
+    beside_each_daemon("each_client_reads_what_the_other_wrote", async {
         let (ours, theirs) = (ours().await, theirs().await);
         let values = ["value", "", "/local/domain/0/backend/qusb/5/0", "1-1.4", "Müller \t \"x\""];
         for (value, number) in values.into_iter().zip(0..) {
@@ -94,11 +73,12 @@ mod inside {
         Xenstore::rm(&ours, "/theirs").await.unwrap();
         assert!(Xenstore::read(&ours, "/ours/0").await.is_err());
         assert!(AsyncXs::read(&theirs, "/theirs/0").await.is_err());
-    }
+    });
+}
 
-    #[tokio::test]
-    #[ignore = "needs XENSTORED_PATH: another test runs it"]
-    async fn the_blocking_client_reads_what_ours_committed() {
+#[test]
+fn the_blocking_client_reads_what_ours_committed() {
+    beside_each_daemon("the_blocking_client_reads_what_ours_committed", async {
         let (ours, theirs) = (ours().await, XsUnix::new().unwrap());
         let committed = ours.transaction(async |t| {
             t.write("/a/b", b"1").await?;
@@ -111,44 +91,46 @@ mod inside {
         assert_eq!(theirs.directory("/a").unwrap(), ["b".into()]);
         theirs.write("/a/c", "2").unwrap();
         assert_eq!(Xenstore::read(&ours, "/a/c").await.unwrap(), b"2");
-    }
+    });
+}
 
-    /// The same questions to both, through the trait: code that is written against it cannot tell
-    /// them apart.
-    async fn questions(xs: &impl AsyncXs) -> Vec<Result<String, io::ErrorKind>> {
-        let text = |answer: io::Result<Box<str>>| {
-            answer.map(Into::into).map_err(|error: io::Error| error.kind())
-        };
-        let names = |answer: io::Result<Vec<Box<str>>>| {
-            answer.map(|names| names.join(" ")).map_err(|error| error.kind())
-        };
-        let done =
-            |answer: io::Result<()>| answer.map(|()| String::new()).map_err(|error| error.kind());
-        vec![
-            text(xs.read("/nowhere").await),
-            names(xs.directory("/nowhere").await),
-            done(xs.rm("/nowhere/deep").await),
-            done(xs.write("/a/b", "value").await),
-            done(xs.write("/a/c", "").await),
-            text(xs.read("/a/b").await),
-            text(xs.read("/a").await),
-            names(xs.directory("/a").await),
-            done(xs.rm("/a/b").await),
-            text(xs.read("/a/b").await),
-            done(xs.rm("/a").await),
-        ]
-    }
+/// The same questions to both, through the trait: code that is written against it cannot tell
+/// them apart.
+async fn questions(xs: &impl AsyncXs) -> Vec<Result<String, io::ErrorKind>> {
+    let text = |answer: io::Result<Box<str>>| {
+        answer.map(Into::into).map_err(|error: io::Error| error.kind())
+    };
+    let names = |answer: io::Result<Vec<Box<str>>>| {
+        answer.map(|names| names.join(" ")).map_err(|error| error.kind())
+    };
+    let done =
+        |answer: io::Result<()>| answer.map(|()| String::new()).map_err(|error| error.kind());
+    vec![
+        text(xs.read("/nowhere").await),
+        names(xs.directory("/nowhere").await),
+        done(xs.rm("/nowhere/deep").await),
+        done(xs.write("/a/b", "value").await),
+        done(xs.write("/a/c", "").await),
+        text(xs.read("/a/b").await),
+        text(xs.read("/a").await),
+        names(xs.directory("/a").await),
+        done(xs.rm("/a/b").await),
+        text(xs.read("/a/b").await),
+        done(xs.rm("/a").await),
+    ]
+}
 
-    #[tokio::test]
-    #[ignore = "needs XENSTORED_PATH: another test runs it"]
-    async fn both_clients_answer_alike() {
+#[test]
+fn both_clients_answer_alike() {
+    beside_each_daemon("both_clients_answer_alike", async {
         let (ours, theirs) = (ours().await, theirs().await);
         assert_eq!(questions(&ours).await, questions(&theirs).await);
-    }
+    });
+}
 
-    #[tokio::test]
-    #[ignore = "needs XENSTORED_PATH: another test runs it"]
-    async fn each_client_sees_the_others_changes() {
+#[test]
+fn each_client_sees_the_others_changes() {
+    beside_each_daemon("each_client_sees_the_others_changes", async {
         let (ours, theirs) = (ours().await, theirs().await);
         let mut our_stream = AsyncWatch::watch(&ours, "/watched").await.unwrap();
         let mut their_stream = AsyncWatch::watch(&theirs, "/watched").await.unwrap();
@@ -173,5 +155,5 @@ mod inside {
         assert_eq!(seen.as_deref(), Some("/watched/by-ours"));
         let seen = timeout(PATIENCE, our_stream.next()).await.unwrap();
         assert_eq!(seen.as_deref(), Some("/watched/by-ours"));
-    }
+    });
 }
