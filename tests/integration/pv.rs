@@ -44,6 +44,7 @@ fn every_interface_goes_to_usbback_and_its_driver_is_noted_as_libxl_notes_it() {
         world.bed.plug(&headset("1-1.4", 3));
         let mut agent = world.agent(&everything_to_kiosk());
         world.wait_until_given(&kiosk, "1-1.4");
+        agent.wait_for_line("attached device=1-1.4", PATIENCE);
         let noted =
             |interface| world.node(&format!("/libxl/usbback/1-1_4/{interface}/driver_path"));
         let path = |driver| Some(format!("/sys/bus/usb/drivers/{driver}"));
@@ -188,10 +189,13 @@ fn a_device_that_is_being_taken_out_with_xl_is_not_taken_again() {
         world.bed.plug(&keyboard("1-1", 2));
         let mut agent = world.agent(&keyboards_to_kiosk());
         world.wait_until_given(&kiosk, "1-1");
+        agent.wait_for_line("attached device=1-1", PATIENCE);
         for interface in world.bed.interfaces("1-1") {
             world.bed.set_driver(&interface, None);
         }
-        world.settle_by(&kiosk, &keyboard("1-2", 3));
+        // By then the agent has seen it.
+        world.bed.plug(&UsbDevice::mouse("1-2", 3));
+        agent.wait_for_line("no rule matches device=1-2", PATIENCE);
         assert_eq!(world.bed.driver("1-1:1.0"), None);
         world.toolstack.usbdev_detach(&kiosk.guest, Controller::pv(0), 1);
         agent.wait_for_line("taken out by somebody else", PATIENCE);

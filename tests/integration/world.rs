@@ -221,6 +221,8 @@ impl World {
     pub(crate) fn reboot(&mut self, domain: &Domain, domid: u32) -> Domain {
         self.toolstack.shut_down(&domain.guest);
         self.toolstack.destroy(&domain.guest);
+        // QEMU is told to end, and gives back what it has before it does.
+        domain.wait_until_empty();
         self.serve(Guest { domid, ..domain.guest.clone() })
     }
 

@@ -11,7 +11,7 @@ use super::super::xenstored::{Closer, Fault, RawClient};
 
 /// How often a double looks when nothing happens in the store: what it does besides (a device that
 /// comes back) has no watch.
-const TICK: Duration = Duration::from_millis(20);
+const TICK: Duration = Duration::from_millis(100);
 
 /// What a double does.
 pub(super) trait Role: Send + 'static {
