@@ -78,7 +78,11 @@ class Guest:
 
     def sees(self, device):
         """Whether one of them is this one. Two plugs of one device look the same to it."""
-        return any(seen.id == device.id and seen.serial in ("", device.serial) for seen in self.usb())
+        return any(_is(seen, device) for seen in self.usb())
+
+    def counts(self, device):
+        """How many of them look like this one."""
+        return sum(_is(seen, device) for seen in self.usb())
 
     def type(self, line):
         """Types a line on its console; does not wait."""
@@ -148,6 +152,10 @@ class Guests:
     def _is_connected(self, domid):
         base = f"/local/domain/0/backend/qusb/{domid}/0/state"
         return self._dom0.run(f"xenstore-read {base}").out.strip() == "4"
+
+
+def _is(seen, device):
+    return seen.id == device.id and (device.serial is None or seen.serial == device.serial)
 
 
 def _seen(word):

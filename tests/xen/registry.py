@@ -15,17 +15,19 @@ class Scenario:
     vcpus: int
     # Not part of the plain run, because it takes long and measures rather than checks.
     measures: bool
+    # Why it is known to fail; None for a scenario that must pass.
+    known: str | None
 
 
 _found = []
 
 
-def scenario(vcpus=1, measures=False):
+def scenario(vcpus=1, measures=False, known=None):
     """Marks a function as a scenario. Its name is the scenario's; its docstring says what must hold."""
 
     def mark(function):
         theme = function.__module__.rsplit(".", 1)[-1]
-        _found.append(Scenario(function.__name__, theme, function, vcpus, measures))
+        _found.append(Scenario(function.__name__, theme, function, vcpus, measures, known))
         return function
 
     return mark

@@ -94,7 +94,10 @@ class Rig:
         if left:
             faults.append("left behind in xenstore: " + ", ".join(left[:5]))
         for guest in self.guests.all():
-            if list(self.store.controllers(guest.domid)) != [0]:
+            if guest.device_model() is None:
+                faults.append(f"the device model of {guest.name} has died")
+                self.guests.spoil(guest)
+            elif list(self.store.controllers(guest.domid)) != [0]:
                 self.guests.spoil(guest)
         self.guests.clean()
         if faults:

@@ -76,10 +76,11 @@ class Usb:
         number = next(self._numbers)
         name = f"{kind}{number}"
         arguments = {"driver": f"usb-{kind}", "id": name, "bus": "xhci.0", "port": str(port)}
-        if serial is None:
-            serial = f"SN{number}"
-        if kind not in ["hub", "net", "audio"]:
-            arguments["serial"] = serial
+        if kind in ["hub", "net", "audio"]:
+            # These have a serial number of QEMU's own.
+            serial = None
+        else:
+            serial = arguments["serial"] = serial or f"SN{number}"
         disk = None
         if kind == "storage":
             disk = self._directory / f"{name}.disk"

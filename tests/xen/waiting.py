@@ -3,6 +3,19 @@
 import time
 
 
+# Deadlines are for a machine that boots within this. One that takes longer is slow, or busy with other
+# things, and gets the same share more time.
+USUAL_BOOT = 30.0
+
+_patience = 1.0
+
+
+def be_patient(boot_seconds):
+    """Sets the pace of all deadlines by how long the boot took."""
+    global _patience
+    _patience = max(1.0, boot_seconds / USUAL_BOOT)
+
+
 class Failure(Exception):
     """What was to be is not: the scenario has failed."""
 
@@ -13,6 +26,7 @@ class RigFault(Exception):
 
 def until(what, probe, timeout=20.0, pause=0.1):
     """Asks `probe` until it gives something true, and returns that."""
+    timeout *= _patience
     end = time.monotonic() + timeout
     while True:
         seen = probe()
