@@ -8,14 +8,15 @@ UDEVRULESDIR ?= /usr/lib/udev/rules.d
 
 DOCDIR = $(PREFIX)/share/doc/pvusb-agent
 INSTALL = install
+BUILT = $(or $(CARGO_TARGET_DIR),target)/release/pvusb-agent
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test lint doc build install
+.PHONY: help deps demo test test-xen xen-shell lint doc build install
 
 help: ## list the commands
 	@echo 'pvusb-agent: USB devices in dom0 -> PVUSB ports of domains'
 	@echo
-	@awk -F ': ?[^#]*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ': ?[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'To begin: make demo. It needs a Rust toolchain, but no Xen.'
 
@@ -28,6 +29,14 @@ demo: deps ## watch the agent at work on made-up devices and domains
 
 test: deps ## run all tests, against the real libudev and both real xenstoreds
 	$(CARGO) test --locked
+
+test-xen: build ## run it on a real Xen inside QEMU; SCENARIO=name for one (Debian 12, about 1.5 GB)
+	tests/xen/build
+	tests/xen/run.py --agent '$(BUILT)' $(SCENARIO)
+
+xen-shell: build ## a shell in a real dom0 inside QEMU, with the agent in it
+	tests/xen/build
+	tests/xen/shell --agent '$(BUILT)'
 
 lint: ## check the formatting and let clippy complain
 	$(CARGO) fmt --check

@@ -32,7 +32,7 @@ pub enum Choice {
         /// Who serves it.
         kind: ControllerKind,
     },
-    /// Make this controller and take its first port.
+    /// Make this controller and take one of its ports.
     Create {
         /// The port.
         place: Place,
@@ -69,7 +69,7 @@ pub fn choose(device: &Device, guest: &Guest, moment: &Moment<'_>) -> Choice {
                 Free::At(when) => rest_ends = Some(rest_ends.map_or(when, |other| other.min(when))),
                 Free::Never => {}
             },
-            ControllerOutlook::Connecting { until } if has_room(controller) => {
+            ControllerOutlook::Connecting { until } if has_room(guest, *id, controller, moment) => {
                 connecting = connecting.or(Some((*id, until)));
             }
             ControllerOutlook::WithoutFrontend => {
@@ -156,8 +156,8 @@ fn is_served(kind: ControllerKind, guest: &Guest, moment: &Moment<'_>) -> bool {
     }
 }
 
-fn has_room(controller: &Controller) -> bool {
-    controller.ports.values().any(|content| *content == PortContent::Free)
+fn has_room(guest: &Guest, id: ControllerId, controller: &Controller, moment: &Moment<'_>) -> bool {
+    !matches!(free_port(guest, id, controller, moment), Free::Never)
 }
 
 enum Free {
@@ -172,20 +172,53 @@ fn free_port(
     controller: &Controller,
     moment: &Moment<'_>,
 ) -> Free {
-    let mut earliest = None;
-    for (port, content) in &controller.ports {
-        let place = Place { domid: guest.domid, controller: id, port: *port };
-        if *content != PortContent::Free || moment.reserved.contains(&place) {
-            continue;
-        }
-        match moment.since.emptied(place).map(|when| when + PORT_REST) {
-            Some(when) if moment.now < when => {
-                earliest = Some(earliest.map_or(when, |other: Instant| other.min(when)));
-            }
-            _ => return Free::Now(place),
+    let free = controller.ports.iter().filter(|(_, content)| **content == PortContent::Free);
+    let places = free.map(|(port, _)| Place { domid: guest.domid, controller: id, port: *port });
+    first_vacant(places, guest, controller.kind, moment)
+}
+
+/// The first of these places that can be filled now, or else when one can be.
+fn first_vacant(
+    places: impl Iterator<Item = Place>,
+    guest: &Guest,
+    kind: ControllerKind,
+    moment: &Moment<'_>,
+) -> Free {
+    let mut earliest: Option<Instant> = None;
+    for place in places {
+        match vacancy(place, guest, kind, moment) {
+            Free::Now(place) => return Free::Now(place),
+            Free::At(when) => earliest = Some(earliest.map_or(when, |other| other.min(when))),
+            Free::Never => {}
         }
     }
     earliest.map_or(Free::Never, Free::At)
+}
+
+/// Whether an empty place can be filled. With `qusb` a port number is used once in a whole domain:
+/// QEMU names the state of a device by its port number alone, and aborts when it meets the same
+/// name in a second controller (`usb_get_dev_path` in `hw/usb/bus.c`; the assertion is in
+/// `migration/savevm.c: vmstate_register_with_alias_id`; seen with QEMU 7.2).
+fn vacancy(place: Place, guest: &Guest, kind: ControllerKind, moment: &Moment<'_>) -> Free {
+    let by_number = kind == ControllerKind::Qusb;
+    let clashes = |other: &Place| {
+        *other == place || (by_number && other.domid == place.domid && other.port == place.port)
+    };
+    let taken = guest.controllers.iter().any(|(id, controller)| {
+        let port = controller.ports.get(&place.port);
+        by_number
+            && *id != place.controller
+            && controller.kind == ControllerKind::Qusb
+            && port.is_some_and(|content| *content != PortContent::Free)
+    });
+    if taken || moment.reserved.iter().any(clashes) {
+        return Free::Never;
+    }
+    let emptied = moment.since.emptied.iter().filter(|(other, _)| clashes(other));
+    match emptied.map(|(_, when)| *when + PORT_REST).max() {
+        Some(rested) if moment.now < rested => Free::At(rested),
+        _ => Free::Now(place),
+    }
 }
 
 fn create(device: &Device, guest: &Guest, moment: &Moment<'_>) -> Result<Choice, Problem> {
@@ -218,8 +251,21 @@ fn create(device: &Device, guest: &Guest, moment: &Moment<'_>) -> Result<Choice,
     if moment.creating.contains(&guest.domid) {
         return Ok(Choice::AwaitController { controller, until: None });
     }
-    let place = Place { domid: guest.domid, controller, port: PortNumber::FIRST };
-    Ok(Choice::Create { place, spec })
+    let places = PortNumber::MAX.up_to().map(|port| Place { domid: guest.domid, controller, port });
+    match first_vacant(places, guest, spec.kind, moment) {
+        Free::Now(place) => {
+            let ports = with_room(spec.ports, place.port);
+            Ok(Choice::Create { place, spec: ControllerSpec { ports, ..spec } })
+        }
+        Free::At(when) => Ok(Choice::AwaitRest(when)),
+        Free::Never => Err(Problem::NoFreePort),
+    }
+}
+
+/// As many ports from `first` on as were asked for, as far as a controller can have them.
+fn with_room(asked: PortNumber, first: PortNumber) -> PortNumber {
+    let ports = asked.get().saturating_add(first.get() - PortNumber::FIRST.get());
+    PortNumber::new(ports).unwrap_or(PortNumber::MAX)
 }
 
 /// A domain without a device model whose controllers are all full is one without a free port;

@@ -43,11 +43,6 @@ impl Since {
             .is_some_and(|(busid, plug)| *busid == device.busid && *plug != device.plug())
     }
 
-    /// When the port was emptied, if it was not long ago.
-    pub fn emptied(&self, place: Place) -> Option<Instant> {
-        self.emptied.get(&place).copied()
-    }
-
     /// The controller of `guest` that nobody served, unless its device model has changed since.
     pub fn unserved(&self, guest: &Guest) -> Option<(ControllerId, ControllerKind)> {
         self.unserved

@@ -23,7 +23,8 @@ const NAMES: [&str; 3] = ["kiosk", "desk", "lab"];
 const POLICIES: [&str; 3] = [
     "{version: 1, rules: [{match: {id: '05e0:*'}, attach: kiosk}, \
      {match: {port: '1-2.*'}, attach: [desk, kiosk]}, {match: {id: '*:*'}, keep: dom0}]}",
-    "{version: 1, rules: [{match: {port: '2-1'}, attach: lab}, \
+    "{version: 1, defaults: {controller: {ports: 1}}, \
+     rules: [{match: {port: '2-1'}, attach: lab}, \
      {match: {id: '*:*'}, attach: [desk, lab]}]}",
     "{version: 1, rules: []}",
 ];
@@ -415,6 +416,11 @@ impl World {
         }
         if self.xen.places_of(&claim.busid).next().is_some() {
             return Err("it is attached");
+        }
+        // The survey would tell. A plan that knows no better comes here again and again.
+        let place = claim.place;
+        if self.xen.taken_ports().any(|(p, _)| p.domid == place.domid && p.port == place.port) {
+            return Err("QEMU would abort: the port's number is in use in another controller");
         }
         assert!(!device.is_hub(), "a hub is never attached");
         Ok(())

@@ -1,0 +1,86 @@
+"""The agent in dom0: installs it, starts and ends it, and reads what it says."""
+
+import re
+import shutil
+
+from waiting import RigFault, expect, until
+
+PROGRAM = "/usr/local/bin/pvusb-agent"
+POLICY = "/etc/pvusb-agent/policy.yaml"
+LOG = "/tmp/agent.log"
+
+# The longest that a healthy attachment may take here, from the plug to the guest's sight. Everything
+# is about thirty times slower than on hardware.
+DEADLINE = 30
+
+
+class Agent:
+    def __init__(self, machine):
+        self._dom0 = machine.dom0
+        self._share = machine.share
+
+    def install(self, program, rules):
+        """Copies the program and its udev rules into dom0."""
+        shutil.copy(program, self._share / "pvusb-agent")
+        for rule in rules:
+            shutil.copy(rule, self._share / rule.name)
+        self._dom0.out(
+            f"cp /share/pvusb-agent {PROGRAM} && chmod 755 {PROGRAM} && mkdir -p /etc/pvusb-agent && "
+            "cp /share/*.rules /usr/lib/udev/rules.d/ && udevadm control --reload"
+        )
+        answer = self._dom0.run(f"{PROGRAM} --version")
+        if not answer.ok:
+            raise RigFault(f"the agent does not run in dom0, which is Debian 12: {answer.out}")
+
+    def policy(self, *rules, **defaults):
+        """Writes the policy: each rule is a line of YAML's short form."""
+        text = "version: 1\n"
+        if defaults:
+            text += "defaults:\n" + "".join(f"  {key}: {value}\n" for key, value in defaults.items())
+        text += "rules:\n" + "".join(f"  - {rule}\n" for rule in rules)
+        self._dom0.write(POLICY, text)
+        answer = self._dom0.run(f"{PROGRAM} check {POLICY}")
+        expect(answer.ok, f"the policy is refused: {answer.out}")
+
+    def start(self, *arguments, level="debug", before=""):
+        """Starts it; what it says goes to a new log. Waits until it says that it has begun."""
+        self._dom0.out(f"rm -f {LOG}")
+        self.again(*arguments, level=level, before=before)
+        until("the agent has begun", lambda: "started" in self.log())
+
+    def again(self, *arguments, level="debug", before=""):
+        """Starts it without waiting; the log goes on."""
+        words = " ".join(arguments)
+        self._dom0.out(
+            f"PVUSB_AGENT_LOG={level} setsid {before} {PROGRAM} run {words} >>{LOG} 2>&1 & "
+            "echo $! >/tmp/agent.pid"
+        )
+
+    def runs(self):
+        return self._dom0.run(f"pgrep -x pvusb-agent").ok
+
+    def stop(self):
+        """Asks it to end; it must."""
+        if self.runs():
+            self._dom0.run("pkill -TERM -x pvusb-agent")
+            until("the agent ends when it is told to", lambda: not self.runs(), 15)
+
+    def kill(self):
+        self._dom0.run("pkill -KILL -x pvusb-agent")
+        until("the agent is dead", lambda: not self.runs())
+
+    def reload(self):
+        self._dom0.out("pkill -HUP -x pvusb-agent")
+
+    def log(self):
+        answer = self._dom0.run(f"cat {LOG}")
+        return answer.out if answer.ok else ""
+
+    def says(self, pattern, timeout=DEADLINE):
+        """Waits for a line of the log that matches."""
+        return until(
+            f"the agent says: {pattern}", lambda: re.search(pattern, self.log()), timeout, pause=0.3
+        )
+
+    def said(self, pattern):
+        return len(re.findall(pattern, self.log()))

@@ -1,0 +1,74 @@
+"""A root shell in dom0, over a virtio port. Runs commands; does not know what they mean."""
+
+import dataclasses
+import shlex
+import socket
+import time
+import uuid
+
+from waiting import RigFault
+
+
+@dataclasses.dataclass
+class Answer:
+    code: int
+    out: str
+
+    @property
+    def ok(self):
+        return self.code == 0
+
+
+class Shell:
+    def __init__(self, path):
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(str(path))
+        self._rest = b""
+
+    def greet(self, timeout=30):
+        """Waits until the shell is there. What is sent before may be lost, so it is sent again."""
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            token = uuid.uuid4().hex
+            self._socket.sendall(f"echo @{token}@\n".encode())
+            if self._until(f"@{token}@\n".encode(), 1.0) is not None:
+                return
+        raise RigFault("dom0's shell does not answer")
+
+    def run(self, command, timeout=60):
+        """Runs it with no input; gives its exit code and all that it wrote."""
+        token = uuid.uuid4().hex[:12]
+        line = f'{{ {command}\n}} 2>&1 </dev/null; echo "@{token}@$?@"\n'
+        self._socket.sendall(line.encode())
+        out = self._until(f"@{token}@".encode(), timeout)
+        code = self._until(b"@\n", timeout) if out is not None else None
+        if code is None:
+            raise RigFault(f"no answer within {timeout} s from dom0 to: {command}")
+        return Answer(int(code), out.decode(errors="replace"))
+
+    def out(self, command, timeout=60):
+        """What it wrote, without blanks around; it must succeed."""
+        answer = self.run(command, timeout)
+        if not answer.ok:
+            raise RigFault(f"in dom0, exit code {answer.code}: {command}\n{answer.out}")
+        return answer.out.strip()
+
+    def write(self, path, text):
+        self.out(f"printf %s {shlex.quote(text)} >{shlex.quote(path)}")
+
+    def _until(self, mark, timeout):
+        """All bytes before the mark, or None if it does not come."""
+        end = time.monotonic() + timeout
+        while mark not in self._rest:
+            self._socket.settimeout(max(0.01, end - time.monotonic()))
+            try:
+                more = self._socket.recv(1 << 16)
+            except TimeoutError:
+                return None
+            except OSError as error:
+                raise RigFault(f"dom0's shell is gone: {error}") from error
+            if not more:
+                raise RigFault("dom0's shell is gone")
+            self._rest += more
+        before, self._rest = self._rest.split(mark, 1)
+        return before

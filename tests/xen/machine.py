@@ -1,0 +1,132 @@
+"""The machine: QEMU with Xen and dom0 in it. Starts it, stops it, and says whether it is sound.
+
+Each line of the command line that looks odd has its reason in README.md, under "Pitfalls".
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import time
+
+from dom0 import Shell
+from qmp import Qmp
+from waiting import RigFault, be_patient
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CACHE = ROOT / ".cache" / "xen"
+IMAGES = CACHE / "out"
+
+# The images must be booted within this. It takes 20 to 40 s on two cores; CI machines are slower.
+BOOT_LIMIT = 300
+
+XEN_LINE = (
+    "console=com1 com1=115200,8n1 dom0_mem=1280M,max:1280M dom0_max_vcpus={vcpus} noreboot=0 "
+    "loglvl=warning guest_loglvl=warning spec-ctrl=no,eager-fpu=1 xpti=no pv-l1tf=no"
+)
+LINUX_LINE = "console=hvc0 quiet loglevel=4 net.ifnames=0 mitigations=off tsc=reliable"
+
+# Programs whose crash is a fault of the rig. A device model or the agent may crash for reasons that
+# are ours; those are for the scenario to judge.
+OURS = re.compile(r"qemu-system|xen-qemu|pvusb-agent")
+
+
+class Machine:
+    def __init__(self, directory, vcpus=1):
+        self.directory = pathlib.Path(directory)
+        self.vcpus = vcpus
+        self.share = self.directory / "share"
+        self.share.mkdir(parents=True, exist_ok=True)
+        self.boot_seconds = None
+        self._process = None
+        self._known_faults = set()
+
+    def start(self):
+        began = time.monotonic()
+        for name in ["qmp", "shell0", "shell1", "person"]:
+            (self.directory / name).unlink(missing_ok=True)
+        self._log = open(self.directory / "qemu.log", "wb")
+        self._process = subprocess.Popen(
+            self._command(), stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
+        )
+        self._wait_for(lambda: (self.directory / "shell1").exists(), 10, "QEMU does not start")
+        self.qmp = Qmp(self.directory / "qmp")
+        self.dom0 = Shell(self.directory / "shell0")
+        self.aside = Shell(self.directory / "shell1")
+        self._wait_for(lambda: "READY" in self.console(), BOOT_LIMIT, "dom0 does not boot")
+        self.dom0.greet()
+        self.aside.greet()
+        self.boot_seconds = time.monotonic() - began
+        be_patient(self.boot_seconds)
+
+    def stop(self):
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+        self._log.close()
+
+    def runs(self):
+        return self._process is not None and self._process.poll() is None
+
+    def console(self):
+        try:
+            return (self.directory / "console.log").read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def check(self):
+        """Raises RigFault if something is broken that the agent cannot have broken."""
+        if not self.runs():
+            raise RigFault(f"QEMU has ended:\n{(self.directory / 'qemu.log').read_text()}")
+        lines = self.dom0.run("dmesg | grep -E 'segfault|general protection|traps:|Oops|BUG:|Call Trace'").out
+        faults = {line for line in lines.splitlines() if not OURS.search(line)}
+        new = faults - self._known_faults
+        self._known_faults |= faults
+        if new:
+            raise RigFault("a program or the kernel of dom0 has crashed:\n" + "\n".join(sorted(new)))
+        for name in ["systemd-udevd", "xenstored", "xenconsoled"]:
+            if not self.dom0.run(f"pgrep -x {name}").ok:
+                raise RigFault(f"dom0's {name} has died")
+
+    def _wait_for(self, probe, limit, what):
+        end = time.monotonic() + limit
+        while not probe():
+            if not self.runs():
+                raise RigFault(f"QEMU has ended:\n{(self.directory / 'qemu.log').read_text()}")
+            if time.monotonic() > end:
+                raise RigFault(f"{what} within {limit} s; see {self.directory / 'console.log'}")
+            time.sleep(0.1)
+
+    def _command(self):
+        program = shutil.which("qemu-system-x86_64")
+        if program is None:
+            raise RigFault("there is no qemu-system-x86_64: run tests/xen/build")
+        here = self.directory
+        thread = "single" if self.vcpus == 1 else "multi"
+        command = [
+            *[program, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"],
+            *["-accel", f"tcg,thread={thread}", "-M", "pc", "-smp", str(self.vcpus), "-m", "2560"],
+            *["-cpu", "max,-smap,-smep,-avx,-avx2,-f16c,-fma"],
+            *["-kernel", IMAGES / "xen", "-append", XEN_LINE.format(vcpus=self.vcpus)],
+            *["-initrd", f"{IMAGES}/vmlinuz {LINUX_LINE},{IMAGES}/dom0-initrd.img"],
+            *["-chardev", f"file,id=console,path={here}/console.log", "-serial", "chardev:console"],
+            *["-chardev", f"socket,id=person,path={here}/person,server=on,wait=off"],
+            *["-serial", "chardev:person"],
+            *["-qmp", f"unix:{here}/qmp,server=on,wait=off"],
+            *["-drive", f"file={IMAGES}/dom0.ext4,format=raw,snapshot=on,if=none,id=disk"],
+            *["-device", "virtio-blk-pci,drive=disk"],
+            *["-fsdev", f"local,id=share,path={self.share},security_model=none"],
+            *["-device", "virtio-9p-pci,fsdev=share,mount_tag=share"],
+            *["-device", "virtio-serial-pci", "-device", "qemu-xhci,id=xhci,p2=8,p3=8"],
+        ]
+        for name in ["shell0", "shell1"]:
+            command += ["-chardev", f"socket,id={name},path={here}/{name},server=on,wait=off"]
+            command += ["-device", f"virtserialport,chardev={name},name={name}"]
+        return [os.fspath(word) for word in command]

@@ -1,0 +1,41 @@
+"""Where scenarios register themselves. See README.md for how to add one."""
+
+import dataclasses
+import importlib
+import pathlib
+import pkgutil
+from typing import Callable
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenario:
+    name: str
+    theme: str
+    run: Callable
+    vcpus: int
+    # Not part of the plain run, because it takes long and measures rather than checks.
+    measures: bool
+    # Why it is known to fail; None for a scenario that must pass.
+    known: str | None
+
+
+_found = []
+
+
+def scenario(vcpus=1, measures=False, known=None):
+    """Marks a function as a scenario. Its name is the scenario's; its docstring says what must hold."""
+
+    def mark(function):
+        theme = function.__module__.rsplit(".", 1)[-1]
+        _found.append(Scenario(function.__name__, theme, function, vcpus, measures, known))
+        return function
+
+    return mark
+
+
+def scenarios():
+    """All of them, in the order of the files' names and within a file from top to bottom."""
+    here = pathlib.Path(__file__).parent / "scenarios"
+    for module in sorted(pkgutil.iter_modules([str(here)]), key=lambda module: module.name):
+        importlib.import_module(f"scenarios.{module.name}")
+    return list(_found)

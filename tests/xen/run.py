@@ -1,0 +1,161 @@
+#!/usr/bin/env python3
+"""Runs the scenarios, all or those that are named, and tells a line about each.
+
+    run.py [--agent PROGRAM] [--list] [--measure] [--repeat N] [NAME…]      NAME: a scenario or a file
+
+Ends with 0 if all passed, 1 if one failed, 2 if the rig itself was at fault.
+"""
+
+import argparse
+import pathlib
+import shutil
+import sys
+import time
+import traceback
+
+sys.dont_write_bytecode = True
+
+from machine import CACHE, ROOT  # noqa: E402
+from registry import scenarios  # noqa: E402
+from rig import Rig  # noqa: E402
+from waiting import Failure, RigFault  # noqa: E402
+
+# Runs whose logs are kept.
+KEPT_RUNS = 10
+
+# A scenario in which the rig was at fault is tried again on a new machine, so often.
+TRIES = 2
+
+
+class Runner:
+    def __init__(self, program):
+        runs = CACHE / "runs"
+        runs.mkdir(parents=True, exist_ok=True)
+        for old in sorted(runs.iterdir())[: -KEPT_RUNS + 1]:
+            shutil.rmtree(old, ignore_errors=True)
+        self.directory = runs / time.strftime("%Y%m%d-%H%M%S")
+        self.program = program
+        self.rig = None
+        self.boots = 0
+        self.results = {"passed": [], "failed": [], "known": [], "rig fault": []}
+
+    def boot(self, vcpus):
+        """A machine with that many virtual CPUs; the one that runs, if it has them."""
+        if self.rig is not None:
+            if self.rig.machine.vcpus == vcpus:
+                return
+            self.drop()
+        self.boots += 1
+        self.rig = Rig(self.directory / f"boot{self.boots}", self.program, vcpus)
+        began = time.monotonic()
+        try:
+            self.rig.start()
+        except RigFault:
+            self.drop()
+            raise
+        tell("booted", f"{vcpus} virtual CPU{'s' if vcpus > 1 else ''}", time.monotonic() - began)
+
+    def drop(self):
+        if self.rig is not None:
+            self.rig.stop()
+            self.rig = None
+
+    def run(self, scenario):
+        for _ in range(TRIES):
+            outcome, why, seconds = self._try(scenario)
+            if scenario.known and outcome == "failed":
+                outcome, why = "known", f"{scenario.known}\n{why}"
+            elif scenario.known and outcome == "passed":
+                why = "it is marked as known to fail: take the mark away"
+            tell(outcome, scenario.name, seconds, why)
+            if outcome != "rig fault":
+                break
+        self.results[outcome].append(scenario.name)
+
+    def _try(self, scenario):
+        """One attempt: how it ended, what there is to say, and the seconds without the boot."""
+        outcome, why = "passed", None
+        began = time.monotonic()
+        try:
+            self.boot(scenario.vcpus)
+            began = time.monotonic()
+            try:
+                why = scenario.run(self.rig)
+            except (Failure, RigFault):
+                self.rig.machine.check()
+                raise
+            try:
+                self.rig.clean()
+            except Failure as failure:
+                self.rig.machine.check()
+                raise Failure(f"after it: {failure}") from failure
+            self.rig.machine.check()
+        except Failure as failure:
+            outcome, why = "failed", str(failure)
+        except RigFault as fault:
+            outcome, why = "rig fault", str(fault)
+        except Exception:
+            outcome, why = "failed", traceback.format_exc()
+        seconds = time.monotonic() - began
+        if outcome != "passed":
+            kept = self.directory / f"{scenario.name}.{outcome.replace(' ', '-')}"
+            why = f"{why}\n     kept in {kept.relative_to(ROOT)}"
+            try:
+                if self.rig is not None:
+                    self.rig.keep(kept)
+            except (RigFault, OSError) as error:
+                why += f" (not all of it: {error})"
+            self.drop()
+        return outcome, why, seconds
+
+
+def tell(outcome, name, seconds, why=None):
+    print(f"{outcome:>9}  {name:<45} {seconds:6.1f} s", flush=True)
+    if why:
+        print("     " + str(why).strip().replace("\n", "\n     "), flush=True)
+
+
+def choose(names, measure):
+    known = scenarios()
+    if not names:
+        return [one for one in known if one.measures == measure]
+    chosen = [one for one in known if one.name in names or one.theme in names]
+    missing = set(names) - {one.name for one in chosen} - {one.theme for one in chosen}
+    if missing:
+        sys.exit(f"no such scenario: {', '.join(sorted(missing))}; --list shows all")
+    return chosen
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--agent", type=pathlib.Path, default=ROOT / "target/release/pvusb-agent")
+    parser.add_argument("--list", action="store_true", help="list the scenarios")
+    parser.add_argument("--measure", action="store_true", help="run those that measure")
+    parser.add_argument("--repeat", type=int, default=1, help="run all of it so often")
+    arguments = parser.parse_args()
+    chosen = choose(arguments.names, arguments.measure)
+    if arguments.list:
+        for one in chosen:
+            print(f"{one.theme:<12} {one.name:<45} {(one.run.__doc__ or '').strip().splitlines()[0]}")
+        return 0
+    runner = Runner(arguments.agent)
+    began = time.monotonic()
+    try:
+        for _ in range(arguments.repeat):
+            for one in chosen:
+                runner.run(one)
+    except KeyboardInterrupt:
+        print("interrupted")
+    finally:
+        runner.drop()
+    results = runner.results
+    words = ", ".join(f"{len(names)} {outcome}" for outcome, names in results.items())
+    print(f"{words}; {runner.boots} boots; {time.monotonic() - began:.0f} s; logs in {runner.directory.relative_to(ROOT)}")
+    if results["failed"]:
+        return 1
+    return 2 if results["rig fault"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

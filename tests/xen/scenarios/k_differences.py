@@ -1,0 +1,69 @@
+"""xl and the agent from the same start: the nodes that they leave, one by one with permissions.
+
+What may differ is listed here by name, with its reason; docs/architecture.md has the same list.
+"""
+
+import re
+
+from registry import scenario
+from waiting import expect, until
+
+# The agent's own notes. xl keeps its own in a file (libxl's userdata), and has none here.
+OURS = re.compile(r"^/tool(/pvusb-agent.*)?$")
+
+# The rings' numbers are the guest's and differ each time.
+RINGS = re.compile(r"/(urb-ring-ref|conn-ring-ref|event-channel)$")
+
+
+def usb_nodes(rig, domid):
+    """All nodes on the host that have to do with USB; numbers that differ each time are masked."""
+    found = {}
+    for path, node in rig.store.tree("/").items():
+        if "usb" not in path and not path.startswith("/tool"):
+            continue
+        value = "*" if RINGS.search(path) else node.value
+        found[path] = (value, node.permissions)
+    return found
+
+
+def differ(what, by_xl, by_agent):
+    lines = []
+    for path in sorted(by_xl.keys() | by_agent.keys()):
+        if by_xl.get(path) != by_agent.get(path) and not OURS.match(path):
+            lines.append(f"{path}: xl {by_xl.get(path)}, agent {by_agent.get(path)}")
+    expect(not lines, f"{what}:\n" + "\n".join(lines))
+
+
+@scenario()
+def same_nodes_as_xl(rig):
+    """Controller and device added, device taken out: node by node what xl leaves; lists agree."""
+    desk = rig.guests.make("desk", "vfb = ['vnc=0']").create()
+    keyboard = rig.usb.plug("kbd", 1)
+    rig.dom0.out("udevadm settle -t 20")
+    connected = lambda: rig.store.controllers(desk.domid).get(0, ("", 0, 0))[1] == 4  # noqa: E731
+
+    start = usb_nodes(rig, desk.domid)
+    rig.xl("usbctrl-attach desk type=qusb version=2 ports=8")
+    until("xl's controller connects", connected)
+    xl_empty = usb_nodes(rig, desk.domid)
+    rig.xl(f"usbdev-attach desk {keyboard.hostaddr} controller=0 port=1")
+    until("the guest sees it", lambda: desk.sees(keyboard))
+    xl_full, xl_list = usb_nodes(rig, desk.domid), rig.xl("usb-list desk")
+    rig.xl("usbdev-detach desk 0 1")
+    until("the guest has lost it", lambda: not desk.sees(keyboard))
+    xl_out = usb_nodes(rig, desk.domid)
+    rig.xl("usbctrl-detach desk 0")
+    xl_end = usb_nodes(rig, desk.domid)
+
+    rig.agent.policy("{match: {id: '0627:0001', port: '1-1'}, attach: desk}")
+    rig.agent.start("--detach-on-exit")
+    rig.arrives(keyboard, desk)
+    differ("with the device attached", xl_full, usb_nodes(rig, desk.domid))
+    expect(rig.xl("usb-list desk") == xl_list, "xl lists it otherwise")
+    rig.agent.stop()
+    until("the guest has lost it", lambda: not desk.sees(keyboard))
+    differ("with the device taken out", xl_out, usb_nodes(rig, desk.domid))
+    differ("an empty controller", xl_empty, usb_nodes(rig, desk.domid))
+    rig.xl("usbctrl-detach desk 0")
+    differ("after xl has removed the agent's controller", xl_end, usb_nodes(rig, desk.domid))
+    differ("at the end", start, usb_nodes(rig, desk.domid))
