@@ -63,8 +63,10 @@ fn a_controller_of_the_configuration_is_used() {
             world.bed.plug(&keyboard(&busid, port + 1));
             world.wait_until_given(&kiosk, &busid);
         }
-        // Both ports of the first are taken, so a second one was made.
-        assert_eq!(world.places("1-3"), [(5, 1, 1)]);
+        // Both ports of the first are taken, so a second one was made. QEMU does not survive a port
+        // number that is used twice.
+        let port = if world.server() == Server::Qusb { 3 } else { 1 };
+        assert_eq!(world.places("1-3"), [(5, 1, port)]);
         assert_eq!(world.names("/tool/pvusb-agent/controllers/5"), ["1"]);
     });
 }
@@ -74,10 +76,11 @@ fn no_more_controllers_are_made_than_can_be() {
     on_both(|mut world| {
         let kiosk = world.domain(5, "kiosk");
         for devid in 0..9 {
-            world.toolstack.usbctrl_attach(&kiosk.guest, Controller { ports: 1, ..qusb(devid) });
-            let busid = format!("1-{}", devid + 1);
+            let port = devid + 1;
+            world.toolstack.usbctrl_attach(&kiosk.guest, Controller { ports: port, ..qusb(devid) });
+            let busid = format!("1-{port}");
             world.bed.plug(&UsbDevice::mouse(&busid, u8::try_from(devid).unwrap() + 2));
-            world.toolstack.usbdev_attach(&kiosk.guest, qusb(devid), (1, &busid));
+            world.toolstack.usbdev_attach(&kiosk.guest, qusb(devid), (port, &busid));
         }
         let small = "settle: 0ms, controller: {ports: 1}";
         let rule = ["match: {id: '046d:c31c'}, attach: kiosk"];
@@ -108,7 +111,7 @@ fn a_controller_of_usb_1_gets_no_fast_device() {
         world.wait_until_given(&kiosk, "1-1");
         world.bed.plug(&keyboard("1-2", 3));
         world.wait_until_given(&kiosk, "1-2");
-        assert_eq!((world.places("1-1"), world.places("1-2")), (vec![(5, 1, 1)], vec![(5, 0, 1)]));
+        assert_eq!((world.places("1-1"), world.places("1-2")), (vec![(5, 1, 1)], vec![(5, 0, 2)]));
     });
 }
 

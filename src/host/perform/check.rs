@@ -7,8 +7,8 @@ use super::error::{Changed, Failure};
 use crate::host::look::{absent_as_none, names, port_content};
 use crate::host::nodes::{ControllerPaths, DomainPaths, LIBXL, parse_vm};
 use crate::host::xenstore::{Reply, Transaction};
-use crate::model::{BusId, ControllerId, DomId, GuestUuid, Place, PortContent};
-use crate::plan::{Claim, Survey};
+use crate::model::{ControllerId, ControllerKind, DomId, GuestUuid, Place, PortContent};
+use crate::plan::Claim;
 use std::collections::BTreeSet;
 
 /// A question that has been asked: is the node's value this?
@@ -70,13 +70,19 @@ pub(super) async fn all(questions: impl IntoIterator<Item = Expect>) -> Result<(
     Ok(())
 }
 
-/// The question whether a device is in no port of the host, asked of every port there is.
+/// The question whether a device is in no port of the host, and its port number in no other `qusb`
+/// controller of its domain, asked of every port there is.
 pub(super) struct Unattached<'a> {
-    busid: &'a BusId,
-    survey: &'a Survey,
+    claim: &'a Claim,
     domids: Reply<Vec<String>>,
     controllers: Vec<(DomId, Reply<Vec<String>>)>,
-    ports: Vec<(Place, Reply<Vec<u8>>)>,
+    ports: Vec<AskedPort>,
+}
+
+struct AskedPort {
+    place: Place,
+    kind: ControllerKind,
+    reply: Reply<Vec<u8>>,
 }
 
 impl<'a> Unattached<'a> {
@@ -92,12 +98,11 @@ impl<'a> Unattached<'a> {
             seen.ports.iter().filter_map(move |port| {
                 let path = paths.as_ref()?.port(*port);
                 let place = Place { domid: seen.domid, controller: seen.controller, port: *port };
-                Some((place, t.read(&path)))
+                Some(AskedPort { place, kind: seen.kind?, reply: t.read(&path) })
             })
         });
         Self {
-            busid: &claim.busid,
-            survey,
+            claim,
             domids: t.directory(LIBXL),
             controllers: controllers.collect(),
             ports: ports.collect(),
@@ -107,21 +112,30 @@ impl<'a> Unattached<'a> {
     pub(super) async fn answer(self) -> Result<(), Failure> {
         let mut domids: BTreeSet<DomId> = names(self.domids).await?;
         domids.remove(&DomId::DOM0);
-        if domids != self.survey.domids {
+        if domids != self.claim.survey.domids {
             return Err(Changed::Survey.into());
         }
         for (domid, reply) in self.controllers {
             // A name that is no number is no controller for anybody.
             let there: BTreeSet<ControllerId> = names(reply).await?;
-            let known = self.survey.controllers.iter().filter(|seen| seen.domid == domid);
+            let known = self.claim.survey.controllers.iter().filter(|seen| seen.domid == domid);
             if there != known.map(|seen| seen.controller).collect() {
                 return Err(Changed::Survey.into());
             }
         }
-        for (place, reply) in self.ports {
+        for AskedPort { place, kind, reply } in self.ports {
             let content = absent_as_none(reply.await)?.map(|content| port_content(&content));
-            if content == Some(PortContent::Taken(self.busid.clone())) {
-                return Err(Changed::Attached(self.busid.clone(), place).into());
+            if content == Some(PortContent::Taken(self.claim.busid.clone())) {
+                return Err(Changed::Attached(self.claim.busid.clone(), place).into());
+            }
+            // QEMU aborts on the second use of a port number (see `plan/ports.rs`), and xl does not
+            // know that.
+            let same_number = (place.domid, place.port)
+                == (self.claim.place.domid, self.claim.place.port)
+                && kind == ControllerKind::Qusb
+                && self.claim.kind == ControllerKind::Qusb;
+            if same_number && content.is_some_and(|content| content != PortContent::Free) {
+                return Err(Changed::Port(place).into());
             }
         }
         Ok(())

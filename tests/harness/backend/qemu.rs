@@ -223,6 +223,11 @@ impl Backend {
                     if !self.bed.is_plugged(&busid) {
                         self.aborts.push(format!("{be}/port/{port} = {busid}: no such device"));
                     }
+                    // `vmstate_register_with_alias_id`: the state of a device is named by its port
+                    // number alone. The controller that is looked at is not among the others.
+                    if self.controllers.values().any(|other| other.ports.contains_key(&port)) {
+                        self.aborts.push(format!("{be}/port/{port} = {busid}: number in use"));
+                    }
                     let device = HostDevice { busid, open: None, detached: Vec::new() };
                     controller.ports.insert(port, device);
                 }
