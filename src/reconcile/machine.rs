@@ -339,6 +339,12 @@ impl Reconciler {
                 || observed.contains_key(busid)
                 || subjects.contains(&Subject::Device(busid.clone()))
         });
+        // Before anything is decided: what a step has reserved for one job, another may wait for.
+        for job in self.jobs.values_mut() {
+            if self.xen.looks.has_seen(job.after.xen) {
+                job.landed = None;
+            }
+        }
         for subject in subjects {
             self.decide_one(now, subject);
         }
@@ -359,7 +365,6 @@ impl Reconciler {
     fn decide_one(&mut self, now: Instant, subject: Subject) {
         let mut job = self.jobs.remove(&subject).unwrap_or_default();
         if self.is_due(now, &subject, &job) {
-            job.landed = None;
             self.decide_job(now, &subject, &mut job);
         }
         self.jobs.insert(subject, job);

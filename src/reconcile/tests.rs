@@ -523,3 +523,62 @@ proptest! {
         world.check_end();
     }
 }
+
+/// Found by the property above, shrunk, and kept.
+fn ends_well(ops: &[Op]) {
+    let mut world = World::new();
+    for op in ops {
+        world.apply(op);
+        world.check_rules();
+    }
+    world.come_to_rest();
+    world.check_end();
+}
+
+#[test]
+fn a_device_that_waits_for_anothers_controller_is_not_forgotten() {
+    ends_well(&[
+        Op::Plug { port: 0, id: 0, hub: false },
+        Op::Start { domain: 2 },
+        Op::Policy { which: 1 },
+        Op::See,
+        Op::Plug { port: 1, id: 0, hub: false },
+        Op::See,
+        Op::See,
+        Op::See,
+        Op::End { domain: 2 },
+        Op::Wait { millis: 100 },
+        Op::Start { domain: 1 },
+    ]);
+}
+
+#[test]
+fn a_port_whose_device_nobody_has_read_yet_is_not_stale() {
+    ends_well(&[
+        Op::Plug { port: 1, id: 0, hub: false },
+        Op::Start { domain: 0 },
+        Op::See,
+        Op::See,
+        Op::See,
+        Op::Plug { port: 3, id: 0, hub: false },
+        Op::Wait { millis: 100 },
+        Op::Finish { how: How::Well },
+        Op::XlAttach { port: 3, domain: 0 },
+    ]);
+}
+
+#[test]
+fn a_look_that_failed_leaves_no_job_waiting() {
+    ends_well(&[
+        Op::Plug { port: 2, id: 0, hub: false },
+        Op::See,
+        Op::Start { domain: 0 },
+        Op::See,
+        Op::See,
+        Op::See,
+        Op::Wait { millis: 100 },
+        Op::Policy { which: 1 },
+        Op::Finish { how: How::Well },
+        Op::LoseSight,
+    ]);
+}
