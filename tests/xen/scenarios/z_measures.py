@@ -25,7 +25,7 @@ class Observer:
         until("the observer watches", lambda: "ready" in self.text())
 
     def text(self):
-        return self._rig.dom0.run("cat /tmp/observed").out
+        return self._rig.machine.eyes.text(path="/tmp/observed") or ""
 
     def when(self, *words, after=0.0):
         """The first time after `after` at which a line has all these words."""
