@@ -19,6 +19,7 @@ use crate::model::{
 };
 use futures::future::{try_join, try_join_all, try_join3, try_join4};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::str::FromStr;
 
 /// Reads [`XenView`]s.
@@ -86,9 +87,10 @@ impl XenReader {
             self.optional(&paths.name()),
             self.xs.is_domain_introduced(domid.get()),
         );
-        let model = try_join(
+        let model = try_join3(
             self.optional(&paths.device_model_state()),
             self.optional(&paths.device_model_qusb()),
+            self.optional(&paths.device_model_pid()),
         );
         let ids = names::<ControllerId>(self.xs.directory(&paths.controllers()));
         let ours = names::<ControllerId>(self.xs.directory(&controller_notes(domid)));
@@ -110,11 +112,12 @@ impl XenReader {
             (true, false) => Life::Dead,
         };
         let device_model = match model {
-            (None, _) => DeviceModel::Absent,
-            (Some(state), qusb) if state == b"running" => {
+            (None, ..) => DeviceModel::Absent,
+            (Some(_), _, Some(pid)) if has_ended(&pid) => DeviceModel::Dead,
+            (Some(state), qusb, _) if state == b"running" => {
                 DeviceModel::Running { qusb: qusb.is_some() }
             }
-            (Some(_), _) => DeviceModel::Starting,
+            (Some(_), ..) => DeviceModel::Starting,
         };
         let mut guest = Guest {
             domid,
@@ -306,4 +309,13 @@ pub(super) async fn names<T: FromStr + Ord>(
 
 fn parse<T: FromStr>(value: &[u8]) -> Option<T> {
     std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// Whether there is no process of this number. A device model that dies leaves all its nodes as they
+/// were (seen with Xen 4.17), so xenstore does not tell.
+fn has_ended(pid: &[u8]) -> bool {
+    parse::<u32>(pid).is_some_and(|pid| {
+        let there = Path::new("/proc").join(pid.to_string());
+        matches!(there.try_exists(), Ok(false))
+    })
 }

@@ -61,4 +61,6 @@ pub enum DeviceModel {
         /// Whether it serves `qusb` controllers.
         qusb: bool,
     },
+    /// Its process is gone, though its nodes say that it runs.
+    Dead,
 }

@@ -249,6 +249,10 @@ fn for_held(
     let Some(controller) = guest.controllers.get(&place.controller) else {
         return Outlook::rest(Standing::TakenOutByHand(place));
     };
+    // The states of a controller stay as they were when the device model that served it dies.
+    if guest.device_model == DeviceModel::Dead && controller.kind == ControllerKind::Qusb {
+        return detach(device, note, place);
+    }
     match ports::outlook(guest, place.controller, controller, moment) {
         ControllerOutlook::Usable => match without_usbback(device, note.kind) {
             interfaces if interfaces.is_empty() => {

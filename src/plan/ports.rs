@@ -233,6 +233,7 @@ fn create(device: &Device, guest: &Guest, moment: &Moment<'_>) -> Result<Choice,
             DeviceModel::Running { qusb: true } => {}
             DeviceModel::Running { qusb: false } => return Err(Problem::DeviceModelWithoutQusb),
             DeviceModel::Starting => return Err(Problem::DeviceModelStarting),
+            DeviceModel::Dead => return Err(Problem::DeviceModelDead),
             DeviceModel::Absent => return Err(no_device_model(guest)),
         },
     }

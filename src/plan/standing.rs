@@ -145,6 +145,9 @@ pub enum Problem {
     /// The device model has not become ready.
     #[error("the domain's device model is not running yet")]
     DeviceModelStarting,
+    /// Its process has ended.
+    #[error("the domain's device model has died")]
+    DeviceModelDead,
     /// A `pv` controller is wanted and the kernel has no usbback.
     #[error("dom0's kernel has no usbback, which a pv controller needs")]
     NoUsbback,
@@ -197,6 +200,10 @@ impl Problem {
                  again: xl starts a device model only for a controller whose type is written out"
             }
             Self::DeviceModelStarting => "look at /var/log/xen/qemu-dm-NAME.log if this stays so",
+            Self::DeviceModelDead => {
+                "/var/log/xen/qemu-dm-NAME.log may say why; start the domain again: xl starts a \
+                 device model only with its domain"
+            }
             Self::NoUsbback => {
                 "set `controller: {type: qusb}` in the policy, or load the usbback module"
             }

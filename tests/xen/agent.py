@@ -16,7 +16,7 @@ DEADLINE = 30
 
 class Agent:
     def __init__(self, machine):
-        self._dom0 = machine.dom0
+        self._dom0, self._eyes = machine.dom0, machine.eyes
         self._share = machine.share
 
     def install(self, program, rules):
@@ -57,7 +57,7 @@ class Agent:
         )
 
     def runs(self):
-        return self._dom0.run(f"pgrep -x pvusb-agent").ok
+        return bool(self._eyes.processes(name="pvusb-agent"))
 
     def stop(self):
         """Asks it to end; it must."""
@@ -73,13 +73,12 @@ class Agent:
         self._dom0.out("pkill -HUP -x pvusb-agent")
 
     def log(self):
-        answer = self._dom0.run(f"cat {LOG}")
-        return answer.out if answer.ok else ""
+        return self._eyes.text(path=LOG) or ""
 
     def says(self, pattern, timeout=DEADLINE):
         """Waits for a line of the log that matches."""
         return until(
-            f"the agent says: {pattern}", lambda: re.search(pattern, self.log()), timeout, pause=0.3
+            f"the agent says: {pattern}", lambda: re.search(pattern, self.log()), timeout
         )
 
     def said(self, pattern):

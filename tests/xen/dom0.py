@@ -1,6 +1,8 @@
-"""A root shell in dom0, over a virtio port. Runs commands; does not know what they mean."""
+"""The ways into dom0, over virtio ports: a root shell, and eyes for what is asked again and again.
+Knows nothing of what the commands mean."""
 
 import dataclasses
+import json
 import shlex
 import socket
 import time
@@ -56,6 +58,20 @@ class Shell:
     def write(self, path, text):
         self.out(f"printf %s {shlex.quote(text)} >{shlex.quote(path)}")
 
+    def become_eyes(self, program):
+        """Replaces the shell by image/eyes.py."""
+        self._socket.sendall(f"exec python3 -u {program}\n".encode())
+        if self._until(b"eyes\n", 60) is None:
+            raise RigFault("dom0's eyes do not open")
+        return Eyes(self)
+
+    def ask(self, line, timeout=60):
+        self._socket.sendall(line.encode() + b"\n")
+        answer = self._until(b"\n", timeout)
+        if answer is None:
+            raise RigFault(f"no answer within {timeout} s from dom0 to: {line}")
+        return answer
+
     def _until(self, mark, timeout):
         """All bytes before the mark, or None if it does not come."""
         end = time.monotonic() + timeout
@@ -72,3 +88,20 @@ class Shell:
             self._rest += more
         before, self._rest = self._rest.split(mark, 1)
         return before
+
+
+class Eyes:
+    """The questions that image/eyes.py answers."""
+
+    def __init__(self, port):
+        self._port = port
+
+    def __getattr__(self, name):
+        def ask(**arguments):
+            answer = self._port.ask(json.dumps({"ask": name, **arguments}))
+            try:
+                return json.loads(answer)
+            except ValueError as error:
+                raise RigFault(f"dom0's eyes are closed: {answer!r}") from error
+
+        return ask

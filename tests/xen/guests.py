@@ -22,12 +22,12 @@ class Seen:
 
 
 class Guest:
-    def __init__(self, dom0, name, lines, kind, on_reboot, extra):
-        self._dom0 = dom0
+    def __init__(self, machine, name, lines, kind, on_reboot, extra):
+        self._dom0, self._eyes = machine.dom0, machine.eyes
         self.name = name
         self.log = f"/var/log/xen/console/guest-{name}.log"
         self.config = f"/tmp/{name}.cfg"
-        dom0.write(
+        self._dom0.write(
             self.config,
             f'name = "{name}"\ntype = "{kind}"\nkernel = "/guest/vmlinux"\n'
             'ramdisk = "/guest/initrd.img"\n'
@@ -39,7 +39,7 @@ class Guest:
         self._start = 0
 
     def create(self, wait=True):
-        self._start = self._length()
+        self._start = self._eyes.size(path=self.log)
         answer = self._dom0.run(f"xl create {self.config}", 90)
         expect(answer.ok, f"xl create {self.name}: {answer.out}")
         if wait:
@@ -54,15 +54,16 @@ class Guest:
 
     @property
     def domid(self):
-        return int(self._dom0.out(f"xl domid {self.name}"))
+        found = self._eyes.domid(name=self.name)
+        expect(found is not None, f"there is no domain {self.name}")
+        return found
 
     def runs(self):
-        return self._dom0.run(f"xl domid {self.name}").ok
+        return self._eyes.domid(name=self.name) is not None
 
     def text(self):
         """What it has said since its creation."""
-        out = self._dom0.run(f"tail -c +{self._start + 1} {self.log}").out
-        return out.replace("\r", "")
+        return (self._eyes.text(path=self.log, start=self._start) or "").replace("\r", "")
 
     def reports(self):
         """Every state of its bus that it has told of since it last came up."""
@@ -103,17 +104,14 @@ class Guest:
 
     def device_model(self):
         """The process of the QEMU that serves it; None if there is none."""
-        answer = self._dom0.run(f"pgrep -f -- '-xen-domid {self.domid} '")
-        return int(answer.out.split()[0]) if answer.ok else None
-
-    def _length(self):
-        answer = self._dom0.run(f"wc -c <{self.log}")
-        return int(answer.out) if answer.ok else 0
+        found = self._eyes.processes(name="xen-qemu-system", argument=f"-xen-domid {self.domid} ")
+        found += self._eyes.processes(name="qemu-system", argument=f"-xen-domid {self.domid} ")
+        return found[0] if found else None
 
 
 class Guests:
     def __init__(self, machine):
-        self._dom0 = machine.dom0
+        self._machine = machine
         self._kept = {}
         self._others = []
 
@@ -121,7 +119,7 @@ class Guests:
         """A guest of the scenario's own, not yet created. It is destroyed at the end."""
         if name in self._kept:
             self._kept.pop(name).destroy()
-        guest = Guest(self._dom0, name, lines, kind, on_reboot, extra)
+        guest = Guest(self._machine, name, lines, kind, on_reboot, extra)
         self._others.append(guest)
         return guest
 
@@ -130,7 +128,7 @@ class Guests:
         to come up. Whoever takes it must give it back as it was."""
         guest = self._kept.get(name)
         if guest is None or not guest.runs():
-            guest = Guest(self._dom0, name, CONTROLLER, "pv", "destroy", "")
+            guest = Guest(self._machine, name, CONTROLLER, "pv", "destroy", "")
             guest.create()
             self._kept[name] = guest
         until(f"{name} is connected", lambda: self._is_connected(guest.domid))
@@ -150,8 +148,8 @@ class Guests:
         self._others.clear()
 
     def _is_connected(self, domid):
-        base = f"/local/domain/0/backend/qusb/{domid}/0/state"
-        return self._dom0.run(f"xenstore-read {base}").out.strip() == "4"
+        path = f"/local/domain/0/backend/qusb/{domid}/0/state"
+        return self._machine.eyes.tree(path=path).get(path, [""])[0] == "4"
 
 
 def _is(seen, device):

@@ -53,10 +53,12 @@ class Machine:
         self._wait_for(lambda: (self.directory / "shell1").exists(), 10, "QEMU does not start")
         self.qmp = Qmp(self.directory / "qmp")
         self.dom0 = Shell(self.directory / "shell0")
-        self.aside = Shell(self.directory / "shell1")
+        aside = Shell(self.directory / "shell1")
         self._wait_for(lambda: "READY" in self.console(), BOOT_LIMIT, "dom0 does not boot")
         self.dom0.greet()
-        self.aside.greet()
+        aside.greet()
+        shutil.copy(pathlib.Path(__file__).parent / "image" / "eyes.py", self.share)
+        self.eyes = aside.become_eyes("/share/eyes.py")
         self.boot_seconds = time.monotonic() - began
         be_patient(self.boot_seconds)
 
@@ -92,7 +94,7 @@ class Machine:
         if new:
             raise RigFault("a program or the kernel of dom0 has crashed:\n" + "\n".join(sorted(new)))
         for name in ["systemd-udevd", "xenstored", "xenconsoled"]:
-            if not self.dom0.run(f"pgrep -x {name}").ok:
+            if not self.eyes.processes(name=name):
                 raise RigFault(f"dom0's {name} has died")
 
     def _wait_for(self, probe, limit, what):

@@ -20,7 +20,7 @@ class Rig:
         self.machine.start()
         self.dom0 = self.machine.dom0
         self.usb = Usb(self.machine)
-        self.store = Store(self.dom0)
+        self.store = Store(self.machine)
         self.guests = Guests(self.machine)
         self.agent = Agent(self.machine)
         self.agent.install(self.program, sorted((ROOT / "udev").glob("*.rules")))

@@ -1,15 +1,21 @@
 #!/usr/bin/env python3
 """Runs the scenarios, all or those that are named, and tells a line about each.
 
-    run.py [--agent PROGRAM] [--list] [--measure] [--repeat N] [NAME…]      NAME: a scenario or a file
+    run.py [--agent PROGRAM] [--list] [--measure] [--repeat N] [--jobs N] [NAME…]
+
+NAME is a scenario or a file. Two machines share the work, unless the computer has one core or little
+memory.
 
 Ends with 0 if all passed, 1 if one failed, 2 if the rig itself was at fault.
 """
 
 import argparse
+import os
 import pathlib
+import queue
 import shutil
 import sys
+import threading
 import time
 import traceback
 
@@ -27,17 +33,53 @@ KEPT_RUNS = 10
 TRIES = 2
 
 
-class Runner:
-    def __init__(self, program):
+# Bytes of memory that one machine takes.
+MACHINE_MEMORY = 3 << 30
+
+_printing = threading.Lock()
+
+
+class Results:
+    """What all runners of one run have in common."""
+
+    def __init__(self):
         runs = CACHE / "runs"
         runs.mkdir(parents=True, exist_ok=True)
-        for old in sorted(runs.iterdir())[: -KEPT_RUNS + 1]:
+        for old in sorted(runs.glob("2*"))[: -KEPT_RUNS + 1]:
             shutil.rmtree(old, ignore_errors=True)
         self.directory = runs / time.strftime("%Y%m%d-%H%M%S")
+        self.directory.mkdir()
+        self.by_outcome = {"passed": [], "failed": [], "known": [], "rig fault": []}
+        self._boots = 0
+        self._lock = threading.Lock()
+
+    @property
+    def boots(self):
+        return self._boots
+
+    def next_boot(self):
+        with self._lock:
+            self._boots += 1
+            return self.directory / f"boot{self._boots}"
+
+
+class Runner:
+    """Runs scenarios one after the other on a machine of its own."""
+
+    def __init__(self, program, results):
         self.program = program
+        self.results = results
         self.rig = None
-        self.boots = 0
-        self.results = {"passed": [], "failed": [], "known": [], "rig fault": []}
+
+    def work(self, scenarios):
+        """Takes scenarios from the queue until it is empty."""
+        try:
+            while True:
+                self.run(scenarios.get_nowait())
+        except queue.Empty:
+            pass
+        finally:
+            self.drop()
 
     def boot(self, vcpus):
         """A machine with that many virtual CPUs; the one that runs, if it has them."""
@@ -45,8 +87,7 @@ class Runner:
             if self.rig.machine.vcpus == vcpus:
                 return
             self.drop()
-        self.boots += 1
-        self.rig = Rig(self.directory / f"boot{self.boots}", self.program, vcpus)
+        self.rig = Rig(self.results.next_boot(), self.program, vcpus)
         began = time.monotonic()
         try:
             self.rig.start()
@@ -70,7 +111,7 @@ class Runner:
             tell(outcome, scenario.name, seconds, why)
             if outcome != "rig fault":
                 break
-        self.results[outcome].append(scenario.name)
+        self.results.by_outcome[outcome].append(scenario.name)
 
     def _try(self, scenario):
         """One attempt: how it ended, what there is to say, and the seconds without the boot."""
@@ -98,7 +139,7 @@ class Runner:
             outcome, why = "failed", traceback.format_exc()
         seconds = time.monotonic() - began
         if outcome != "passed":
-            kept = self.directory / f"{scenario.name}.{outcome.replace(' ', '-')}"
+            kept = self.results.directory / f"{scenario.name}.{outcome.replace(' ', '-')}"
             why = f"{why}\n     kept in {kept.relative_to(ROOT)}"
             try:
                 if self.rig is not None:
@@ -110,9 +151,11 @@ class Runner:
 
 
 def tell(outcome, name, seconds, why=None):
-    print(f"{outcome:>9}  {name:<45} {seconds:6.1f} s", flush=True)
+    text = f"{outcome:>9}  {name:<45} {seconds:6.1f} s"
     if why:
-        print("     " + str(why).strip().replace("\n", "\n     "), flush=True)
+        text += "\n     " + str(why).strip().replace("\n", "\n     ")
+    with _printing:
+        print(text, flush=True)
 
 
 def choose(names, measure):
@@ -126,6 +169,12 @@ def choose(names, measure):
     return chosen
 
 
+def usual_jobs(measure):
+    """As many machines at once as the computer carries; what measures has it to itself."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    return 1 if measure else max(1, min(2, len(os.sched_getaffinity(0)), memory // MACHINE_MEMORY))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME")
@@ -133,28 +182,38 @@ def main():
     parser.add_argument("--list", action="store_true", help="list the scenarios")
     parser.add_argument("--measure", action="store_true", help="run those that measure")
     parser.add_argument("--repeat", type=int, default=1, help="run all of it so often")
+    parser.add_argument("--jobs", type=int, help="how many machines at once")
     arguments = parser.parse_args()
     chosen = choose(arguments.names, arguments.measure)
     if arguments.list:
         for one in chosen:
             print(f"{one.theme:<12} {one.name:<45} {(one.run.__doc__ or '').strip().splitlines()[0]}")
         return 0
-    runner = Runner(arguments.agent)
     began = time.monotonic()
+    results, work = Results(), queue.SimpleQueue()
+    for one in chosen * arguments.repeat:
+        work.put(one)
+    measure = any(one.measures for one in chosen)
+    jobs = min(arguments.jobs or usual_jobs(measure), len(chosen))
+    runners = [Runner(arguments.agent, results) for _ in range(jobs)]
+    threads = [threading.Thread(target=runner.work, args=[work], daemon=True) for runner in runners]
+    for thread in threads:
+        thread.start()
     try:
-        for _ in range(arguments.repeat):
-            for one in chosen:
-                runner.run(one)
+        for thread in threads:
+            thread.join()
     except KeyboardInterrupt:
         print("interrupted")
-    finally:
-        runner.drop()
-    results = runner.results
-    words = ", ".join(f"{len(names)} {outcome}" for outcome, names in results.items())
-    print(f"{words}; {runner.boots} boots; {time.monotonic() - began:.0f} s; logs in {runner.directory.relative_to(ROOT)}")
-    if results["failed"]:
+        for runner in runners:
+            runner.drop()
+        return 130
+    words = ", ".join(f"{len(names)} {outcome}" for outcome, names in results.by_outcome.items())
+    seconds = time.monotonic() - began
+    print(f"{words}; {results.boots} boots; {seconds:.0f} s; logs in {results.directory.relative_to(ROOT)}")
+    done = sum(len(names) for names in results.by_outcome.values())
+    if results.by_outcome["failed"] or done < len(chosen) * arguments.repeat:
         return 1
-    return 2 if results["rig fault"] else 0
+    return 2 if results.by_outcome["rig fault"] else 0
 
 
 if __name__ == "__main__":

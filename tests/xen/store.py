@@ -3,9 +3,6 @@
 import dataclasses
 import re
 
-LINE = re.compile(r'^(?P<path>/\S*) = "(?P<value>.*)"\s+\((?P<permissions>[^)]*)\)$')
-
-
 @dataclasses.dataclass(frozen=True)
 class Node:
     value: str
@@ -20,21 +17,12 @@ class Port:
 
 
 class Store:
-    def __init__(self, dom0):
-        self._dom0 = dom0
+    def __init__(self, machine):
+        self._dom0, self._eyes = machine.dom0, machine.eyes
 
     def tree(self, path="/"):
         """Every node at and below a path: {path: Node}. Empty if there is nothing."""
-        tree = {}
-        for line in self._dom0.run(f"xenstore-ls -fp {path}").out.splitlines():
-            match = LINE.match(line)
-            if match:
-                tree[match["path"]] = Node(match["value"], match["permissions"])
-        return tree
-
-    def read(self, path):
-        answer = self._dom0.run(f"xenstore-read {path}")
-        return answer.out.rstrip("\n") if answer.ok else None
+        return {node: Node(*seen) for node, seen in self._eyes.tree(path=path).items()}
 
     def ports(self):
         """Every port in use on the host, whoever wrote it: {Port: busid}."""

@@ -37,8 +37,7 @@ class Device:
     def address(self):
         """(bus, device), as dom0 counts."""
         there = f"/sys/bus/usb/devices/{self.busid}"
-        bus, number = self._usb.dom0.out(f"cat {there}/busnum {there}/devnum").split()
-        return int(bus), int(number)
+        return tuple(int(self._usb.eyes.text(path=f"{there}/{name}") or 0) for name in ["busnum", "devnum"])
 
     @property
     def hostaddr(self):
@@ -47,17 +46,11 @@ class Device:
         return f"hostbus={bus} hostaddr={number}"
 
     def in_dom0(self):
-        there = f"/sys/bus/usb/devices/{self.busid}/bConfigurationValue"
-        return self._usb.dom0.run(f"test -e {there}").ok
+        return self._usb.eyes.exists(path=f"/sys/bus/usb/devices/{self.busid}/bConfigurationValue")
 
     def drivers(self):
         """The driver of each interface; empty text where there is none."""
-        out = self._usb.dom0.out(
-            f"for i in /sys/bus/usb/devices/{self.busid}/*:*; do "
-            'd=$(readlink "$i/driver") || d=; echo "${i##*/} ${d##*/}"; done'
-        )
-        rows = (line.split(" ", 1) for line in out.splitlines())
-        return {row[0]: row[1] if len(row) > 1 else "" for row in rows}
+        return self._usb.eyes.drivers(busid=self.busid)
 
     def pull(self, wait=True):
         self._usb.pull(self, wait)
@@ -65,7 +58,7 @@ class Device:
 
 class Usb:
     def __init__(self, machine):
-        self.dom0 = machine.dom0
+        self.dom0, self.eyes = machine.dom0, machine.eyes
         self._qmp = machine.qmp
         self._directory = machine.directory
         self._numbers = itertools.count(1)

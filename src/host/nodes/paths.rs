@@ -49,6 +49,11 @@ impl DomainPaths {
         format!("/local/domain/0/device-model/{}/state", self.0)
     }
 
+    /// The process of its device model (`libxl_dm.c: libxl__spawn_local_dm`). Not the guest's to write.
+    pub(in crate::host) fn device_model_pid(self) -> String {
+        format!("/local/domain/{}/image/device-model-pid", self.0)
+    }
+
     /// There when its device model serves qusb (`xen-legacy-backend.c: xen_be_register`).
     pub(in crate::host) fn device_model_qusb(self) -> String {
         format!("/local/domain/0/device-model/{}/backends/qusb", self.0)

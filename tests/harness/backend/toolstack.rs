@@ -175,7 +175,9 @@ impl Toolstack {
                 self.store.set_perms(&node, &["n0", &format!("n{domid}")])?;
             }
             self.store.write(&format!("{model}/state"), "running")?;
-            self.store.write(&format!("{}/image/device-model-pid", paths::home(domid)), "486")
+            // Some process that lives as long as the test.
+            let pid = std::process::id().to_string();
+            self.store.write(&format!("{}/image/device-model-pid", paths::home(domid)), &pid)
         };
         start().expect("dom0 may write");
     }

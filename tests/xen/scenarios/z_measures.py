@@ -25,7 +25,7 @@ class Observer:
         until("the observer watches", lambda: "ready" in self.text())
 
     def text(self):
-        return self._rig.dom0.run("cat /tmp/observed").out
+        return self._rig.machine.eyes.text(path="/tmp/observed") or ""
 
     def when(self, *words, after=0.0):
         """The first time after `after` at which a line has all these words."""
@@ -59,6 +59,7 @@ def attach_times(rig):
                 f"xl usbdev-attach kiosk {keyboard.hostaddr} controller=0 port=8 && echo $t"
             ))
             until("the guest sees it", lambda: kiosk.sees(keyboard))
+            until("the observer has it too", lambda: observer.when("guest", keyboard.serial, after=called))
             figures["xl, call to port"].append(observer.when("port", "'1-1'", after=called) - called)
             figures["xl, call to guest"].append(observer.when("guest", keyboard.serial, after=called) - called)
             rig.xl("usbdev-detach kiosk 0 8")
@@ -69,11 +70,51 @@ def attach_times(rig):
             keyboard = rig.usb.plug("kbd", 1)
             rig.arrives(keyboard, kiosk)
             bound = observer.when("udev add 1-1", after=called + 0.5)
+            until("the observer has it too", lambda: observer.when("guest", keyboard.serial, after=bound))
             figures["agent, udev to port"].append(observer.when("port", "'1-1'", after=bound) - bound)
             figures["agent, udev to guest"].append(observer.when("guest", keyboard.serial, after=bound) - bound)
             keyboard.pull()
             rig.leaves(keyboard, kiosk)
             rig.agent.stop()
+    finally:
+        observer.end()
+    return "\n".join(told(name, values) for name, values in figures.items())
+
+
+@scenario(measures=True)
+def attach_times_when_called(rig):
+    """The same device, plugged long ago: xl usbdev-attach, and the agent told by a new policy."""
+    kiosk = rig.guests.kept("kiosk")
+    keep, attach = ["{match: {port: '1-1'}, keep: dom0}"], ["{match: {port: '1-1'}, attach: kiosk}"]
+    rig.agent.policy(*keep)
+    rig.agent.start(level="info")
+    observer = Observer(rig, kiosk)
+    keyboard = rig.usb.plug("kbd", 1)
+    rig.dom0.out("udevadm settle -t 20")
+    names = ["xl, call to port", "xl, call to guest", "agent, SIGHUP to port", "agent, SIGHUP to guest"]
+    figures = {name: [] for name in names}
+
+    def measure(command, who):
+        called = float(rig.dom0.out(f"read t _ </proc/uptime; {command} >/dev/null && echo $t"))
+        until("the guest sees it", lambda: kiosk.sees(keyboard))
+        figures[f"{who} to port"].append(observer.when("port", "'1-1'", after=called) - called)
+        until("the observer has it too", lambda: observer.when("guest", keyboard.serial, after=called))
+        figures[f"{who} to guest"].append(observer.when("guest", keyboard.serial, after=called) - called)
+
+    def ended():
+        until("the guest has lost it", lambda: not kiosk.sees(keyboard))
+        rig.leaves(keyboard, kiosk)
+
+    try:
+        for _ in range(REPETITIONS):
+            measure(f"xl usbdev-attach kiosk {keyboard.hostaddr} controller=0 port=8", "xl, call")
+            rig.xl("usbdev-detach kiosk 0 8")
+            ended()
+            rig.agent.policy(*attach)
+            measure("kill -HUP $(pgrep -x pvusb-agent)", "agent, SIGHUP")
+            rig.agent.policy(*keep)
+            rig.agent.reload()
+            ended()
     finally:
         observer.end()
     return "\n".join(told(name, values) for name, values in figures.items())
