@@ -24,7 +24,7 @@ pub(super) struct ListArgs {
 struct Row {
     domid: u16,
     domain: String,
-    controller: String,
+    controller: u32,
     r#type: String,
     port: u8,
     busid: String,
@@ -81,7 +81,7 @@ fn row(view: &XenView, devices: &Devices, place: Place, busid: &BusId) -> Row {
     Row {
         domid: place.domid.get(),
         domain: guest.map(|guest| guest.name.to_string()).unwrap_or_default(),
-        controller: place.controller.to_string(),
+        controller: place.controller.get(),
         r#type: kind.map(|kind| kind.to_string()).unwrap_or_default(),
         port: place.port.get(),
         busid: busid.to_string(),
@@ -111,7 +111,7 @@ fn write_text(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
         [
             row.domid.to_string(),
             row.domain.clone(),
-            row.controller.clone(),
+            row.controller.to_string(),
             row.r#type.clone(),
             row.port.to_string(),
             row.busid.clone(),

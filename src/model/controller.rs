@@ -19,6 +19,11 @@ impl ControllerId {
     /// pick a number that exists.
     pub const LAST: Self = Self(9);
 
+    /// The number.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+
     /// The number after this one, as long as the agent may give it out.
     pub fn next(self) -> Option<Self> {
         (self < Self::LAST).then(|| Self(self.0 + 1))
