@@ -19,7 +19,7 @@ def plug_and_pull(rig):
     rig.agent.says("attached.*device=1-1")
     keyboard.pull()
     rig.leaves(keyboard, kiosk)
-    rig.agent.says(f"port cleared.*place=")
+    rig.agent.says("port cleared.*domid=")
     stick = rig.usb.plug("storage", 2)
     rig.arrives(stick, kiosk)
     rig.xl_works(kiosk)

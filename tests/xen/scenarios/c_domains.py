@@ -36,7 +36,7 @@ def plug_before_the_domain_starts(rig):
     rig.agent.policy(KEYBOARD)
     rig.agent.start()
     keyboard = rig.usb.plug("kbd", 1)
-    rig.agent.says("no domain runs")
+    rig.agent.says("none of its domains runs")
     expect(set(keyboard.drivers().values()) == {"usbhid"}, "dom0 has no driver for it meanwhile")
     desk.create()
     rig.arrives(keyboard, desk)
