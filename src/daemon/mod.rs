@@ -48,7 +48,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
         .enable_all()
         .build()
         .map_err(Error::Runtime)?;
-    runtime.block_on(LocalSet::new().run_until(async {
+    let result = runtime.block_on(LocalSet::new().run_until(async {
         // Both are open before anything is read, so that nothing falls in between.
         let monitor = UsbMonitor::open()?;
         let userdata = UserData::new(&options.userdata);
@@ -74,5 +74,8 @@ pub fn run(options: &Options) -> Result<(), Error> {
         };
         shell.run(arrivals).await;
         Ok(())
-    }))
+    }));
+    // A write to sysfs that the kernel does not let go of must not keep the agent from ending.
+    runtime.shutdown_background();
+    result
 }

@@ -182,6 +182,19 @@ fn a_slow_driver_delays_no_other_device() {
     });
 }
 
+#[test]
+fn a_driver_that_never_lets_go_does_not_keep_the_agent_from_ending() {
+    with_usbback(|world, _kiosk| {
+        let mut agent = world.ready_agent(&keyboards_to_kiosk());
+        world.bed.kernel().stall("1-1:1.0");
+        world.bed.plug(&keyboard("1-1", 2));
+        wait_until(PATIENCE, "the agent waits", || world.bed.kernel().blocked() == 1);
+        agent.signal("TERM");
+        agent.wait_for_line("ended although steps were still under way", PATIENCE);
+        assert!(agent.wait(PATIENCE).success());
+    });
+}
+
 /// xl unbinds all interfaces before it clears the port. Meanwhile the agent must not bind them again.
 #[test]
 fn a_device_that_is_being_taken_out_with_xl_is_not_taken_again() {
