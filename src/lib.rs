@@ -8,6 +8,7 @@
 //! * [`plan`]: what to do. Pure functions from policy and observation to the next step.
 //! * [`reconcile`]: when. The state machine that owns order, retries and deadlines.
 //! * [`host`]: the outside. Adapters for udev, sysfs and xenstore. Sees `model` and `plan`'s steps.
+//! * [`control`]: the socket by which a running agent is told something.
 //! * [`daemon`]: the loop. The only clock, the only `select!`.
 //! * [`cli`]: one file per verb. [`telemetry`]: what the journal gets to read.
 //!
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod control;
 pub mod daemon;
 pub mod host;
 pub mod model;

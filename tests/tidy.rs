@@ -17,18 +17,32 @@ use std::process::Command;
 use pvusb_agent::policy::{self, Source as PolicyText};
 
 /// What each part of the library may use of the others.
-const MAY_USE: [(&str, &[&str]); 9] = [
+const MAY_USE: [(&str, &[&str]); 10] = [
     ("model", &[]),
     ("policy", &["model"]),
     ("plan", &["model", "policy"]),
     ("reconcile", &["model", "policy", "plan"]),
+    ("control", &["model", "policy", "plan", "reconcile"]),
     ("host", &["model", "plan"]),
     ("policy_file", &["model", "policy"]),
     ("telemetry", &["model", "policy", "plan", "reconcile", "host"]),
-    ("daemon", &["model", "policy", "plan", "reconcile", "host", "policy_file", "telemetry"]),
+    (
+        "daemon",
+        &["model", "policy", "plan", "reconcile", "control", "host", "policy_file", "telemetry"],
+    ),
     (
         "cli",
-        &["model", "policy", "plan", "reconcile", "host", "policy_file", "telemetry", "daemon"],
+        &[
+            "model",
+            "policy",
+            "plan",
+            "reconcile",
+            "control",
+            "host",
+            "policy_file",
+            "telemetry",
+            "daemon",
+        ],
     ),
 ];
 

@@ -1,5 +1,6 @@
 //! Why the daemon cannot run.
 
+use crate::control::server::AddressError;
 use crate::host::usb;
 use crate::policy::Problems;
 use std::io;
@@ -10,6 +11,9 @@ pub enum Error {
     /// The policy is bad.
     #[error("the policy cannot be used")]
     Policy(Problems),
+    /// Another agent has the control socket: two would be in each other's way.
+    #[error(transparent)]
+    Control(AddressError),
     /// udev cannot be listened to.
     #[error("cannot listen to udev")]
     Usb(#[from] usb::Error),

@@ -2,6 +2,7 @@
 
 use super::clock::now;
 use super::watching::{UserDataWatch, scope_of};
+use crate::control::server::{Heard, Server};
 use crate::host::usb::{Change, UsbMonitor};
 use crate::host::xenstore::{Notice, Notices};
 use crate::host::{usb, xenstore};
@@ -19,6 +20,8 @@ pub(super) struct Arrivals {
     pub(super) monitor: Monitor,
     pub(super) userdata: UserDataWatch,
     pub(super) notices: Notices,
+    /// None when there is no control socket.
+    pub(super) control: Option<Server>,
     pub(super) signals: Signals,
 }
 
@@ -33,6 +36,8 @@ pub(super) enum Arrival {
     XenstoreBack,
     /// xenstore is not there.
     XenstoreLost(xenstore::Error),
+    /// Somebody says something through the control socket.
+    Heard(Heard),
     /// The policy is to be read anew.
     Reload,
     /// The daemon is to end.
@@ -54,8 +59,16 @@ impl Arrivals {
                 None => Arrival::End,
             },
             scope = self.userdata.changes() => Arrival::Stirred(vec![scope]),
+            Some(heard) = hear(&mut self.control) => Arrival::Heard(heard),
             arrival = self.signals.next() => arrival,
         }
+    }
+}
+
+async fn hear(control: &mut Option<Server>) -> Option<Heard> {
+    match control {
+        Some(server) => server.next().await,
+        None => None,
     }
 }
 

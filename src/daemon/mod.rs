@@ -2,6 +2,7 @@
 //! to the host, and decides nothing.
 
 mod clock;
+mod desk;
 mod error;
 mod events;
 mod shell;
@@ -9,6 +10,7 @@ mod watching;
 
 pub use error::Error;
 
+use crate::control::server::{AddressError, Server};
 use crate::host::look::XenReader;
 use crate::host::perform::Performer;
 use crate::host::usb::{Drivers, UsbMonitor, UsbReader};
@@ -16,9 +18,11 @@ use crate::host::userdata::UserData;
 use crate::host::xenstore::{Endpoint, Xenstore};
 use crate::policy_file;
 use crate::reconcile::Reconciler;
+use crate::telemetry::{self, Notable};
+use desk::Desk;
 use events::{Arrivals, Monitor, Signals};
 use shell::Shell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::task::LocalSet;
 use watching::{UserDataWatch, Watches};
@@ -34,13 +38,15 @@ pub struct Options {
     pub endpoint: Endpoint,
     /// Where libxl keeps its files about domains.
     pub userdata: PathBuf,
+    /// Where the control socket is to be.
+    pub socket: PathBuf,
 }
 
 /// Runs until it is told to end.
 ///
 /// # Errors
 ///
-/// When the policy is bad, or udev cannot be listened to. A xenstored that is not there is waited
+/// When the policy is bad, another agent runs, or udev cannot be listened to. A xenstored that is not there is waited
 /// for.
 pub fn run(options: &Options) -> Result<(), Error> {
     let policy = Arc::new(policy_file::load(&options.policy)?);
@@ -49,6 +55,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
         .build()
         .map_err(Error::Runtime)?;
     let result = runtime.block_on(LocalSet::new().run_until(async {
+        let control = open_control(&options.socket)?;
         // Both are open before anything is read, so that nothing falls in between.
         let monitor = UsbMonitor::open()?;
         let userdata = UserData::new(&options.userdata);
@@ -62,6 +69,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
             monitor: Monitor::Open(monitor),
             userdata: userdata_watch,
             notices,
+            control,
             signals,
         };
         let shell = Shell {
@@ -69,7 +77,9 @@ pub fn run(options: &Options) -> Result<(), Error> {
             watches: Watches::new(xs),
             xen,
             performer,
+            desk: Desk::default(),
             policy: options.policy.clone(),
+            policy_is_current: true,
             detach_on_exit: options.detach_on_exit,
         };
         shell.run(arrivals).await;
@@ -78,4 +88,16 @@ pub fn run(options: &Options) -> Result<(), Error> {
     // A write to sysfs that the kernel does not let go of must not keep the agent from ending.
     runtime.shutdown_background();
     result
+}
+
+/// An agent that cannot be told anything still does its work; two agents would not.
+fn open_control(path: &Path) -> Result<Option<Server>, Error> {
+    match Server::open(path) {
+        Ok(server) => Ok(Some(server)),
+        Err(error @ AddressError::InUse(_)) => Err(Error::Control(error)),
+        Err(error @ (AddressError::NotASocket(_) | AddressError::Io(..))) => {
+            telemetry::log(&Notable::NoControl(&error));
+            Ok(None)
+        }
+    }
 }

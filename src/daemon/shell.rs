@@ -1,13 +1,18 @@
 //! Between the reconciler and the host: inputs in, outputs performed.
 
 use super::clock::now;
+use super::desk::Desk;
 use super::events::{Arrival, Arrivals};
 use super::watching::Watches;
+use crate::control::protocol::{Ask, Fault, Outcome, ReloadOutcome, StatusOutcome};
+use crate::control::server::{Heard, Responder};
 use crate::host::look::XenReader;
 use crate::host::perform::Performer;
 use crate::host::usb::UsbReader;
+use crate::model::Asker;
+use crate::policy::{Policy, Problems};
 use crate::policy_file;
-use crate::reconcile::{Input, Output, Reconciler, Scope, Sight};
+use crate::reconcile::{Asked, Input, Output, Reconciler, RequestId, Scope, Sight};
 use crate::telemetry::{self, Notable};
 use sd_notify::NotifyState;
 use std::future::pending;
@@ -28,7 +33,10 @@ pub(super) struct Shell {
     pub(super) watches: Watches,
     pub(super) xen: XenReader,
     pub(super) performer: Performer,
+    pub(super) desk: Desk,
     pub(super) policy: PathBuf,
+    /// Whether the last reading of the policy was good.
+    pub(super) policy_is_current: bool,
     pub(super) detach_on_exit: bool,
 }
 
@@ -88,6 +96,7 @@ impl Shell {
                         Input::Finished(ticket, performer.perform(&step).await)
                     });
                 }
+                Output::Answer(id, answer) => self.desk.answered(id, answer),
                 Output::Report(event) => telemetry::log(&Notable::Event(event)),
                 Output::Left => left = true,
             }
@@ -133,7 +142,7 @@ impl Shell {
 
     /// What an arrival means for the machine.
     fn arrived(
-        &self,
+        &mut self,
         arrival: Arrival,
         errands: &mut Errands,
         give_up: &mut Option<Instant>,
@@ -165,7 +174,14 @@ impl Shell {
                 telemetry::log(&Notable::XenstoreLost(&error));
                 vec![Input::XenstoreLost]
             }
-            Arrival::Reload => self.reload(),
+            Arrival::Heard(Heard::Asked { number, who, ask, answer }) => {
+                self.asked(RequestId(number), who, ask, answer)
+            }
+            Arrival::Heard(Heard::Gone(number)) => {
+                self.desk.forget(RequestId(number));
+                vec![Input::Unasked(RequestId(number))]
+            }
+            Arrival::Reload => self.reload().ok().map(Input::Policy).into_iter().collect(),
             Arrival::End => {
                 notify(&[NotifyState::Stopping]);
                 let patience = if self.detach_on_exit { DETACH_DEADLINE } else { END_DEADLINE };
@@ -176,16 +192,64 @@ impl Shell {
     }
 
     /// Reads the policy anew. A bad one changes nothing: the old one stays in force.
-    fn reload(&self) -> Vec<Input> {
-        match policy_file::load(&self.policy) {
+    fn reload(&mut self) -> Result<Arc<Policy>, Problems> {
+        let loaded = policy_file::load(&self.policy);
+        self.policy_is_current = loaded.is_ok();
+        match loaded {
             Ok(policy) => {
                 telemetry::log(&Notable::Reloaded { rules: policy.rules().len() });
-                vec![Input::Policy(Arc::new(policy))]
+                Ok(Arc::new(policy))
             }
             Err(problems) => {
                 telemetry::log(&Notable::NotReloaded(&problems));
+                Err(problems)
+            }
+        }
+    }
+
+    /// Somebody asks something through the control socket.
+    fn asked(&mut self, id: RequestId, who: Asker, ask: Ask, answer: Responder) -> Vec<Input> {
+        match ask {
+            Ask::Order(order) => {
+                self.desk.open(id, &order, answer);
+                let asked = Asked { who, request: order.request, wait: order.wait };
+                vec![Input::Ask(id, asked)]
+            }
+            Ask::Status => {
+                answer.ok(Outcome::Status(self.status()));
                 Vec::new()
             }
+            Ask::Reload => {
+                telemetry::log(&Notable::ReloadAsked(&who));
+                match self.reload() {
+                    Ok(policy) => {
+                        let reloaded_rules = policy.rules().len();
+                        answer.ok(Outcome::Reload(ReloadOutcome { reloaded_rules }));
+                        vec![Input::Policy(policy)]
+                    }
+                    Err(problems) => {
+                        let advice = "the policy that was in force stays in force";
+                        let message = problems.render(false);
+                        answer.fail(Fault::new("bad-policy", message).advice(advice));
+                        Vec::new()
+                    }
+                }
+            }
+        }
+    }
+
+    fn status(&self) -> StatusOutcome {
+        let observed = self.machine.observed();
+        StatusOutcome {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            policy: self.policy.display().to_string(),
+            rules: self.machine.policy().rules().len(),
+            remembered_rules: 0,
+            policy_is_current: self.policy_is_current,
+            xenstore: self.machine.is_connected(),
+            devices: observed.devices.len(),
+            attached: self.attached(),
+            orders: observed.xen.overrides.len(),
         }
     }
 }

@@ -6,6 +6,7 @@ use super::controller::{ControllerId, ControllerKind, PortContent};
 use super::device::{Device, InterfaceName};
 use super::domain::DomId;
 use super::guest::Guest;
+use super::order::Override;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The plugged devices by their place.
@@ -24,6 +25,8 @@ pub struct XenView {
     pub guests: BTreeMap<DomId, Guest>,
     /// The agent's own notes.
     pub notes: BTreeMap<BusId, Note>,
+    /// What people said over the policy's head.
+    pub overrides: BTreeMap<BusId, Override>,
     /// Drivers noted for the way back.
     pub returns: Returns,
     /// Backends and notes of domains that are gone.
@@ -39,6 +42,8 @@ pub struct XenPart {
     pub guests: BTreeMap<DomId, Option<Guest>>,
     /// The agent's own notes.
     pub notes: BTreeMap<BusId, Note>,
+    /// What people said over the policy's head.
+    pub overrides: BTreeMap<BusId, Override>,
     /// Drivers noted for the way back.
     pub returns: Returns,
 }
@@ -75,6 +80,7 @@ impl XenView {
     pub fn update(&mut self, part: XenPart) {
         self.domids = part.domids;
         self.notes = part.notes;
+        self.overrides = part.overrides;
         self.returns = part.returns;
         for (domid, guest) in part.guests {
             match guest {
@@ -82,6 +88,11 @@ impl XenView {
                 None => self.guests.remove(&domid),
             };
         }
+    }
+
+    /// The order that speaks of `device` as it is plugged now.
+    pub fn override_of(&self, device: &Device) -> Option<&Override> {
+        self.overrides.get(&device.busid).filter(|order| order.covers(device))
     }
 
     /// All ports that name `busid`, of whatever domain.

@@ -34,18 +34,48 @@ pub enum Refusal {
     NotPlugged(BusId),
 }
 
-/// Lets `step` pass unless it would take a protected device.
+impl Refusal {
+    /// Whether nothing overrides it. A person may waive the others for one plug of a device.
+    pub fn is_hard(&self) -> bool {
+        match self {
+            Self::Hub(_) | Self::NotPlugged(_) => true,
+        }
+    }
+}
+
+/// Lets `step` pass unless it would take a protected device, or a person has waived that.
 ///
 /// # Errors
 ///
 /// The reason, when it would.
 pub fn clear(step: Step, observed: &Observed) -> Result<Cleared, Refusal> {
     if let Some(busid) = step.device().filter(|_| step.takes_from_dom0()) {
-        match observed.devices.get(busid) {
-            None => return Err(Refusal::NotPlugged(busid.clone())),
-            Some(device) if device.is_hub() => return Err(Refusal::Hub(busid.clone())),
-            Some(_) => {}
+        match may_leave(busid, observed) {
+            Err(refusal) if refusal.is_hard() || !is_waived(busid, observed) => {
+                return Err(refusal);
+            }
+            Ok(()) | Err(_) => {}
         }
     }
     Ok(Cleared(step))
+}
+
+/// Whether the device may leave dom0.
+///
+/// # Errors
+///
+/// The reason, when it may not.
+pub fn may_leave(busid: &BusId, observed: &Observed) -> Result<(), Refusal> {
+    match observed.devices.get(busid) {
+        None => Err(Refusal::NotPlugged(busid.clone())),
+        Some(device) if device.is_hub() => Err(Refusal::Hub(busid.clone())),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Whether a person has given the present plug of the device away with force.
+fn is_waived(busid: &BusId, observed: &Observed) -> bool {
+    let device = observed.devices.get(busid);
+    let said = device.and_then(|device| observed.xen.override_of(device));
+    said.is_some_and(|said| said.force)
 }

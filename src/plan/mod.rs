@@ -2,11 +2,13 @@
 //!
 //! [`desired`] says where a device should be, [`next`] compares that with where it is and names one
 //! small step, removals before additions, and [`interlock`] lets no step pass that would take a
-//! protected device from dom0. Nothing here reads a clock, a file or a socket; time is an argument.
+//! protected device from dom0. [`orders`] turns what a person asks for into a step that notes it, and
+//! [`desired`] heeds what is noted. Nothing here reads a clock, a file or a socket; time is an argument.
 
 pub mod desired;
 pub mod interlock;
 pub mod next;
+pub mod orders;
 pub mod ports;
 mod since;
 pub mod standing;
@@ -15,6 +17,7 @@ pub mod step;
 pub use desired::{Desired, Reason};
 pub use interlock::{Cleared, Refusal};
 pub use next::{Moment, Next, Outlook};
+pub use orders::{Objection, Planned, Request, Wanted};
 pub use since::Since;
 pub use standing::{Problem, Standing};
 pub use step::{AfterClear, Cause, Claim, Step, StepError, Survey};

@@ -3,16 +3,16 @@
 //! The order of the questions is the order of safety: what must be undone comes before what is to
 //! be done, and what somebody else did is left alone.
 
-use super::desired::{Desired, Reason, desired};
+use super::desired::{By, Desired, Reason, desired};
 use super::ports::{self, Choice, ControllerOutlook};
 use super::since::Since;
-use super::standing::{Problem, Route, Standing};
+use super::standing::{Problem, Route, RouteBy, Standing};
 use super::step::{AfterClear, Claim, Step, Survey};
 use crate::model::{
     BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, InterfaceName, Life,
-    Note, NoteState, Observed, Place, PortContent,
+    Note, NoteState, Observed, Place, PortContent, XenView,
 };
-use crate::policy::{Action, Policy, Rule};
+use crate::policy::{Action, Policy};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -91,7 +91,23 @@ impl Outlook {
 }
 
 /// What comes next for whatever is or was plugged at `busid`; `None` if there is nothing to say.
+///
+/// An order about an earlier plug is dropped when nothing else is to be done: until then it is not
+/// heeded, so it does no harm.
 pub fn for_device(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
+    let outlook = for_plug(busid, moment);
+    let is_busy = outlook.as_ref().is_some_and(|it| matches!(it.next, Next::Run(_)));
+    let said = moment.observed.xen.overrides.get(busid);
+    let device = moment.observed.devices.get(busid);
+    if is_busy || !said.is_some_and(|said| said.is_spent(device)) {
+        return outlook;
+    }
+    let standing = outlook.map_or(Standing::Unplugged, |outlook| outlook.standing);
+    let step = Step::NoteOrder { busid: busid.clone(), said: None, taken_out: None };
+    Some(Outlook::run(standing, step))
+}
+
+fn for_plug(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
     let xen = &moment.observed.xen;
     let note = xen.notes.get(busid);
     let Some(device) = moment.observed.devices.get(busid) else {
@@ -110,7 +126,7 @@ pub fn for_device(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
         // Unplugged and plugged again before anybody looked.
         return Some(for_gone_note(busid, note, moment));
     }
-    Some(match home(busid, note, moment) {
+    Some(match home(busid, note, xen) {
         Home::Held { place, guest } => for_held(device, note, place, guest, moment),
         Home::Abandoned(place) => detach(device, note, place),
         Home::TakenOut(place) => match xen.places_of(busid).next() {
@@ -198,7 +214,7 @@ fn forget(busid: &BusId, standing: Standing) -> Outlook {
 }
 
 /// Where the note says the device is, against what is there.
-enum Home<'a> {
+pub(super) enum Home<'a> {
     /// It is there.
     Held { place: Place, guest: &'a Guest },
     /// The port still names it, but the domain is dead.
@@ -209,11 +225,10 @@ enum Home<'a> {
     None,
 }
 
-fn home<'a>(busid: &BusId, note: &Note, moment: &Moment<'a>) -> Home<'a> {
+pub(super) fn home<'a>(busid: &BusId, note: &Note, xen: &'a XenView) -> Home<'a> {
     let NoteState::Attached { place, uuid } = note.state else {
         return Home::None;
     };
-    let xen = &moment.observed.xen;
     let named = xen.port(place) == Some(&PortContent::Taken(busid.clone()));
     match xen.guests.get(&place.domid).filter(|guest| guest.uuid == uuid) {
         None => Home::None,
@@ -243,7 +258,7 @@ fn for_held(
         return detach(device, note, place);
     }
     let route = match desired(moment.policy, device, &moment.observed.xen) {
-        Desired::In { guest: wanted, rule } if wanted.domid == guest.domid => route(wanted, rule),
+        Desired::In { guest: wanted, by } if wanted.domid == guest.domid => route(wanted, by),
         Desired::In { .. } | Desired::Dom0(_) => return detach(device, note, place),
     };
     let Some(controller) = guest.controllers.get(&place.controller) else {
@@ -357,11 +372,11 @@ fn on_usbback(device: &Device) -> Vec<InterfaceName> {
 
 /// A device that is in no port and of which the agent has no note.
 fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
-    let (guest, rule) = match desired(moment.policy, device, &moment.observed.xen) {
-        Desired::In { guest, rule } => (guest, rule),
+    let (guest, by) = match desired(moment.policy, device, &moment.observed.xen) {
+        Desired::In { guest, by } => (guest, by),
         Desired::Dom0(reason) => return Outlook::rest(at_home(&reason)),
     };
-    let route = route(guest, rule);
+    let route = route(guest, by);
     if moment.leaving {
         return Outlook::rest(Standing::Leaving(route));
     }
@@ -429,6 +444,7 @@ fn claim(
 fn at_home(reason: &Reason<'_>) -> Standing {
     match reason {
         Reason::Hub => Standing::Hub,
+        Reason::Order(order) => Standing::Ordered((*order).clone()),
         Reason::NoRule => Standing::NoRule,
         Reason::Kept(rule) => Standing::Kept { rule: rule.label().into() },
         Reason::NoDomainRuns(rule) => Standing::NoDomainRuns {
@@ -441,6 +457,10 @@ fn at_home(reason: &Reason<'_>) -> Standing {
     }
 }
 
-fn route(guest: &Guest, rule: &Rule) -> Route {
-    Route { guest: guest.name.clone(), domid: guest.domid, rule: rule.label().into() }
+fn route(guest: &Guest, by: By<'_>) -> Route {
+    let by = match by {
+        By::Rule(rule) => RouteBy::Rule(rule.label().into()),
+        By::Order => RouteBy::Order,
+    };
+    Route { guest: guest.name.clone(), domid: guest.domid, by }
 }

@@ -1,7 +1,7 @@
 //! How it stands with a device: the answer to "why is it where it is?".
 
 use crate::model::{
-    ControllerId, ControllerKind, DomId, GuestName, InterfaceName, Place, UsbVersion,
+    ControllerId, ControllerKind, DomId, GuestName, InterfaceName, Order, Place, UsbVersion,
 };
 use std::fmt;
 
@@ -21,6 +21,8 @@ pub enum Standing {
         /// The rule.
         rule: Box<str>,
     },
+    /// It stays in dom0: a person said so, or gave it to a domain that does not run.
+    Ordered(Order),
     /// It stays in dom0 until one of its domains runs.
     NoDomainRuns {
         /// The rule.
@@ -87,6 +89,7 @@ impl Standing {
             Self::Hub => "hub",
             Self::NoRule => "no rule",
             Self::Kept { .. } => "kept",
+            Self::Ordered(_) => "ordered",
             Self::NoDomainRuns { .. } => "no domain runs",
             Self::Leaving(_) => "leaving",
             Self::Building(_) => "domain is built",
@@ -122,15 +125,24 @@ impl Standing {
     }
 }
 
-/// Where a device is to go, and by which rule.
+/// Where a device is to go, and by whose will.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The domain's name.
     pub guest: GuestName,
     /// The domain's number.
     pub domid: DomId,
-    /// The rule.
-    pub rule: Box<str>,
+    /// Who wants it there.
+    pub by: RouteBy,
+}
+
+/// Who wants a device in a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteBy {
+    /// This rule.
+    Rule(Box<str>),
+    /// A person.
+    Order,
 }
 
 /// What is in the way. Each says what it is; [`Problem::advice`] says what helps.
@@ -222,6 +234,15 @@ impl Problem {
                  is reloaded"
             }
             Self::StillHeld(_) => "end the program that has it open (see /proc/*/fd)",
+        }
+    }
+}
+
+impl fmt::Display for RouteBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule(rule) => f.write_str(rule),
+            Self::Order => f.write_str("an order by hand"),
         }
     }
 }

@@ -193,6 +193,7 @@ pub(super) fn reserves(step: &Step) -> Option<Place> {
         | Step::ClearPort { .. }
         | Step::ReturnDrivers { .. }
         | Step::Forget { .. }
+        | Step::NoteOrder { .. }
         | Step::RemoveController { .. }
         | Step::RemoveLeftover(_) => None,
     }

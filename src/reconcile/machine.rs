@@ -9,8 +9,12 @@
 //! ```
 //!
 //! Nothing that comes in *means* an action: it makes a reading old. When no reading that a job
-//! depends on is old, the job is decided anew from what is there.
+//! depends on is old, the job is decided anew from what is there. What people ask for is in
+//! `by_hand`: it is noted by a step like any other, and then decided about like everything else.
 
+mod by_hand;
+
+use super::asks::Asks;
 use super::doors::{Input, Output, Sight, Ticket};
 use super::event::Event;
 use super::job::{After, Job, Signature, Subject, reserves};
@@ -43,6 +47,7 @@ pub struct Reconciler {
     xen: XenLooks,
     since: Since,
     jobs: BTreeMap<Subject, Job>,
+    asks: Asks,
     leaving: Option<Leaving>,
     outbox: VecDeque<Output>,
     next_ticket: u64,
@@ -76,6 +81,7 @@ impl Reconciler {
             xen: XenLooks::default(),
             since: Since::default(),
             jobs: BTreeMap::new(),
+            asks: Asks::default(),
             leaving: None,
             outbox: VecDeque::new(),
             next_ticket: 0,
@@ -96,6 +102,11 @@ impl Reconciler {
         &self.policy
     }
 
+    /// Whether there is a connection to xenstore.
+    pub fn is_connected(&self) -> bool {
+        self.connected
+    }
+
     /// When to call [`Self::handle`] with [`Input::Timeout`] if nothing happens before, and why.
     pub fn deadline(&self) -> Option<(Instant, &'static str)> {
         self.deadline
@@ -112,7 +123,7 @@ impl Reconciler {
             Input::Stirred(scope) => self.stir(scope),
             Input::Saw(sight) => self.saw(now, sight),
             Input::LookFailed(scope, cause) => self.look_failed(now, scope, &cause),
-            Input::XenstoreLost => self.connected = false,
+            Input::XenstoreLost => self.lose_xenstore(),
             Input::XenstoreBack => {
                 self.connected = true;
                 self.xen.stir_everything();
@@ -120,7 +131,10 @@ impl Reconciler {
                 self.jobs.values_mut().for_each(Job::pardon);
             }
             Input::Finished(ticket, result) => self.finished(now, ticket, result),
+            Input::Ask(id, asked) => self.ask(id, asked),
+            Input::Unasked(id) => self.asks.forget(id),
             Input::Leave { detach } => {
+                self.decline_all();
                 self.leaving = Some(if detach { Leaving::Detaching } else { Leaving::AsItIs });
             }
             Input::Timeout => {}
@@ -280,6 +294,12 @@ impl Reconciler {
         let Some((subject, step)) = flown else { return };
         let subject = subject.clone();
         let after = self.stir_after(&step);
+        if let Some(id) = self.noting(ticket) {
+            if let Some(job) = self.jobs.get_mut(&subject) {
+                job.after = after;
+            }
+            return self.noted(id, &subject, step, result);
+        }
         let connected = self.connected;
         let Some(job) = self.jobs.get_mut(&subject) else { return };
         job.after = after;
@@ -345,9 +365,17 @@ impl Reconciler {
                 job.landed = None;
             }
         }
+        self.aim_asks();
         for subject in subjects {
             self.decide_one(now, subject);
         }
+        self.answer_for_gone();
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        ticket
     }
 
     /// Everything that there is something to decide about.
@@ -366,6 +394,11 @@ impl Reconciler {
         let mut job = self.jobs.remove(&subject).unwrap_or_default();
         if self.is_due(now, &subject, &job) {
             self.decide_job(now, &subject, &mut job);
+            if let Subject::Device(busid) = &subject
+                && job.flight.is_none()
+            {
+                self.answer_for(busid, &job);
+            }
         }
         self.jobs.insert(subject, job);
     }
@@ -387,6 +420,11 @@ impl Reconciler {
     }
 
     fn decide_job(&mut self, now: Instant, subject: &Subject, job: &mut Job) {
+        if let Subject::Device(busid) = subject
+            && self.note_next_order(busid, job)
+        {
+            return;
+        }
         let (observed, policy) = (&self.observed, self.policy_generation);
         let signature = |domid| Signature::of(subject, domid, policy, observed);
         job.reconsider(signature);
@@ -402,8 +440,7 @@ impl Reconciler {
                 }
                 match interlock::clear(step.clone(), &self.observed) {
                     Ok(cleared) => {
-                        let ticket = Ticket(self.next_ticket);
-                        self.next_ticket += 1;
+                        let ticket = self.ticket();
                         job.flight = Some((ticket, Arc::new(step)));
                         self.outbox.push_back(Output::Run(ticket, cleared));
                     }
@@ -494,7 +531,8 @@ impl Reconciler {
 /// The devices that xenstore speaks of.
 fn named(xen: &XenView) -> BTreeSet<BusId> {
     let ports = xen.taken_ports().map(|(_, busid)| busid);
-    ports.chain(xen.notes.keys()).chain(xen.returns.keys()).cloned().collect()
+    let noted = xen.notes.keys().chain(xen.overrides.keys());
+    ports.chain(noted).chain(xen.returns.keys()).cloned().collect()
 }
 
 /// Whether both are the same plug; one that udev has not finished with is the same as it will be.

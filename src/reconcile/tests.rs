@@ -150,7 +150,7 @@ impl World {
                     !matches!(event, Event::Refused(..)),
                     "the plan proposes nothing that the interlock must refuse: {event:?}"
                 ),
-                Output::Left => {}
+                Output::Answer(..) | Output::Left => {}
             }
         }
     }
@@ -332,6 +332,7 @@ impl World {
                 domids: self.xen.domids.clone(),
                 guests: domids.iter().map(|d| (*d, self.xen.guests.get(d).cloned())).collect(),
                 notes: self.xen.notes.clone(),
+                overrides: self.xen.overrides.clone(),
                 returns: self.xen.returns.clone(),
             }),
         };
@@ -399,6 +400,22 @@ impl World {
             }
             Step::Forget { busid } | Step::ReturnDrivers { busid, .. } => {
                 self.xen.notes.remove(busid);
+            }
+            Step::NoteOrder { busid, said, taken_out } => {
+                if let Some(note) = taken_out {
+                    let NoteState::Attached { place, .. } = note.state else { panic!("{note:?}") };
+                    let there = self.xen.port(place) == Some(&PortContent::Taken(busid.clone()));
+                    if there || self.xen.notes.get(busid) != Some(note) {
+                        return Err("it is not taken out");
+                    }
+                    let note = Note { state: NoteState::Returning, ..note.clone() };
+                    self.xen.notes.insert(busid.clone(), note);
+                    self.taken_out.remove(busid);
+                }
+                match said {
+                    Some(said) => drop(self.xen.overrides.insert(busid.clone(), said.clone())),
+                    None => drop(self.xen.overrides.remove(busid)),
+                }
             }
             Step::TakeInterfaces { .. }
             | Step::ReleaseInterfaces { .. }

@@ -1,7 +1,7 @@
 //! Events to lines. The matches are exhaustive: a new event must be thought about.
 
 use crate::host::{usb, xenstore};
-use crate::model::{BusId, ControllerSpec, Device, DomId, Leftover, Place, Text};
+use crate::model::{Asker, BusId, ControllerSpec, Device, DomId, Leftover, Order, Place, Text};
 use crate::plan::standing::Route;
 use crate::plan::{AfterClear, Standing, Step};
 use crate::policy::Problems;
@@ -33,6 +33,10 @@ pub enum Notable<'a> {
     },
     /// The new policy is bad; the old one stays in force.
     NotReloaded(&'a Problems),
+    /// Somebody wants the policy to be read anew.
+    ReloadAsked(&'a Asker),
+    /// There is no control socket, for this reason.
+    NoControl(&'a (dyn Error + 'static)),
     /// xenstore is there.
     XenstoreBack,
     /// xenstore is not there.
@@ -61,6 +65,10 @@ pub fn log(notable: &Notable<'_>) {
                     "policy not reloaded, the old one stays in force"
                 );
             }
+        }
+        Notable::ReloadAsked(who) => info!(who = %quoted(&who.to_string()), "reload asked for"),
+        Notable::NoControl(error) => {
+            error!(cause = %quoted(&chain(*error)), "no control socket, going on without it");
         }
         Notable::XenstoreBack => info!("connected to xenstore"),
         Notable::XenstoreLost(error) => {
@@ -100,6 +108,26 @@ fn log_event(event: &Event) {
             let (device, cause) = (subject(step), quoted(cause));
             debug!(%device, step = step.name(), %cause, "overtaken, looking again");
         }
+        Event::Ordered { request: _, who, busid, order, waived } => {
+            let (device, who) = (busid, quoted(&who.to_string()));
+            match (order, waived) {
+                (Some(order), Some(refusal)) => {
+                    let (order, waived) =
+                        (quoted(&order.to_string()), quoted(&refusal.to_string()));
+                    warn!(%device, %order, %waived, %who, "ordered with force");
+                }
+                (Some(order), None) => {
+                    let order = quoted(&order.to_string());
+                    info!(%device, %order, %who, "ordered");
+                }
+                (None, _) => info!(%device, %who, "released"),
+            }
+        }
+        Event::Declined { who, device, wanted, force, cause } => {
+            let (who, cause) = (quoted(&who.to_string()), quoted(cause));
+            let order = quoted(&wanted.to_string());
+            warn!(%device, %order, force, %cause, %who, "order declined");
+        }
         Event::Refused(device, refusal) => {
             warn!(%device, cause = %quoted(&refusal.to_string()), "refused");
         }
@@ -112,6 +140,16 @@ fn log_standing(device: &BusId, standing: &Standing) {
         Standing::NoRule => info!(%device, "stays in dom0: no rule matches"),
         Standing::Kept { rule } => {
             info!(%device, rule = %quoted(rule), "stays in dom0: a rule keeps it");
+        }
+        Standing::Ordered(Order::Attach(domain)) => {
+            let domain = quoted(&domain.to_string());
+            info!(%device, %domain, "stays in dom0: its domain, by an order, does not run");
+        }
+        Standing::Ordered(Order::Stay) => {
+            info!(%device, "stays in dom0 until it is replugged: by an order");
+        }
+        Standing::Ordered(Order::Hold) => {
+            info!(%device, "stays in dom0 until it is released: by an order");
         }
         Standing::NoDomainRuns { rule, targets } => {
             let targets: Vec<_> = targets.iter().map(ToString::to_string).collect();
@@ -184,7 +222,8 @@ fn log_performed(step: &Step) {
         | Step::Claim(_)
         | Step::TakeInterfaces { .. }
         | Step::ReleaseInterfaces { .. }
-        | Step::Forget { .. } => debug!(device = %subject(step), step = step.name(), "done"),
+        | Step::Forget { .. }
+        | Step::NoteOrder { .. } => debug!(device = %subject(step), step = step.name(), "done"),
     }
 }
 
@@ -210,7 +249,7 @@ impl<'a> Words<'a> {
         Self {
             domain: quoted(&route.guest.to_string()),
             domid: &route.domid,
-            rule: quoted(&route.rule),
+            rule: quoted(&route.by.to_string()),
         }
     }
 }

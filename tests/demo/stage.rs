@@ -209,8 +209,12 @@ impl Stage {
     /// What a program needs to see this machine.
     fn env(&self) -> Vec<(String, String)> {
         let socket = self.xenstored.socket().display().to_string();
-        let own =
-            [("XENSTORED_PATH".to_owned(), socket), ("PVUSB_AGENT_LOG".into(), "info".into())];
+        let control = self.dir.path().join("control").display().to_string();
+        let own = [
+            ("XENSTORED_PATH".to_owned(), socket),
+            ("PVUSB_AGENT_SOCKET".into(), control),
+            ("PVUSB_AGENT_LOG".into(), "info".into()),
+        ];
         self.bed.env().into_iter().chain(own).collect()
     }
 }

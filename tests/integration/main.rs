@@ -24,6 +24,7 @@ mod kills;
 mod lifecycle;
 mod like_xl;
 mod main_job;
+mod orders;
 mod policy;
 mod pv;
 mod rules;

@@ -12,6 +12,7 @@ use crate::harness::xenstored::{Flavor, Message, Op, Proxy, RawClient, Xenstored
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -185,9 +186,24 @@ impl World {
     /// What the agent, or one of its other verbs, needs to see this host.
     pub(crate) fn env(&self) -> Vec<(String, String)> {
         let socket = self.proxy.socket().to_str().unwrap().to_owned();
-        let own =
-            [("XENSTORED_PATH".to_owned(), socket), ("PVUSB_AGENT_LOG".into(), "debug".into())];
+        let control = self.control_socket().to_str().unwrap().to_owned();
+        let own = [
+            ("XENSTORED_PATH".to_owned(), socket),
+            ("PVUSB_AGENT_SOCKET".into(), control),
+            ("PVUSB_AGENT_LOG".into(), "debug".into()),
+        ];
         self.bed.env().into_iter().chain(own).collect()
+    }
+
+    /// The agent's control socket.
+    pub(crate) fn control_socket(&self) -> PathBuf {
+        self.dir.path().join("run/control")
+    }
+
+    /// One of the program's verbs, on this host.
+    pub(crate) fn verb(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pvusb-agent"));
+        command.args(args).envs(self.env()).stdin(Stdio::null()).output().unwrap()
     }
 
     pub(crate) fn policy_path(&self) -> PathBuf {

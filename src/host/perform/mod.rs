@@ -8,6 +8,7 @@ mod claim;
 mod clear;
 mod drivers;
 mod error;
+mod order;
 mod remove;
 
 use super::usb::{Drivers, UsbReader};
@@ -73,6 +74,9 @@ impl Performer {
                 self.return_drivers(busid, *kind, interfaces).await
             }
             Step::Forget { busid } => self.forget(busid).await,
+            Step::NoteOrder { busid, said, taken_out } => {
+                self.note_order(busid, said.as_ref(), taken_out.as_ref()).await
+            }
             Step::RemoveController { domid, uuid, controller, kind, ports } => {
                 self.remove_controller(*domid, *uuid, *controller, *kind, ports).await
             }
