@@ -45,9 +45,9 @@ pub(super) fn run(
     err: &mut dyn Write,
     colour: bool,
 ) -> u8 {
-    let policy = match policy_path(args.policy.as_deref()).map(policy_file::load) {
+    let policy = match policy_path(args.policy.as_deref()).map(policy_file::load_in_force) {
         None => None,
-        Some(Ok(policy)) => Some(policy),
+        Some(Ok(in_force)) => Some(in_force.policy),
         Some(Err(problems)) => {
             return match write!(err, "{}", problems.render(colour)) {
                 Ok(()) => EX_CONFIG,

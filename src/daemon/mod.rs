@@ -16,7 +16,7 @@ use crate::host::perform::Performer;
 use crate::host::usb::{Drivers, UsbMonitor, UsbReader};
 use crate::host::userdata::UserData;
 use crate::host::xenstore::{Endpoint, Xenstore};
-use crate::policy_file;
+use crate::policy_file::{self, InForce};
 use crate::reconcile::Reconciler;
 use crate::telemetry::{self, Notable};
 use desk::Desk;
@@ -49,7 +49,8 @@ pub struct Options {
 /// When the policy is bad, another agent runs, or udev cannot be listened to. A xenstored that is not there is waited
 /// for.
 pub fn run(options: &Options) -> Result<(), Error> {
-    let policy = Arc::new(policy_file::load(&options.policy)?);
+    let InForce { policy, remembered } = policy_file::load_in_force(&options.policy)?;
+    let policy = Arc::new(policy);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -80,6 +81,8 @@ pub fn run(options: &Options) -> Result<(), Error> {
             desk: Desk::default(),
             policy: options.policy.clone(),
             policy_is_current: true,
+            remembered_rules: remembered,
+            file: Arc::default(),
             detach_on_exit: options.detach_on_exit,
         };
         shell.run(arrivals).await;

@@ -14,6 +14,7 @@
 //! Not in here: files, sockets, clocks, the environment, logging, and what is plugged right now. A
 //! policy judges the device that it is shown, and that is all.
 
+mod edit;
 mod matcher;
 mod problem;
 mod read;
@@ -25,6 +26,7 @@ mod suggest;
 mod tree;
 mod wish;
 
+pub use edit::{EditError, forget, remember};
 pub use matcher::{Condition, IdPattern, Matcher, PatternError, PortPattern};
 pub use problem::{Code, Problem, Problems, Severity};
 pub use rule::{Action, Rule};
@@ -103,6 +105,22 @@ impl Default for Policy {
 /// Every problem of the text, in the order of the text; only the first one when the text is not
 /// one that can be read on after it (not UTF-8, not YAML, beyond a limit).
 pub fn compile(source: Source<'_>) -> Result<Policy, Problems> {
+    compile_with(source, read::policy)
+}
+
+/// Reads the text of a file of remembered rules: a policy that has rules and no defaults.
+///
+/// # Errors
+///
+/// As [`compile`].
+pub fn compile_rules(source: Source<'_>) -> Result<Policy, Problems> {
+    compile_with(source, read::rules)
+}
+
+/// How a tree is read.
+type Read = fn(&tree::Node, &mut problem::Report<'_>) -> Policy;
+
+fn compile_with(source: Source<'_>, read: Read) -> Result<Policy, Problems> {
     let (text, fault) = source::SourceText::new(source);
     let mut report = problem::Report::new(&text);
     let policy = match fault {
@@ -111,7 +129,7 @@ pub fn compile(source: Source<'_>) -> Result<Policy, Problems> {
             Policy::default()
         }
         None => match tree::grow(&text, &mut report) {
-            Some(root) => read::policy(&root, &mut report),
+            Some(root) => read(&root, &mut report),
             None => Policy::default(),
         },
     };

@@ -22,6 +22,7 @@ struct Shape {
 }
 
 const POLICY: Shape = Shape { what: "a policy", keys: &["version", "defaults", "rules"] };
+const REMEMBERED: Shape = Shape { what: "a file of remembered rules", keys: &["version", "rules"] };
 const DEFAULTS: Shape = Shape { what: "`defaults`", keys: &["controller", "settle"] };
 const CONTROLLER: Shape = Shape { what: "`controller`", keys: &["type", "version", "ports"] };
 const RULE: Shape = Shape { what: "a rule", keys: &["name", "match", "attach", "keep"] };
@@ -35,7 +36,12 @@ const DOM0: [&str; 2] = ["dom0", "Domain-0"];
 
 /// Reads a policy. What it returns counts only if nothing was added to the report.
 pub(super) fn policy(root: &Node, report: &mut Report<'_>) -> Policy {
-    Reader { report }.policy(root)
+    Reader { report }.policy(root, &POLICY)
+}
+
+/// Reads rules without defaults.
+pub(super) fn rules(root: &Node, report: &mut Report<'_>) -> Policy {
+    Reader { report }.policy(root, &REMEMBERED)
 }
 
 struct Reader<'r, 't> {
@@ -43,9 +49,9 @@ struct Reader<'r, 't> {
 }
 
 impl Reader<'_, '_> {
-    fn policy(&mut self, root: &Node) -> Policy {
+    fn policy(&mut self, root: &Node, shape: &Shape) -> Policy {
         let mut policy = Policy::default();
-        let Some(fields) = self.fields(root, &POLICY) else { return policy };
+        let Some(fields) = self.fields(root, shape) else { return policy };
         if let Some(version) = self.required(&fields, "version") {
             self.version(version);
         }

@@ -4,13 +4,14 @@
 //! The host knows nothing of plans: it applies a step as the executor would, after checking what the
 //! executor would check, and plays QEMU and guests at once. Time is made up.
 
-use super::{Event, Input, Output, Reconciler, Scope, Sight, Ticket};
+use super::{Asked, Event, Input, Output, Reconciler, RequestId, Scope, Sight, Ticket};
 use crate::model::{
-    BusAddress, BusId, ClassTriple, Controller, ControllerKind, Device, DeviceModel, DomId, Guest,
-    GuestKind, GuestName, GuestUuid, Interface, InterfaceName, Life, Note, NoteState, Place,
-    PortContent, Speed, UsbId, UsbVersion, XenPart, XenView, XenbusState,
+    Asker, BusAddress, BusId, ClassTriple, Controller, ControllerKind, Device, DeviceModel,
+    DeviceName, DomId, Guest, GuestKind, GuestName, GuestUuid, Interface, InterfaceName, Life,
+    Note, NoteState, Order, Place, PortContent, Speed, UsbId, UsbVersion, XenPart, XenView,
+    XenbusState,
 };
-use crate::plan::{AfterClear, Claim, Step, StepError};
+use crate::plan::{AfterClear, Claim, Request, Step, StepError, Wanted};
 use crate::policy::{self, Action, Policy, Source};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,6 +54,11 @@ enum Op {
     XlDetach {
         port: usize,
     },
+    /// A person gives an order; the machine may refuse it.
+    Order {
+        port: usize,
+        wanted: usize,
+    },
     Policy {
         which: usize,
     },
@@ -88,6 +94,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => (0..PORTS.len(), 0..NAMES.len())
             .prop_map(|(port, domain)| Op::XlAttach { port, domain }),
         1 => (0..PORTS.len()).prop_map(|port| Op::XlDetach { port }),
+        2 => (0..PORTS.len(), 0..6_usize).prop_map(|(port, wanted)| Op::Order { port, wanted }),
         1 => (0..POLICIES.len()).prop_map(|which| Op::Policy { which }),
         8 => prop_oneof![6 => Just(How::Well), 1 => Just(How::Transiently), 1 => Just(How::Unheard)]
             .prop_map(|how| Op::Finish { how }),
@@ -114,6 +121,9 @@ struct World {
     taken_out: BTreeMap<BusId, DomId>,
     /// Devices that were pulled while xl had them attached: nothing in the store tells that.
     unnoticed: BTreeSet<BusId>,
+    /// Questions that wait for an answer from this agent.
+    unanswered: BTreeSet<RequestId>,
+    questions: u64,
     counter: u8,
     next_domid: u16,
 }
@@ -133,6 +143,8 @@ impl World {
             by_xl: BTreeSet::new(),
             taken_out: BTreeMap::new(),
             unnoticed: BTreeSet::new(),
+            unanswered: BTreeSet::new(),
+            questions: 0,
             counter: 0,
             next_domid: 0,
         };
@@ -150,7 +162,10 @@ impl World {
                     !matches!(event, Event::Refused(..)),
                     "the plan proposes nothing that the interlock must refuse: {event:?}"
                 ),
-                Output::Answer(..) | Output::Left => {}
+                Output::Answer(id, _) => {
+                    assert!(self.unanswered.remove(&id), "{id:?} was not asked, or twice answered");
+                }
+                Output::Left => {}
             }
         }
     }
@@ -163,6 +178,7 @@ impl World {
             Op::End { domain } => self.end(NAMES[*domain]),
             Op::XlAttach { port, domain } => self.xl_attach(PORTS[*port], NAMES[*domain]),
             Op::XlDetach { port } => self.xl_detach(PORTS[*port]),
+            Op::Order { port, wanted } => self.order(PORTS[*port], *wanted),
             Op::Policy { which } => {
                 self.policy = policy(*which);
                 self.input(Input::Policy(Arc::clone(&self.policy)));
@@ -182,6 +198,7 @@ impl World {
             Op::Restart => {
                 self.looks.clear();
                 self.steps.clear();
+                self.unanswered.clear();
                 self.machine = Reconciler::new(Arc::clone(&self.policy));
                 self.input(Input::XenstoreBack);
             }
@@ -303,6 +320,22 @@ impl World {
             self.taken_out.insert(busid, place.domid);
         }
         self.input(Input::Stirred(Scope::Domains([place.domid].into())));
+    }
+
+    fn order(&mut self, port: &str, wanted: usize) {
+        let wanted = match wanted {
+            0 => Wanted::Detach,
+            1 => Wanted::Hold,
+            2 => Wanted::Release,
+            domain => Wanted::Attach(NAMES[domain - 3].into()),
+        };
+        let device = DeviceName::At(port.parse().unwrap());
+        let request = Request { device, wanted, force: false };
+        let who = Asker { uid: 0, pid: 1, user: None };
+        self.questions += 1;
+        let id = RequestId(self.questions);
+        self.unanswered.insert(id);
+        self.input(Input::Ask(id, Asked { who, request, wait: true }));
     }
 
     fn named(&self, name: &str) -> Option<DomId> {
@@ -499,9 +532,17 @@ impl World {
                 assert_eq!(there, None, "{busid} was taken out by hand");
                 continue;
             }
-            let targets = match self.policy.judge(device).map(policy::Rule::action) {
-                Some(Action::Attach(targets)) if !device.is_hub() => targets.as_slice(),
-                Some(Action::Attach(_) | Action::Keep) | None => &[],
+            // An order that was noted about this very plug, or a hold of this id, goes first.
+            let said = self.xen.overrides.get(busid).filter(|said| match said.order {
+                Order::Hold => said.plug.id == device.id,
+                Order::Attach(_) | Order::Stay => said.plug == device.plug(),
+            });
+            let rule = self.policy.judge(device).map(policy::Rule::action);
+            let targets = match (said.map(|said| &said.order), rule) {
+                (Some(Order::Attach(guest)), _) => std::slice::from_ref(guest),
+                (None, Some(Action::Attach(targets))) if !device.is_hub() => targets.as_slice(),
+                (Some(Order::Stay | Order::Hold), _)
+                | (None, Some(Action::Attach(_) | Action::Keep) | None) => &[],
             };
             let running: Vec<DomId> =
                 targets.iter().filter_map(|target| self.named(target.as_str())).collect();
@@ -509,6 +550,13 @@ impl World {
                 Some(domid) => assert!(running.contains(&domid), "{busid} is in domain {domid}"),
                 None => assert!(running.is_empty(), "{busid} is not in one of {running:?}"),
             }
+        }
+        assert!(self.unanswered.is_empty(), "nobody answers {:?}", self.unanswered);
+        for (busid, said) in &self.xen.overrides {
+            let device = self.devices.get(busid);
+            let holds = said.order == Order::Hold
+                || device.is_some_and(|device| device.plug() == said.plug);
+            assert!(holds, "an order of an earlier plug of {busid} is left");
         }
         for (busid, note) in &self.xen.notes {
             let attached = matches!(note.state, NoteState::Attached { .. });
@@ -597,5 +645,19 @@ fn a_look_that_failed_leaves_no_job_waiting() {
         Op::Policy { which: 1 },
         Op::Finish { how: How::Well },
         Op::LoseSight,
+    ]);
+}
+
+#[test]
+fn whoever_asks_about_a_device_that_is_gone_before_its_turn_is_answered() {
+    ends_well(&[
+        Op::Plug { port: 0, id: 0, hub: false },
+        Op::Start { domain: 0 },
+        Op::See,
+        Op::See,
+        Op::See,
+        Op::Wait { millis: 100 },
+        Op::Unplug { port: 0 },
+        Op::Order { port: 0, wanted: 0 },
     ]);
 }

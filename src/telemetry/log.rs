@@ -8,6 +8,7 @@ use crate::policy::Problems;
 use crate::reconcile::Event;
 use std::error::Error;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
@@ -35,6 +36,12 @@ pub enum Notable<'a> {
     NotReloaded(&'a Problems),
     /// Somebody wants the policy to be read anew.
     ReloadAsked(&'a Asker),
+    /// A rule was written there.
+    Remembered(&'a Path),
+    /// A rule was removed there.
+    Forgotten(&'a Path),
+    /// The file of remembered rules could not be changed.
+    NotRemembered(&'a (dyn Error + 'static)),
     /// There is no control socket, for this reason.
     NoControl(&'a (dyn Error + 'static)),
     /// xenstore is there.
@@ -67,6 +74,15 @@ pub fn log(notable: &Notable<'_>) {
             }
         }
         Notable::ReloadAsked(who) => info!(who = %quoted(&who.to_string()), "reload asked for"),
+        Notable::Remembered(file) => {
+            info!(file = %quoted(Text::from(&*file.to_string_lossy()).as_str()), "remembered");
+        }
+        Notable::Forgotten(file) => {
+            info!(file = %quoted(Text::from(&*file.to_string_lossy()).as_str()), "forgotten");
+        }
+        Notable::NotRemembered(error) => {
+            error!(cause = %quoted(&chain(*error)), "cannot change the remembered rules");
+        }
         Notable::NoControl(error) => {
             error!(cause = %quoted(&chain(*error)), "no control socket, going on without it");
         }
@@ -280,7 +296,7 @@ fn place(problem: &crate::policy::Problem) -> String {
 }
 
 /// An error with everything behind it.
-fn chain(error: &dyn Error) -> String {
+pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

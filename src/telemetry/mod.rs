@@ -7,4 +7,4 @@ mod journal;
 mod log;
 
 pub use journal::set_up;
-pub use log::{Notable, log};
+pub use log::{Notable, chain, log};

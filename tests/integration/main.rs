@@ -18,6 +18,7 @@ mod smoke;
 mod bad_input;
 mod cli;
 mod compat;
+mod control;
 mod controllers;
 mod idle;
 mod kills;

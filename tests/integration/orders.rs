@@ -6,6 +6,7 @@ use crate::harness::backend::Controller;
 use crate::harness::time::{PATIENCE, wait_until};
 use crate::harness::usb::UsbDevice;
 use crate::world::{Domain, OWN, World, everywhere, keyboard, keyboards_to_kiosk, on_both};
+use std::fs;
 use std::process::Output;
 
 /// A host with two domains, a keyboard in the first of them by policy, and the agent.
@@ -261,5 +262,61 @@ fn without_an_agent_an_order_ends_with_69_and_without_xenstore_it_is_declined() 
             assert_eq!(output.status.code(), Some(69), "{args:?}");
             assert!(err(&output).contains("no agent is running"), "{}", err(&output));
         }
+    });
+}
+
+#[test]
+fn what_is_remembered_holds_after_the_next_boot_until_it_is_released() {
+    on_both(|mut world| {
+        let (kiosk, desk, mut agent) = with_keyboard(&mut world);
+        let told = done(&world, &["attach", "1-1", "desk", "--remember"]);
+        assert!(told.contains("attached to desk") && told.contains("remembered in "), "{told}");
+        world.wait_until_given(&desk, "1-1");
+        agent.wait_for_line("remembered file=", PATIENCE);
+
+        // The host boots: xenstore is empty, every device is another plug.
+        agent.kill();
+        world.bed.unplug("1-1");
+        drop(desk);
+        drop(kiosk);
+        world.restart_xenstored();
+        let kiosk = world.domain(5, "kiosk");
+        let desk = world.domain(6, "desk");
+        let mut agent = world.ready_agent(&keyboards_to_kiosk());
+        world.bed.plug(&keyboard("1-1", 7));
+        world.wait_until_given(&desk, "1-1");
+        assert_eq!(order(&world, "1-1"), None);
+        let line = agent.wait_for_line("attached device=1-1", PATIENCE);
+        assert!(line.contains("rule=\"by hand: 046d:c31c to desk\""), "{line}");
+
+        let told = done(&world, &["release", "1-1"]);
+        assert!(told.contains("attached to kiosk") && told.contains("forgotten in "), "{told}");
+        world.wait_until_given(&kiosk, "1-1");
+        let text = fs::read_to_string(world.remembered_path()).unwrap();
+        assert!(text.starts_with('#') && text.ends_with("rules: []\n"), "{text}");
+
+        let told = done(&world, &["detach", "1-1", "--remember"]);
+        assert!(told.contains("remembered in "), "{told}");
+        world.bed.unplug("1-1");
+        world.wait_until_forgotten("1-1");
+        world.bed.plug(&keyboard("1-1", 8));
+        agent.wait_for_line("a rule keeps it device=1-1", PATIENCE);
+    });
+}
+
+#[test]
+fn a_file_of_remembered_rules_that_is_bad_changes_nothing_and_is_not_changed() {
+    on_both(|mut world| {
+        let (kiosk, _desk, _agent) = with_keyboard(&mut world);
+        let bad = "version: 1\ndefaults: {settle: 1s}\nrules: []\n";
+        fs::write(world.remembered_path(), bad).unwrap();
+        let told = refused(&world, &["reload"]);
+        assert!(told.contains("remembered.yaml:2:1") && told.contains("stays in force"), "{told}");
+        let told = refused(&world, &["detach", "1-1", "--remember"]);
+        assert!(told.contains("remembered.yaml:2:1"), "{told}");
+        assert!(told.contains("the order holds until the next boot"), "{told}");
+        world.wait_until_home("1-1");
+        world.settle_by(&kiosk, &keyboard("1-2", 3));
+        assert_eq!(fs::read_to_string(world.remembered_path()).unwrap(), bad);
     });
 }

@@ -11,7 +11,7 @@ use crate::harness::usb::{UsbBed, UsbDevice};
 use crate::harness::xenstored::{Flavor, Message, Op, Proxy, RawClient, Xenstored};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -206,8 +206,23 @@ impl World {
         command.args(args).envs(self.env()).stdin(Stdio::null()).output().unwrap()
     }
 
+    /// The same, without waiting for its end.
+    pub(crate) fn start_verb(&self, args: &[&str]) -> Agent {
+        Agent::start(args, &self.env())
+    }
+
     pub(crate) fn policy_path(&self) -> PathBuf {
         self.dir.path().join("policy.yaml")
+    }
+
+    /// Where the agent writes what it is to remember.
+    pub(crate) fn remembered_path(&self) -> PathBuf {
+        self.dir.path().join("remembered.yaml")
+    }
+
+    /// Where everything of this host is.
+    pub(crate) fn directory(&self) -> &Path {
+        self.dir.path()
     }
 
     pub(crate) fn write_policy(&self, policy: &str) {
@@ -330,7 +345,7 @@ impl World {
 
     /// Whether the device is in one port of this domain, whoever serves it has it, and the agent has
     /// noted that port.
-    fn is_given(&self, domain: &Domain, busid: &str) -> bool {
+    pub(crate) fn is_given(&self, domain: &Domain, busid: &str) -> bool {
         let domid = domain.guest.domid;
         let [place] = self.places(busid)[..] else { return false };
         let served = match &self.usbback {

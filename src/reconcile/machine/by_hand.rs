@@ -144,17 +144,24 @@ impl Reconciler {
         }
     }
 
-    /// Answers those who wait for a device that is not plugged.
+    /// Answers those who wait for a device that is not plugged. There may be nothing to decide about
+    /// it any more, so its turn may never come.
     pub(super) fn answer_for_gone(&mut self) {
-        for id in self.asks.ids(|stage| matches!(stage, Stage::Noted(_))) {
+        for id in self.asks.ids(|stage| matches!(stage, Stage::Aimed(_) | Stage::Noted(_))) {
             let Some(ask) = self.asks.get(id) else { continue };
-            let Stage::Noted(busid) = ask.stage.clone() else { continue };
+            let (Stage::Aimed(busid) | Stage::Noted(busid)) = ask.stage.clone() else { continue };
             let is_there = self.observed.devices.contains_key(&busid);
             if is_there || self.unread.contains(&busid) {
                 continue;
             }
+            let is_noted = matches!(ask.stage, Stage::Noted(_));
             match ask.asked.request.wanted {
-                Wanted::Release => self.answer(id, busid, None),
+                Wanted::Release
+                    if is_noted || !self.observed.xen.overrides.contains_key(&busid) =>
+                {
+                    self.answer(id, busid, None);
+                }
+                Wanted::Release => {}
                 Wanted::Attach(_) | Wanted::Detach | Wanted::Hold => {
                     self.decline(id, Objection::Unplugged(busid));
                 }
