@@ -54,7 +54,8 @@ install: ## install what make build built, the udev rules and the documents (DES
 	@test -x target/release/pvusb-agent || { echo 'run `make build` first' >&2; exit 1; }
 	$(INSTALL) -D -m 0755 target/release/pvusb-agent '$(DESTDIR)$(PREFIX)/bin/pvusb-agent'
 	$(INSTALL) -d '$(DESTDIR)$(UDEVRULESDIR)' '$(DESTDIR)$(DOCDIR)/rules' '$(DESTDIR)$(DOCDIR)/docs'
-	$(INSTALL) -m 0644 udev/*.rules '$(DESTDIR)$(UDEVRULESDIR)'
+	$(INSTALL) -m 0644 udev/70-pvusb-agent.rules '$(DESTDIR)$(UDEVRULESDIR)'
+	$(INSTALL) -m 0644 udev/60-pvusb-agent-quarantine.rules '$(DESTDIR)$(DOCDIR)'
 	$(INSTALL) -m 0644 README.md CHANGELOG.md LICENSE policy.example.yaml '$(DESTDIR)$(DOCDIR)'
 	$(INSTALL) -m 0644 rules/*.yaml '$(DESTDIR)$(DOCDIR)/rules'
 	$(INSTALL) -m 0644 docs/*.md '$(DESTDIR)$(DOCDIR)/docs'
