@@ -11,7 +11,7 @@ INSTALL = install
 BUILT = $(or $(CARGO_TARGET_DIR),target)/release/pvusb-agent
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test test-xen xen-shell lint doc build install
+.PHONY: help deps demo test test-xen xen-shell fuzz lint doc build install
 
 help: ## list the commands
 	@echo 'pvusb-agent: USB devices in dom0 -> PVUSB ports of domains'
@@ -37,6 +37,9 @@ test-xen: build ## run it on a real Xen inside QEMU; SCENARIO=name for one (Debi
 xen-shell: build ## a shell in a real dom0 inside QEMU, with the agent in it
 	tests/xen/build
 	tests/xen/shell --agent '$(BUILT)'
+
+fuzz: deps ## look for bytes that break a rule: TARGET=wire, nodes, device or policy; SECONDS=60
+	fuzz/run '$(or $(TARGET),wire)' '$(or $(SECONDS),60)'
 
 lint: ## check the formatting and let clippy complain
 	$(CARGO) fmt --check
