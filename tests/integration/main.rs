@@ -28,5 +28,6 @@ mod policy;
 mod pv;
 mod quarantine;
 mod rules;
+mod situations;
 mod wire;
 mod world;
