@@ -230,7 +230,11 @@ impl World {
             configured: true,
             interfaces: [(
                 interface,
-                Interface { class: interface_class, driver: Some("usbhid".into()) },
+                Interface {
+                    class: interface_class,
+                    driver: Some("usbhid".into()),
+                    authorized: true,
+                },
             )]
             .into(),
         };
@@ -450,7 +454,9 @@ impl World {
                     None => drop(self.xen.overrides.remove(busid)),
                 }
             }
-            Step::TakeInterfaces { .. }
+            Step::Authorize { .. }
+            | Step::Deauthorize { .. }
+            | Step::TakeInterfaces { .. }
             | Step::ReleaseInterfaces { .. }
             | Step::RemoveController { .. }
             | Step::RemoveLeftover(_) => panic!("not in this world: {step:?}"),

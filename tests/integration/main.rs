@@ -28,6 +28,8 @@ mod main_job;
 mod orders;
 mod policy;
 mod pv;
+mod quarantine;
 mod rules;
+mod situations;
 mod wire;
 mod world;
