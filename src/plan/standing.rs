@@ -74,6 +74,8 @@ pub enum Standing {
     },
     /// Its port is empty, but something keeps it from dom0.
     NotReturned(Problem),
+    /// A step on its way does not end. Nothing else happens to the device until it does.
+    Hanging(Problem),
     /// A device that was unplugged while it was attached: its port is being cleared.
     Unplugged,
 }
@@ -101,6 +103,7 @@ impl Standing {
             Self::TakenOutByHand(_) => "taken out by hand",
             Self::Stuck { .. } => "stuck",
             Self::NotReturned(_) => "not returned",
+            Self::Hanging(_) => "hanging",
             Self::Unplugged => "unplugged",
         }
     }
@@ -186,6 +189,12 @@ pub enum Problem {
         /// Why.
         cause: Box<str>,
     },
+    /// A step has been on its way for longer than it can take.
+    #[error("{step}: has not ended within the deadline")]
+    StepHangs {
+        /// The step.
+        step: &'static str,
+    },
     /// A program in dom0 still has interfaces of the device.
     #[error("a program still has interface {0}")]
     StillHeld(InterfaceName),
@@ -220,6 +229,10 @@ impl Problem {
             Self::StepFailed { .. } => {
                 "it is tried again when the device is replugged, the domain changes or the policy \
                  is reloaded"
+            }
+            Self::StepHangs { .. } => {
+                "a driver in dom0 does not let go of the device: see dmesg; unplugging the device \
+                 usually ends it, and no other device waits for it"
             }
             Self::StillHeld(_) => "end the program that has it open (see /proc/*/fd)",
         }

@@ -348,6 +348,23 @@ impl Reconciler {
         for subject in subjects {
             self.decide_one(now, subject);
         }
+        self.watch_flights(now);
+    }
+
+    /// Says of a step that should have ended that it hangs. It is not given up: a write that hangs
+    /// in the kernel cannot be called back, and when it ends, its device is decided anew.
+    fn watch_flights(&mut self, now: Instant) {
+        let mut jobs = std::mem::take(&mut self.jobs);
+        for (subject, job) in &mut jobs {
+            let Some((when, step)) = job.overdue() else { continue };
+            if now < when {
+                self.wake(when, "a step to end");
+            } else {
+                let standing = Standing::Hanging(Problem::StepHangs { step: step.name() });
+                self.say(subject, job, standing);
+            }
+        }
+        self.jobs = jobs;
     }
 
     /// Everything that there is something to decide about.
@@ -405,6 +422,7 @@ impl Reconciler {
                         let ticket = Ticket(self.next_ticket);
                         self.next_ticket += 1;
                         job.flight = Some((ticket, Arc::new(step)));
+                        job.begun = Some(now);
                         self.outbox.push_back(Output::Run(ticket, cleared));
                     }
                     Err(refusal) => {

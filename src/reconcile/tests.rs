@@ -4,13 +4,14 @@
 //! The host knows nothing of plans: it applies a step as the executor would, after checking what the
 //! executor would check, and plays QEMU and guests at once. Time is made up.
 
+use super::job::STEP_DEADLINE;
 use super::{Event, Input, Output, Reconciler, Scope, Sight, Ticket};
 use crate::model::{
     BusAddress, BusId, ClassTriple, Controller, ControllerKind, Device, DeviceModel, DomId, Guest,
     GuestKind, GuestName, GuestUuid, Interface, InterfaceName, Life, Note, NoteState, Place,
     PortContent, Speed, UsbId, UsbVersion, XenPart, XenView, XenbusState,
 };
-use crate::plan::{AfterClear, Claim, Step, StepError};
+use crate::plan::{AfterClear, Claim, Problem, Standing, Step, StepError};
 use crate::policy::{self, Action, Policy, Source};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -108,6 +109,8 @@ struct World {
     steps: Vec<(Ticket, Step)>,
     devices: BTreeMap<BusId, Device>,
     xen: XenView,
+    /// What was last said of each device.
+    said: BTreeMap<BusId, Standing>,
     /// Devices that xl attached, in this plug.
     by_xl: BTreeSet<BusId>,
     /// Devices that xl took out of the agent's port, in this plug, and of which domain.
@@ -130,6 +133,7 @@ impl World {
             steps: Vec::new(),
             devices: BTreeMap::new(),
             xen: XenView::default(),
+            said: BTreeMap::new(),
             by_xl: BTreeSet::new(),
             taken_out: BTreeMap::new(),
             unnoticed: BTreeSet::new(),
@@ -146,6 +150,9 @@ impl World {
             match output {
                 Output::Look(scope) => self.looks.push(scope),
                 Output::Run(ticket, cleared) => self.steps.push((ticket, cleared.step().clone())),
+                Output::Report(Event::Standing(busid, standing)) => {
+                    self.said.insert(busid, standing);
+                }
                 Output::Report(event) => assert!(
                     !matches!(event, Event::Refused(..)),
                     "the plan proposes nothing that the interlock must refuse: {event:?}"
@@ -442,6 +449,18 @@ impl World {
         }
     }
 
+    /// Lets every look end, and time go on, until a step is on its way.
+    fn settle(&mut self) {
+        while self.steps.is_empty() {
+            if !self.looks.is_empty() {
+                self.see();
+            } else if let Some((when, _)) = self.machine.deadline() {
+                self.now = self.now.max(when);
+                self.input(Input::Timeout);
+            }
+        }
+    }
+
     /// Lets everything that is under way end, until nothing more happens.
     fn come_to_rest(&mut self) {
         // What happened is told in the end, whatever was lost before.
@@ -581,4 +600,34 @@ fn a_look_that_failed_leaves_no_job_waiting() {
         Op::Finish { how: How::Well },
         Op::LoseSight,
     ]);
+}
+
+#[test]
+fn a_step_that_hangs_is_told_of_and_delays_no_other_device() {
+    let mut world = World::new();
+    world.start(NAMES[0]);
+    world.plug(PORTS[0], IDS[0], false);
+    world.settle();
+    let (hung, step) = world.steps.remove(0);
+    let busids = [PORTS[0], PORTS[3]].map(|port| port.parse::<BusId>().unwrap());
+    assert!(matches!(world.said[&busids[0]], Standing::Attaching(_)));
+
+    world.now += STEP_DEADLINE;
+    world.input(Input::Timeout);
+    let problem = Problem::StepHangs { step: step.name() };
+    assert_eq!(world.said[&busids[0]], Standing::Hanging(problem));
+    let silent = world.machine.deadline();
+    assert_eq!(silent, None, "what hangs is told once, and not asked for again and again");
+
+    world.perform(&step).unwrap();
+    world.input(Input::Stirred(Scope::Xen));
+    world.plug(PORTS[3], IDS[0], false);
+    world.come_to_rest();
+    assert!(matches!(world.said[&busids[1]], Standing::Attached { .. }));
+    assert!(matches!(world.said[&busids[0]], Standing::Hanging(_)));
+
+    world.input(Input::Finished(hung, Ok(())));
+    world.come_to_rest();
+    assert!(matches!(world.said[&busids[0]], Standing::Attached { .. }));
+    world.check_end();
 }

@@ -142,6 +142,10 @@ fn log_standing(device: &BusId, standing: &Standing) {
             let (cause, advice) = (quoted(&problem.to_string()), quoted(problem.advice()));
             warn!(%device, %cause, %advice, "not back in dom0");
         }
+        Standing::Hanging(problem) => {
+            let (cause, advice) = (quoted(&problem.to_string()), quoted(problem.advice()));
+            warn!(%device, %cause, %advice, "hangs");
+        }
         Standing::WaitingForController { route, controller } => {
             let Words { domain, domid, .. } = Words::of(route);
             debug!(%device, %domain, %domid, %controller, "waits for a controller to connect");
