@@ -138,6 +138,21 @@ fn files_and_policies_meet_in_one_place() {
     });
 }
 
+/// It makes system calls itself, past umockdev: a file that it opens is the real machine's.
+#[test]
+fn rustix_watches_processes_and_does_nothing_else() {
+    check(sources(), |file, found| {
+        for (line, path) in &file.paths {
+            let process = path.get(1).is_some_and(|name| name == "process" || name == "io");
+            if path.first().is_some_and(|root| root == "rustix")
+                && !(process && file.path.ends_with("src/host/device_models.rs"))
+            {
+                found.push(format!("{line}: `{}`", path.join("::")));
+            }
+        }
+    });
+}
+
 #[test]
 fn every_file_of_code_says_what_it_is_for() {
     check(all_code(), |file, found| {

@@ -370,6 +370,29 @@ fn a_connection_that_is_cut_in_a_transaction_is_made_up_for() {
     });
 }
 
+/// Nothing in xenstore tells of it, and nothing else happens.
+#[test]
+fn a_device_model_that_dies_gives_its_device_back_at_once() {
+    on_both(|mut world| {
+        let mut kiosk = world.domain(5, "kiosk");
+        let mut process = Command::new("sleep").arg("1000").spawn().unwrap();
+        world.toolstack.run_device_model_as(&kiosk.guest, process.id());
+        let mut agent = world.ready_agent(&keyboards_to_kiosk());
+        world.bed.plug(&keyboard("1-1", 2));
+        world.wait_until_given(&kiosk, "1-1");
+        agent.wait_for_line("attached device=1-1", PATIENCE);
+        kiosk.qemu.kill();
+        process.kill().unwrap();
+        world.wait_until_home("1-1");
+        let told = agent.wait_for_line("cannot be attached device=1-1", PATIENCE);
+        assert!(told.contains("the domain's device model has died"), "{told}");
+        process.wait().unwrap();
+
+        let kiosk = world.reboot(&kiosk, 6);
+        world.wait_until_given(&kiosk, "1-1");
+    });
+}
+
 /// xenstored lives and takes requests, and does not answer: the connection is given up after thirty
 /// seconds, and what was under way is decided anew on the next one.
 #[test]
