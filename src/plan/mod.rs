@@ -15,6 +15,6 @@ pub mod step;
 pub use desired::{Desired, Reason};
 pub use interlock::{Cleared, Refusal};
 pub use next::{Moment, Next, Outlook};
-pub use since::Since;
+pub use since::{HeldDown, Plugs, Since};
 pub use standing::{Problem, Standing};
 pub use step::{AfterClear, Cause, Claim, Step, StepError, Survey};

@@ -4,6 +4,7 @@ use crate::model::{
     ControllerId, ControllerKind, DomId, GuestName, InterfaceName, Place, UsbVersion,
 };
 use std::fmt;
+use std::time::Duration;
 
 /// How it stands with a device. Values carry all that a person needs to understand it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,15 @@ pub enum Standing {
     Kept {
         /// The rule.
         rule: Box<str>,
+    },
+    /// It stays in dom0 until it has been plugged for a while: it was plugged too often.
+    HeldDown {
+        /// Where it is to go.
+        route: Route,
+        /// How often it was plugged within the time that the policy counts.
+        plugs: u32,
+        /// How long it must stay plugged.
+        pause: Duration,
     },
     /// It stays in dom0 until one of its domains runs.
     NoDomainRuns {
@@ -59,6 +69,8 @@ pub enum Standing {
     Returning,
     /// Somebody else attached it; it is left alone.
     AttachedByOthers(Place),
+    /// Nothing is plugged there, and somebody else's port names it. The policy leaves such ports.
+    StaleOfOthers(Place),
     /// It was taken out of its port, as it seems because its domain is being destroyed: libxl drops
     /// the device model first (`libxl_domain.c: libxl__destroy_domid`).
     DomainEnding(Place),
@@ -89,6 +101,7 @@ impl Standing {
             Self::Hub => "hub",
             Self::NoRule => "no rule",
             Self::Kept { .. } => "kept",
+            Self::HeldDown { .. } => "held down",
             Self::NoDomainRuns { .. } => "no domain runs",
             Self::Leaving(_) => "leaving",
             Self::Building(_) => "domain is built",
@@ -99,6 +112,7 @@ impl Standing {
             Self::Detaching { .. } => "detaching",
             Self::Returning => "returning",
             Self::AttachedByOthers(_) => "attached by others",
+            Self::StaleOfOthers(_) => "stale port of others",
             Self::DomainEnding(_) => "domain is ending",
             Self::TakenOutByHand(_) => "taken out by hand",
             Self::Stuck { .. } => "stuck",

@@ -91,13 +91,17 @@ pub enum Code {
     NoDomain,
     /// P034: a rule's name that is empty.
     BadRuleName,
+    /// P038: not what can become of stale ports.
+    BadStalePorts,
+    /// P039: not a count of plugs.
+    BadPlugCount,
     /// P099: there are more problems than are listed.
     MoreProblems,
 }
 
 impl Code {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 34] = [
         Self::Unreadable,
         Self::TooLong,
         Self::NotUtf8,
@@ -129,6 +133,8 @@ impl Code {
         Self::TwoActions,
         Self::NoDomain,
         Self::BadRuleName,
+        Self::BadStalePorts,
+        Self::BadPlugCount,
         Self::MoreProblems,
     ];
 
@@ -166,6 +172,8 @@ impl Code {
             Self::TwoActions => "P032",
             Self::NoDomain => "P033",
             Self::BadRuleName => "P034",
+            Self::BadStalePorts => "P038",
+            Self::BadPlugCount => "P039",
             Self::MoreProblems => "P099",
         }
     }

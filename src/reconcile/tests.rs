@@ -24,7 +24,8 @@ const NAMES: [&str; 3] = ["kiosk", "desk", "lab"];
 const POLICIES: [&str; 3] = [
     "{version: 1, rules: [{match: {id: '05e0:*'}, attach: kiosk}, \
      {match: {port: '1-2.*'}, attach: [desk, kiosk]}, {match: {id: '*:*'}, keep: dom0}]}",
-    "{version: 1, defaults: {controller: {ports: 1}}, \
+    "{version: 1, defaults: {controller: {ports: 1}, \
+     flapping: {plugs: 2, within: 10s, pause: 7s}}, \
      rules: [{match: {port: '2-1'}, attach: lab}, \
      {match: {id: '*:*'}, attach: [desk, lab]}]}",
     "{version: 1, rules: []}",
@@ -630,4 +631,35 @@ fn a_step_that_hangs_is_told_of_and_delays_no_other_device() {
     world.come_to_rest();
     assert!(matches!(world.said[&busids[0]], Standing::Attached { .. }));
     world.check_end();
+}
+
+/// A device with a loose plug: it is attached once it has stayed plugged for half a minute.
+#[test]
+fn a_device_that_flaps_is_held_down_until_it_stays() {
+    let mut world = World::new();
+    world.start(NAMES[0]);
+    let busid: BusId = PORTS[0].parse().unwrap();
+    let mut last = world.now;
+    for _ in 0..11 {
+        world.unplug(PORTS[0]);
+        world.see();
+        world.plug(PORTS[0], IDS[0], false);
+        last = world.now;
+        while !world.looks.is_empty() {
+            world.see();
+        }
+        world.now += Duration::from_millis(50);
+    }
+    assert!(world.steps.is_empty(), "it has never had the time to settle");
+    world.now += Duration::from_millis(50);
+    world.input(Input::Timeout);
+    assert!(
+        matches!(world.said[&busid], Standing::HeldDown { plugs: 11, .. }),
+        "{:?}",
+        world.said[&busid]
+    );
+    assert_eq!(world.machine.deadline().unwrap().0, last + Duration::from_secs(30));
+    world.come_to_rest();
+    assert!(matches!(world.said[&busid], Standing::Attached { .. }));
+    assert!(world.now >= last + Duration::from_secs(30));
 }

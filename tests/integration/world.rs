@@ -93,9 +93,10 @@ pub(crate) fn on_each(
     });
 }
 
-/// A policy of these rules in which a new device need not settle.
+/// A policy of these rules in which a new device need not settle, and may be plugged as often as a
+/// test likes.
 pub(crate) fn rules(rules: &[&str]) -> String {
-    policy("settle: 0ms", rules)
+    policy("settle: 0ms, flapping: {plugs: 0}", rules)
 }
 
 /// A policy of these defaults and rules.
