@@ -32,12 +32,15 @@ const MAY_USE: [(&str, &[&str]); 9] = [
     ),
 ];
 
-/// What `host` may know of `plan`: steps, not how they are found.
-const STEPS: [&str; 8] = [
+/// What `host` may know of `plan`: steps, findings and mends, not how they are found.
+const STEPS: [&str; 11] = [
     "AfterClear",
     "Cause",
     "Claim",
     "Cleared",
+    "Finding",
+    "Mend",
+    "Noted",
     "Step",
     "StepError",
     "Survey",

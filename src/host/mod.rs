@@ -6,7 +6,7 @@
 
 pub mod device_models;
 pub mod look;
-mod nodes;
+pub mod nodes;
 pub mod perform;
 pub mod usb;
 pub mod userdata;

@@ -188,10 +188,8 @@ fn a_stale_port_of_others_is_left_if_the_policy_says_so() {
         world.bed.plug(&keyboard("1-1", 2));
         world.toolstack.usbdev_attach(&desk.guest, controller, (3, "1-1"));
         desk.wait_until_held("1-1");
-        let leave = policy(
-            "settle: 0ms, stale_ports: leave",
-            &["match: {id: '046d:c31c'}, attach: kiosk"],
-        );
+        let leave =
+            policy("settle: 0ms, stale_ports: leave", &["match: {id: '046d:c31c'}, attach: kiosk"]);
         let mut agent = world.ready_agent(&leave);
         agent.wait_for_line("attached by somebody else device=1-1", PATIENCE);
         world.bed.unplug("1-1");

@@ -162,7 +162,7 @@ impl World {
     pub(crate) fn agent_with(&self, policy: &str, more: &[&str]) -> Agent {
         self.write_policy(policy);
         let policy = self.policy_path();
-        let libxl = self.dir.path().join("libxl");
+        let libxl = self.libxl_dir();
         let mut args = vec!["run", "--policy", policy.to_str().unwrap()];
         args.extend(["--libxl-dir", libxl.to_str().unwrap()]);
         args.extend(more);
@@ -189,6 +189,11 @@ impl World {
         let own =
             [("XENSTORED_PATH".to_owned(), socket), ("PVUSB_AGENT_LOG".into(), "debug".into())];
         self.bed.env().into_iter().chain(own).collect()
+    }
+
+    /// Where libxl keeps its files about domains.
+    pub(crate) fn libxl_dir(&self) -> PathBuf {
+        self.dir.path().join("libxl")
     }
 
     pub(crate) fn policy_path(&self) -> PathBuf {

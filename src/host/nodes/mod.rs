@@ -5,9 +5,11 @@
 
 mod note;
 mod paths;
+mod shown;
 
 pub(super) use note::{format_note, parse_note};
 pub(super) use paths::{
     CONTROLLER_NOTES, ControllerPaths, DEVICE_NOTES, DomainPaths, LIBXL, OWN, USBBACK,
     backend_root, controller_note, controller_notes, device_note, driver_path, parse_vm, usbback,
 };
+pub use shown::node_of;
