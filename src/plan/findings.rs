@@ -461,8 +461,8 @@ impl Finding {
     }
 }
 
-/// A device in no port that is plugged goes back to its drivers, unless a program has it; of one
-/// that is not, the notes go.
+/// A device in no port that is plugged goes back to its drivers, unless a program has it or the agent
+/// has let it out for somebody else; of one that is not, the notes go.
 fn give_back(busid: &BusId, observed: &Observed) -> Option<Mend> {
     let noted = Noted {
         busid: busid.clone(),
@@ -472,8 +472,14 @@ fn give_back(busid: &BusId, observed: &Observed) -> Option<Mend> {
     match observed.devices.get(busid) {
         None => Some(Mend::Forget(noted)),
         Some(device) if device.bound_to(USBFS).next().is_some() => None,
+        Some(device) if noted.note.as_ref().is_some_and(|note| admits(note, device)) => None,
         Some(device) => Some(Mend::Return { noted, plug: device.plug() }),
     }
+}
+
+/// Who is to have such a device, only the policy says.
+fn admits(note: &Note, device: &Device) -> bool {
+    note.state == NoteState::Admitted && note.plug == device.plug()
 }
 
 /// The kernel driver that holds a device's interfaces for a `pv` controller.
@@ -526,7 +532,9 @@ fn of_devices(observed: &Observed) -> Vec<Finding> {
     found.extend(returns.map(|busid| Finding::DriversLeft { busid: busid.clone() }));
     for (busid, device) in devices.iter().filter(|(busid, _)| is_nobodys(busid)) {
         let held: Vec<_> = device.bound_to(USBBACK).cloned().collect();
-        let none: Vec<_> = device.driverless().cloned().collect();
+        // What is held back has no driver on purpose.
+        let may_have_one = |name: &&InterfaceName| device.authorized().any(|other| other == *name);
+        let none: Vec<_> = device.driverless().filter(may_have_one).cloned().collect();
         if !held.is_empty() {
             found.push(Finding::OnUsbback { busid: busid.clone(), interfaces: held });
         } else if device.is_ready() && !none.is_empty() {
@@ -547,7 +555,7 @@ fn speaks_of_nothing(note: &Note, device: Option<&Device>, observed: &Observed) 
         return true;
     }
     match note.state {
-        NoteState::Returning => true,
+        NoteState::Returning | NoteState::Admitted => true,
         NoteState::Attached { place, uuid } => {
             let guest = observed.xen.guests.get(&place.domid);
             guest.is_none_or(|guest| guest.uuid != uuid || guest.life == Life::Dead)
@@ -653,6 +661,12 @@ impl fmt::Display for Finding {
                 }
                 NoteState::Returning => {
                     write!(f, "the agent's note says that {busid} is on its way back to dom0")
+                }
+                NoteState::Admitted => {
+                    write!(
+                        f,
+                        "the agent's note says that {busid} was let out and has yet to arrive"
+                    )
                 }
             },
             Self::OnUsbback { busid, interfaces } => {

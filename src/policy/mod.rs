@@ -46,6 +46,7 @@ pub struct Policy {
     settle: Duration,
     stale_ports: StalePorts,
     flapping: Flapping,
+    quarantine: bool,
     rules: Vec<Rule>,
 }
 
@@ -81,6 +82,13 @@ impl Policy {
         self.flapping
     }
 
+    /// Whether dom0's drivers may have a new device only when it is decided that it stays in dom0.
+    /// That new interfaces are not authorized is the kernel's setting
+    /// (`udev/60-pvusb-agent-quarantine.rules`); with this the agent authorizes them.
+    pub fn quarantine(&self) -> bool {
+        self.quarantine
+    }
+
     /// The first rule that matches `device`. No rule, no wish: the device stays where it is.
     pub fn judge(&self, device: &Device) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.matcher().matches(device))
@@ -105,6 +113,7 @@ impl Default for Policy {
             settle: Self::DEFAULT_SETTLE,
             stale_ports: StalePorts::default(),
             flapping: Flapping::default(),
+            quarantine: false,
             rules: Vec::new(),
         }
     }

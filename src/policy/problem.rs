@@ -91,6 +91,8 @@ pub enum Code {
     NoDomain,
     /// P034: a rule's name that is empty.
     BadRuleName,
+    /// P035: neither `true` nor `false`.
+    BadTruth,
     /// P038: not what can become of stale ports.
     BadStalePorts,
     /// P039: not a count of plugs.
@@ -101,7 +103,7 @@ pub enum Code {
 
 impl Code {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::Unreadable,
         Self::TooLong,
         Self::NotUtf8,
@@ -133,6 +135,7 @@ impl Code {
         Self::TwoActions,
         Self::NoDomain,
         Self::BadRuleName,
+        Self::BadTruth,
         Self::BadStalePorts,
         Self::BadPlugCount,
         Self::MoreProblems,
@@ -172,6 +175,7 @@ impl Code {
             Self::TwoActions => "P032",
             Self::NoDomain => "P033",
             Self::BadRuleName => "P034",
+            Self::BadTruth => "P035",
             Self::BadStalePorts => "P038",
             Self::BadPlugCount => "P039",
             Self::MoreProblems => "P099",

@@ -23,8 +23,10 @@ struct Shape {
 }
 
 const POLICY: Shape = Shape { what: "a policy", keys: &["version", "defaults", "rules"] };
-const DEFAULTS: Shape =
-    Shape { what: "`defaults`", keys: &["controller", "settle", "stale_ports", "flapping"] };
+const DEFAULTS: Shape = Shape {
+    what: "`defaults`",
+    keys: &["controller", "settle", "stale_ports", "flapping", "quarantine"],
+};
 const FLAPPING: Shape = Shape { what: "`flapping`", keys: &["plugs", "within", "pause"] };
 const CONTROLLER: Shape = Shape { what: "`controller`", keys: &["type", "version", "ports"] };
 const RULE: Shape = Shape { what: "a rule", keys: &["name", "match", "attach", "keep"] };
@@ -85,6 +87,9 @@ impl Reader<'_, '_> {
         if let Some(flapping) = fields.get("flapping") {
             policy.flapping = self.flapping(flapping);
         }
+        if let Some(quarantine) = fields.get("quarantine").and_then(|node| self.truth(node)) {
+            policy.quarantine = quarantine;
+        }
     }
 
     fn stale_ports(&mut self, node: &Node) -> Option<StalePorts> {
@@ -124,6 +129,17 @@ impl Reader<'_, '_> {
             self.report.add(finding.help("with 0 a device may be plugged as often as it likes"));
         }
         count
+    }
+
+    /// Only the two words that mean the same to every version of YAML.
+    fn truth(&mut self, node: &Node) -> Option<bool> {
+        let text = self.text(node, "`true` or `false`")?;
+        let truth = text.parse().ok();
+        if truth.is_none() {
+            let message = format!("`{}` is neither `true` nor `false`", shown(text));
+            self.report.add(Finding::new(Code::BadTruth, node.span, message));
+        }
+        truth
     }
 
     fn controller(&mut self, node: &Node) -> ControllerWish {

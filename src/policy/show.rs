@@ -26,6 +26,7 @@ pub(super) fn policy(policy: &Policy) -> Result<String, serde_yaml::Error> {
                 within: duration(policy.flapping().within),
                 pause: duration(policy.flapping().pause),
             },
+            quarantine: policy.quarantine(),
         },
         rules: policy.rules().iter().map(shown_rule).collect(),
     })
@@ -44,6 +45,7 @@ struct ShownDefaults {
     settle: String,
     stale_ports: &'static str,
     flapping: ShownFlapping,
+    quarantine: bool,
 }
 
 #[derive(Serialize)]

@@ -296,6 +296,25 @@ fn what_has_changed_since_it_was_seen_is_not_mended() {
     });
 }
 
+/// In quarantine a device without a driver is as it should be, and dom0's drivers are the agent's to
+/// call.
+#[test]
+fn what_is_held_back_stays_held_back() {
+    on_both(|mut world| {
+        let kiosk = clean()(&mut world);
+        world.bed.set_attribute("usb1", "interface_authorized_default", "0\n");
+        world.bed.authorize_by_default(false);
+        world.bed.plug(&keyboard("1-3", 7));
+        assert_eq!(text(&doctor(&world, &["--fix"])), "nothing found\n");
+        on_usbback(&mut world, &kiosk);
+        let output = doctor(&world, &["--fix"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output).contains("not mended: D009"), "{}", text(&output));
+        assert_eq!(world.bed.driver("1-2:1.0").as_deref(), Some("usbback"));
+        assert_eq!(world.note("1-2"), None);
+    });
+}
+
 #[test]
 fn without_xenstore_it_is_69() {
     let world = World::new(Flavor::C);

@@ -6,7 +6,7 @@ use crate::plan::Finding;
 use std::path::Path;
 
 /// The node, or the directory in sysfs. The first one, when there are several.
-pub fn node_of(finding: &Finding) -> String {
+pub(crate) fn node_of(finding: &Finding) -> String {
     match finding {
         Finding::StalePort { place, kind, .. } | Finding::StrangePort { place, kind, .. } => {
             port(*place, *kind)

@@ -42,6 +42,8 @@ pub(super) enum Changed {
     Note(BusId),
     #[error("something is plugged at {0}")]
     Plugged(BusId),
+    #[error("the bus of {0} holds new devices back: only a running agent says who may have them")]
+    HeldBack(BusId),
     #[error("the controller has a type or a backend")]
     Whole,
     #[error("domain {0} is back")]

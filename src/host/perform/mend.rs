@@ -82,6 +82,10 @@ impl Performer {
         let busid = &noted.busid;
         let kind = noted.note.as_ref().map_or(ControllerKind::Pv, |note| note.kind);
         let returning = Note { plug, kind, state: NoteState::Returning };
+        // There only the agent, which knows the policy, says what dom0's drivers may have.
+        if self.usb.holds_back(busid)? {
+            return Err(Changed::HeldBack(busid.clone()).into());
+        }
         self.expect_plug(busid, plug).await?;
         self.prepare().await?;
         self.xs
