@@ -109,7 +109,7 @@ pub fn for_device(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
             None => for_free(device, moment),
         });
     };
-    if note.plug != device.plug() {
+    if !note.plug.may_become(&device.plug()) {
         // Unplugged and plugged again before anybody looked.
         return Some(for_gone_note(busid, note, moment));
     }
@@ -192,7 +192,11 @@ fn for_gone_note(busid: &BusId, note: &Note, moment: &Moment<'_>) -> Outlook {
 
 fn clear_stale(busid: &BusId, place: Place, moment: &Moment<'_>) -> Outlook {
     let kind = kind_at(place, moment);
-    let after = AfterClear::Gone;
+    // Whoever serves the port may have taken what was plugged there since.
+    let after = moment.observed.devices.get(busid).map_or(AfterClear::Gone, |device| {
+        let (plug, state) = (device.plug(), NoteState::Returning);
+        AfterClear::Replaced(Note { plug, kind, state })
+    });
     Outlook::run(Standing::Unplugged, Step::ClearPort { place, kind, busid: busid.clone(), after })
 }
 
@@ -366,6 +370,11 @@ fn for_returning(device: &Device, note: &Note, moment: &Moment<'_>) -> Outlook {
     {
         return outlook;
     }
+    if note.kind == ControllerKind::Qusb
+        && let Some(outlook) = for_moving(device, moment)
+    {
+        return outlook;
+    }
     let driverless: Vec<_> = device.driverless().cloned().collect();
     if driverless.is_empty() {
         return forget(&busid, Standing::Returning);
@@ -377,6 +386,20 @@ fn for_returning(device: &Device, note: &Note, moment: &Moment<'_>) -> Outlook {
     }
     let step = Step::ReturnDrivers { busid, kind: note.kind, interfaces: driverless };
     Outlook::run(Standing::Returning, step)
+}
+
+/// A device that no backend has any more and that goes into a domain as soon as a port is ready: it
+/// need not go by dom0. `None` if it does not.
+fn for_moving(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
+    let goes = matches!(desired(moment.policy, device, &moment.observed.xen), Desired::In { .. });
+    let is_soon = |outlook: &Outlook| match outlook.next {
+        Next::Run(_) => true,
+        Next::Until(..) => {
+            matches!(outlook.standing, Standing::Settling | Standing::WaitingForPort(_))
+        }
+        Next::Rest => false,
+    };
+    (goes && !moment.leaving).then(|| for_free(device, moment)).filter(is_soon)
 }
 
 /// A device in no port that dom0's drivers may have only if it is decided that it stays; `None` if

@@ -404,7 +404,7 @@ impl World {
                 self.set_port(*place, PortContent::Free);
                 match after {
                     AfterClear::Gone => drop(self.xen.notes.remove(busid)),
-                    AfterClear::Returning(note) => {
+                    AfterClear::Returning(note) | AfterClear::Replaced(note) => {
                         self.xen.notes.insert(busid.clone(), note.clone());
                     }
                 }

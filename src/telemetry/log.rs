@@ -185,7 +185,9 @@ fn log_performed(step: &Step) {
         Step::ClearPort { place: Place { domid, controller, port }, busid, after, .. } => {
             let device = busid;
             match after {
-                AfterClear::Gone => info!(%device, %domid, %controller, %port, "port cleared"),
+                AfterClear::Gone | AfterClear::Replaced(_) => {
+                    info!(%device, %domid, %controller, %port, "port cleared");
+                }
                 AfterClear::Returning(_) => info!(%device, %domid, %controller, %port, "detached"),
             }
         }

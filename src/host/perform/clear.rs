@@ -6,7 +6,7 @@ use super::error::{Changed, Failure};
 use crate::host::look::{absent_as_none, port_content};
 use crate::host::nodes::{ControllerPaths, device_note, format_note, usbback};
 use crate::host::xenstore::{Outcome, Reply, Transaction};
-use crate::model::{BusId, ControllerKind, Place, PortContent};
+use crate::model::{BusId, ControllerKind, Note, Place, PortContent};
 use crate::plan::AfterClear;
 
 impl Performer {
@@ -48,8 +48,10 @@ impl Performer {
                 t.defer(t.write(&paths.port(place.port), b""));
                 match after {
                     AfterClear::Gone => traces.remove(t, busid),
-                    AfterClear::Returning(note) => {
-                        t.defer(t.write(&device_note(busid), format_note(note).as_bytes()));
+                    AfterClear::Returning(note) => write_note(t, busid, note),
+                    AfterClear::Replaced(note) => {
+                        traces.remove(t, busid);
+                        write_note(t, busid, note);
                     }
                 }
                 Ok(Outcome::Commit(()))
@@ -66,6 +68,10 @@ impl Performer {
             })
             .await
     }
+}
+
+fn write_note(t: &Transaction, busid: &BusId, note: &Note) {
+    t.defer(t.write(&device_note(busid), format_note(note).as_bytes()));
 }
 
 /// What is noted of a device: asked for before it is removed, since xenstored refuses to remove a
