@@ -27,5 +27,6 @@ mod main_job;
 mod policy;
 mod pv;
 mod rules;
+mod service;
 mod wire;
 mod world;
