@@ -2,8 +2,10 @@
 
 use crate::harness::agent::Agent;
 use crate::harness::time::PATIENCE;
+use crate::harness::xenstored::Flavor;
 use crate::world::{World, keyboard, keyboards_to_kiosk, on_both, rules};
 use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 use std::time::Duration;
 
 /// systemd's end of the socket.
@@ -69,7 +71,7 @@ fn systemd_hears_of_the_start_each_attachment_each_reload_and_the_end() {
 
 #[test]
 fn the_watchdog_hears_of_an_agent_that_has_nothing_to_do_and_not_of_one_that_stands_still() {
-    let world = World::new(crate::harness::xenstored::Flavor::C);
+    let world = World::new(Flavor::C);
     let patience = Duration::from_millis(400);
     let (systemd, agent) = Systemd::start(&world, &keyboards_to_kiosk(), Some(patience));
     for _ in 0..4 {
@@ -82,4 +84,21 @@ fn the_watchdog_hears_of_an_agent_that_has_nothing_to_do_and_not_of_one_that_sta
     agent.signal("CONT");
     systemd.socket.set_read_timeout(Some(PATIENCE)).unwrap();
     systemd.wait_for("WATCHDOG=1");
+}
+
+#[test]
+fn in_the_journal_a_line_has_its_level_and_says_all_that_it_says_on_a_terminal() {
+    let mut world = World::new(Flavor::C);
+    let kiosk = world.domain(5, "kiosk");
+    world.bed.plug(&keyboard("1-1", 2));
+    world.write_policy(&keyboards_to_kiosk());
+    let mut command = Command::new("sh");
+    // As systemd says it: the device and the inode of what stderr is.
+    command.args(["-c", "JOURNAL_STREAM=$(stat -Lc %d:%i /dev/stderr) exec \"$@\"", "sh"]);
+    command.args([env!("CARGO_BIN_EXE_pvusb-agent"), "run", "--policy"]).arg(world.policy_path());
+    command.arg("--libxl-dir").arg(world.policy_path().with_file_name("libxl"));
+    command.envs(world.env()).env_remove("NOTIFY_SOCKET");
+    let mut agent = Agent::spawn(command);
+    world.wait_until_given(&kiosk, "1-1");
+    agent.wait_for_line("<6>attached device=1-1 domain=\"kiosk\" domid=5", PATIENCE);
 }
