@@ -15,8 +15,9 @@ from qmp import Qmp
 from waiting import RigFault, be_patient
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-CACHE = ROOT / ".cache" / "xen"
-IMAGES = CACHE / "out"
+RUNS = ROOT / ".cache" / "xen" / "runs"
+# As in `build`.
+IMAGES = pathlib.Path(os.environ.get("PVUSB_XEN_CACHE") or ROOT / ".cache" / "xen") / "out"
 
 # The images must be booted within this. It takes 20 to 40 s on two cores; CI machines are slower.
 BOOT_LIMIT = 300
