@@ -17,13 +17,14 @@ use std::process::Command;
 use pvusb_agent::policy::{self, Source as PolicyText};
 
 /// What each part of the library may use of the others.
-const MAY_USE: [(&str, &[&str]); 9] = [
+const MAY_USE: [(&str, &[&str]); 10] = [
     ("model", &[]),
     ("policy", &["model"]),
     ("plan", &["model", "policy"]),
     ("reconcile", &["model", "policy", "plan"]),
     ("host", &["model", "plan"]),
     ("policy_file", &["model", "policy"]),
+    ("fuzz", &["model", "policy", "host"]),
     ("telemetry", &["model", "policy", "plan", "reconcile", "host"]),
     ("daemon", &["model", "policy", "plan", "reconcile", "host", "policy_file", "telemetry"]),
     (
@@ -242,6 +243,23 @@ fn every_place_in_the_code_that_a_document_names_is_there() {
                 let missing = names.split(", ").filter(|name| !code.contains(*name));
                 found.extend(missing.map(|name| format!("{path}: no `{name}` in {file}")));
             }
+        }
+    }
+    assert_none(&found);
+}
+
+/// Each answer of docs/situations.md names the test that holds it, in the last column.
+#[test]
+fn every_test_that_holds_a_situation_is_there() {
+    let path = "docs/situations.md";
+    let tests: String = files("tests/integration", "rs").iter().map(|file| read(file)).collect();
+    let text = read(path);
+    let answers = text.lines().filter(|line| line.starts_with("| ") && !line.ends_with("| test |"));
+    let mut found = Vec::new();
+    for answer in answers {
+        let last = answer.trim_end_matches(" |").rsplit("| ").next().unwrap_or_default();
+        if !tests.contains(&format!("fn {}() {{", last.trim_matches('`'))) {
+            found.push(format!("{path}: no such test: {last}"));
         }
     }
     assert_none(&found);

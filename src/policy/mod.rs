@@ -42,6 +42,7 @@ use std::time::Duration;
 pub struct Policy {
     controller: ControllerWish,
     settle: Duration,
+    quarantine: bool,
     rules: Vec<Rule>,
 }
 
@@ -67,6 +68,13 @@ impl Policy {
         self.settle
     }
 
+    /// Whether dom0's drivers may have a new device only when it is decided that it stays in dom0.
+    /// That new interfaces are not authorized is the kernel's setting
+    /// (`udev/60-pvusb-agent-quarantine.rules`); with this the agent authorizes them.
+    pub fn quarantine(&self) -> bool {
+        self.quarantine
+    }
+
     /// The first rule that matches `device`. No rule, no wish: the device stays where it is.
     pub fn judge(&self, device: &Device) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.matcher().matches(device))
@@ -89,6 +97,7 @@ impl Default for Policy {
         Self {
             controller: ControllerWish::default(),
             settle: Self::DEFAULT_SETTLE,
+            quarantine: false,
             rules: Vec::new(),
         }
     }

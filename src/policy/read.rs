@@ -22,7 +22,7 @@ struct Shape {
 }
 
 const POLICY: Shape = Shape { what: "a policy", keys: &["version", "defaults", "rules"] };
-const DEFAULTS: Shape = Shape { what: "`defaults`", keys: &["controller", "settle"] };
+const DEFAULTS: Shape = Shape { what: "`defaults`", keys: &["controller", "settle", "quarantine"] };
 const CONTROLLER: Shape = Shape { what: "`controller`", keys: &["type", "version", "ports"] };
 const RULE: Shape = Shape { what: "a rule", keys: &["name", "match", "attach", "keep"] };
 const MATCH: Shape = Shape { what: "`match`", keys: &["id", "port", "bus_address"] };
@@ -74,6 +74,20 @@ impl Reader<'_, '_> {
         if let Some(settle) = fields.get("settle").and_then(|node| self.settle(node)) {
             policy.settle = settle;
         }
+        if let Some(quarantine) = fields.get("quarantine").and_then(|node| self.truth(node)) {
+            policy.quarantine = quarantine;
+        }
+    }
+
+    /// Only the two words that mean the same to every version of YAML.
+    fn truth(&mut self, node: &Node) -> Option<bool> {
+        let text = self.text(node, "`true` or `false`")?;
+        let truth = text.parse().ok();
+        if truth.is_none() {
+            let message = format!("`{}` is neither `true` nor `false`", shown(text));
+            self.report.add(Finding::new(Code::BadTruth, node.span, message));
+        }
+        truth
     }
 
     fn controller(&mut self, node: &Node) -> ControllerWish {

@@ -20,6 +20,7 @@ pub(super) fn policy(policy: &Policy) -> Result<String, serde_yaml::Error> {
                 ports: controller.ports.get(),
             },
             settle: duration(policy.settle()),
+            quarantine: policy.quarantine(),
         },
         rules: policy.rules().iter().map(shown_rule).collect(),
     })
@@ -36,6 +37,7 @@ struct ShownPolicy<'p> {
 struct ShownDefaults {
     controller: ShownController,
     settle: String,
+    quarantine: bool,
 }
 
 #[derive(Serialize)]

@@ -213,7 +213,11 @@ impl World {
             configured: true,
             interfaces: [(
                 interface,
-                Interface { class: interface_class, driver: Some("usbhid".into()) },
+                Interface {
+                    class: interface_class,
+                    driver: Some("usbhid".into()),
+                    authorized: true,
+                },
             )]
             .into(),
         };
@@ -400,7 +404,9 @@ impl World {
             Step::Forget { busid } | Step::ReturnDrivers { busid, .. } => {
                 self.xen.notes.remove(busid);
             }
-            Step::TakeInterfaces { .. }
+            Step::Authorize { .. }
+            | Step::Deauthorize { .. }
+            | Step::TakeInterfaces { .. }
             | Step::ReleaseInterfaces { .. }
             | Step::RemoveController { .. }
             | Step::RemoveLeftover(_) => panic!("not in this world: {step:?}"),
