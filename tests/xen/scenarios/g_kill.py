@@ -35,8 +35,8 @@ def sent(rig):
     """What the main thread's calls sent, the beginning of each: strace counts for each thread, and
     xenstore is the main one's."""
     lines = (rig.machine.eyes.text(path=TRACE) or "").splitlines()
-    found = [re.match(r'(\d+) +(?:write|send)\w*\(\d+, "([^"]*)"', line) for line in lines]
-    found = [(match[1], match[2]) for match in found if match]
+    found = [re.match(r'(\d+) +(?:write|send)\w*\(\d+, (?:"([^"]*)")?', line) for line in lines]
+    found = [(match[1], match[2] or "") for match in found if match]
     return [bytes.fromhex(text.replace("\\x", "")) for thread, text in found if thread == found[0][0]]
 
 
