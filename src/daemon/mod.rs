@@ -4,6 +4,7 @@
 mod clock;
 mod error;
 mod events;
+mod manager;
 mod shell;
 mod watching;
 
@@ -17,7 +18,9 @@ use crate::host::userdata::UserData;
 use crate::host::xenstore::{Endpoint, Xenstore};
 use crate::policy_file;
 use crate::reconcile::Reconciler;
+use clock::now;
 use events::{Arrivals, Monitor, Signals};
+use manager::Manager;
 use shell::Shell;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -74,6 +77,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
             performer,
             policy: options.policy.clone(),
             detach_on_exit: options.detach_on_exit,
+            manager: Manager::new(now()),
         };
         shell.run(arrivals).await;
         Ok(())

@@ -29,6 +29,7 @@ mod policy;
 mod pv;
 mod quarantine;
 mod rules;
+mod service;
 mod situations;
 mod wire;
 mod world;

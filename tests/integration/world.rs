@@ -160,13 +160,18 @@ impl World {
     }
 
     pub(crate) fn agent_with(&self, policy: &str, more: &[&str]) -> Agent {
+        self.agent_in(policy, more, &[])
+    }
+
+    /// Starts the agent with more arguments, and in an environment with these variables too.
+    pub(crate) fn agent_in(&self, policy: &str, more: &[&str], env: &[(String, String)]) -> Agent {
         self.write_policy(policy);
         let policy = self.policy_path();
         let libxl = self.libxl_dir();
         let mut args = vec!["run", "--policy", policy.to_str().unwrap()];
         args.extend(["--libxl-dir", libxl.to_str().unwrap()]);
         args.extend(more);
-        Agent::start(&args, &self.env())
+        Agent::start(&args, &[&self.env(), env].concat())
     }
 
     /// Starts the agent and waits until it listens.
