@@ -4,6 +4,7 @@
 
 pub mod check;
 mod devices;
+mod doctor;
 mod list;
 mod order;
 mod run;
@@ -23,6 +24,8 @@ use std::path::Path;
 pub const EX_OK: u8 = 0;
 /// The agent refuses, or it could not be done.
 pub const EX_REFUSED: u8 = 1;
+/// `doctor` has found something.
+pub const EX_FINDINGS: u8 = 1;
 /// The command line is wrong.
 pub const EX_USAGE: u8 = 64;
 /// udev, xenstore or the agent is not there.
@@ -41,8 +44,8 @@ pub const DEFAULT_POLICY: &str = "/etc/pvusb-agent/policy.yaml";
 #[derive(Debug, Parser)]
 #[command(name = "pvusb-agent", version, about, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 all well, 1 refused or not done, 64 wrong usage, 69 udev, xenstore or \
-    the agent is not there, 74 cannot write, 78 bad policy.\n\
+    after_help = "Exit codes: 0 all well, 1 refused or not done (doctor: something was found), \
+    64 wrong usage, 69 udev, xenstore or the agent is not there, 74 cannot write, 78 bad policy.\n\
     Environment: XENSTORED_PATH names xenstored's socket, PVUSB_AGENT_SOCKET the agent's; \
     PVUSB_AGENT_LOG is one of error, warn, info, debug, trace."
 )]
@@ -86,6 +89,11 @@ enum Verb {
     Reload(status::ReloadArgs),
     /// Tell how the running agent is
     Status(status::StatusArgs),
+    /// Find what others left behind, say what it does to the host, and mend it
+    ///
+    /// It can be used beside a running agent, and without one. Hints may be quite all right; they do
+    /// not count for the exit code.
+    Doctor(doctor::DoctorArgs),
 }
 
 /// Runs the command line; gives the exit code.
@@ -118,6 +126,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Release(args) => args.run(&mut out, &mut err),
         Verb::Reload(args) => args.run(&mut out, &mut err),
         Verb::Status(args) => args.run(&mut out, &mut err),
+        Verb::Doctor(args) => doctor::run(&args, endpoint(), &mut out, &mut err),
     }
 }
 

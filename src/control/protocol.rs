@@ -351,11 +351,24 @@ impl OrderOutcome {
             Some(S::Attached { route, place }) => {
                 (Progress::Done, format!("{device} is attached to {route}, {place}"), Some(*place))
             }
+            Some(S::HeldDown { route, plugs, pause }) => {
+                let message = format!(
+                    "{device} was plugged {plugs} times in a short while: it waits until it has stayed \
+                     plugged for {} s, then it goes to {route}",
+                    pause.as_secs()
+                );
+                (Progress::Waits, message, None)
+            }
+            Some(S::StaleOfOthers(place)) => {
+                let message =
+                    format!("{device} is not plugged, and left in {place}: the policy says so");
+                (Progress::Waits, message, Some(*place))
+            }
             Some(S::AttachedByOthers(place)) => {
                 let message = format!("{device} is left alone: attached by somebody else, {place}");
                 (Progress::Waits, message, Some(*place))
             }
-            Some(S::Stuck { problem, .. } | S::NotReturned(problem)) => {
+            Some(S::Stuck { problem, .. } | S::NotReturned(problem) | S::Hanging(problem)) => {
                 let message = format!("{device}: {problem}; the order is noted");
                 return Err(Fault::new("stuck", message).advice(problem.advice()));
             }

@@ -3,6 +3,7 @@
 use super::clock::now;
 use super::watching::{UserDataWatch, scope_of};
 use crate::control::server::{Heard, Server};
+use crate::host::device_models::Ends;
 use crate::host::usb::{Change, UsbMonitor};
 use crate::host::xenstore::{Notice, Notices};
 use crate::host::{usb, xenstore};
@@ -19,6 +20,7 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Arrivals {
     pub(super) monitor: Monitor,
     pub(super) userdata: UserDataWatch,
+    pub(super) device_models: Ends,
     pub(super) notices: Notices,
     /// None when there is no control socket.
     pub(super) control: Option<Server>,
@@ -60,6 +62,9 @@ impl Arrivals {
             },
             scope = self.userdata.changes() => Arrival::Stirred(vec![scope]),
             Some(heard) = hear(&mut self.control) => Arrival::Heard(heard),
+            domid = self.device_models.next() => {
+                Arrival::Stirred(vec![Scope::Domains([domid].into())])
+            }
             arrival = self.signals.next() => arrival,
         }
     }

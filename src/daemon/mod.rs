@@ -5,12 +5,14 @@ mod clock;
 mod desk;
 mod error;
 mod events;
+mod manager;
 mod shell;
 mod watching;
 
 pub use error::Error;
 
 use crate::control::server::{AddressError, Server};
+use crate::host::device_models::DeviceModels;
 use crate::host::look::XenReader;
 use crate::host::perform::Performer;
 use crate::host::usb::{Drivers, UsbMonitor, UsbReader};
@@ -19,8 +21,10 @@ use crate::host::xenstore::{Endpoint, Xenstore};
 use crate::policy_file::{self, InForce};
 use crate::reconcile::Reconciler;
 use crate::telemetry::{self, Notable};
+use clock::now;
 use desk::Desk;
 use events::{Arrivals, Monitor, Signals};
+use manager::Manager;
 use shell::Shell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,11 +68,13 @@ pub fn run(options: &Options) -> Result<(), Error> {
         let signals = Signals::open().map_err(Error::Runtime)?;
         let (xs, notices) = Xenstore::open(options.endpoint.clone());
 
-        let xen = XenReader::new(xs.clone(), userdata);
+        let (device_models, ends) = DeviceModels::new();
+        let xen = XenReader::new(xs.clone(), userdata).holding(device_models);
         let performer = Performer::new(xs.clone(), xen.clone(), UsbReader::new(), Drivers::new());
         let arrivals = Arrivals {
             monitor: Monitor::Open(monitor),
             userdata: userdata_watch,
+            device_models: ends,
             notices,
             control,
             signals,
@@ -84,6 +90,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
             remembered_rules: remembered,
             file: Arc::default(),
             detach_on_exit: options.detach_on_exit,
+            manager: Manager::new(now()),
         };
         shell.run(arrivals).await;
         Ok(())

@@ -3,6 +3,7 @@
 use super::clock::now;
 use super::desk::{Desk, Remembered};
 use super::events::{Arrival, Arrivals};
+use super::manager::Manager;
 use super::watching::Watches;
 use crate::control::protocol::{Ask, Fault, OrderAsk, Outcome, ReloadOutcome, StatusOutcome};
 use crate::control::server::{Heard, Responder};
@@ -16,7 +17,6 @@ use crate::policy_file::remembered::{self, RememberError};
 use crate::policy_file::{self, InForce};
 use crate::reconcile::{Asked, Event, Input, Output, Reconciler, RequestId, Scope, Sight};
 use crate::telemetry::{self, Notable};
-use sd_notify::NotifyState;
 use std::future::pending;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,6 +44,7 @@ pub(super) struct Shell {
     /// Held while the file of remembered rules is being changed.
     pub(super) file: Arc<Mutex<()>>,
     pub(super) detach_on_exit: bool,
+    pub(super) manager: Manager,
 }
 
 /// Looks, steps and changes of a file on their way.
@@ -74,9 +75,12 @@ impl Shell {
         let mut give_up: Option<Instant> = None;
         telemetry::log(&Notable::Started { rules: self.machine.policy().rules().len() });
         self.handle(Input::Timeout, &mut errands);
-        notify(&[NotifyState::Ready]);
+        Manager::ready();
         loop {
-            let deadline = self.machine.deadline().map(|(when, _)| when).into_iter().chain(give_up);
+            self.manager.alive(now());
+            self.tell_status();
+            let deadline = self.machine.deadline().map(|(when, _)| when).into_iter();
+            let deadline = deadline.chain(give_up).chain(self.manager.deadline());
             let inputs = tokio::select! {
                 // Each branch gives up nothing when another is first: the arrivals keep what they
                 // have, and a finished errand stays in its set.
@@ -95,6 +99,12 @@ impl Shell {
                 return;
             }
         }
+    }
+
+    /// Says in a line what the agent has done.
+    fn tell_status(&mut self) {
+        let (rules, attached) = (self.machine.policy().rules().len(), self.attached());
+        self.manager.status(format!("rules: {rules}, devices attached by them: {attached}"));
     }
 
     /// How many devices are where the agent has attached them.
@@ -212,9 +222,14 @@ impl Shell {
                 self.desk.forget(RequestId(number));
                 vec![Input::Unasked(RequestId(number))]
             }
-            Arrival::Reload => self.reload().ok().map(Input::Policy).into_iter().collect(),
+            Arrival::Reload => {
+                Manager::reloading();
+                let inputs = self.reload().ok().map(Input::Policy).into_iter().collect();
+                Manager::ready();
+                inputs
+            }
             Arrival::End => {
-                notify(&[NotifyState::Stopping]);
+                Manager::stopping();
                 let patience = if self.detach_on_exit { DETACH_DEADLINE } else { END_DEADLINE };
                 *give_up = Some(now() + patience);
                 vec![Input::Leave { detach: self.detach_on_exit }]
@@ -398,13 +413,6 @@ fn ended(errand: Result<Errand, JoinError>) -> Errand {
         Err(Ok(panic)) => std::panic::resume_unwind(panic),
         // Nothing cancels errands.
         Err(Err(_)) => Errand::Input(Input::Timeout),
-    }
-}
-
-/// Tells systemd, if it wants to know.
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        telemetry::log(&Notable::NotNotified(&error));
     }
 }
 

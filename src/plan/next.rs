@@ -5,14 +5,14 @@
 
 use super::desired::{By, Desired, Reason, desired};
 use super::ports::{self, Choice, ControllerOutlook};
-use super::since::Since;
+use super::since::{HeldDown, Since};
 use super::standing::{Problem, Route, RouteBy, Standing};
 use super::step::{AfterClear, Claim, Step, Survey};
 use crate::model::{
     BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, InterfaceName, Life,
     Note, NoteState, Observed, Order, Place, PortContent, XenView,
 };
-use crate::policy::{Action, Policy};
+use crate::policy::{Action, Policy, StalePorts};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -115,14 +115,17 @@ fn for_plug(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
     };
     let Some(note) = note else {
         return Some(match xen.places_of(busid).next() {
-            Some(place) if moment.since.was_for_another_plug(place, device) => {
+            Some(place)
+                if moment.since.was_for_another_plug(place, device)
+                    && moment.policy.stale_ports() == StalePorts::Clear =>
+            {
                 clear_stale(busid, place, moment)
             }
             Some(place) => Outlook::rest(Standing::AttachedByOthers(place)),
             None => for_free(device, moment),
         });
     };
-    if note.plug != device.plug() {
+    if !note.plug.may_become(&device.plug()) {
         // Unplugged and plugged again before anybody looked.
         return Some(for_gone_note(busid, note, moment));
     }
@@ -168,15 +171,25 @@ pub fn for_controller(guest: &Guest, id: ControllerId, moment: &Moment<'_>) -> N
     }
 }
 
-/// A busid with nothing plugged: its ports are cleared at once, whoever wrote them. One stale port
-/// makes every `xl usbdev-attach` on the host fail (`libxl_usb.c: get_assigned_devices`).
+/// A busid with nothing plugged: its ports are cleared at once, whoever wrote them, unless the policy
+/// leaves those of others. One stale port makes every `xl usbdev-attach` on the host fail
+/// (`libxl_usb.c: get_assigned_devices`).
 fn for_gone(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
     let xen = &moment.observed.xen;
-    if let Some(place) = xen.places_of(busid).next() {
+    let clears = |place: &Place| match moment.policy.stale_ports() {
+        StalePorts::Clear => true,
+        StalePorts::Leave => xen.is_ours(busid, *place),
+    };
+    if let Some(place) = xen.places_of(busid).find(clears) {
         return Some(clear_stale(busid, place, moment));
     }
-    let known = xen.notes.contains_key(busid) || xen.returns.contains_key(busid);
-    known.then(|| forget(busid, Standing::Unplugged))
+    if xen.notes.contains_key(busid) {
+        return Some(forget(busid, Standing::Unplugged));
+    }
+    match xen.places_of(busid).next() {
+        Some(place) => Some(Outlook::rest(Standing::StaleOfOthers(place))),
+        None => xen.returns.contains_key(busid).then(|| forget(busid, Standing::Unplugged)),
+    }
 }
 
 /// The note speaks of an earlier plug. The port that it names is cleared; another port that names
@@ -195,7 +208,11 @@ fn for_gone_note(busid: &BusId, note: &Note, moment: &Moment<'_>) -> Outlook {
 
 fn clear_stale(busid: &BusId, place: Place, moment: &Moment<'_>) -> Outlook {
     let kind = kind_at(place, moment);
-    let after = AfterClear::Gone;
+    // Whoever serves the port may have taken what was plugged there since.
+    let after = moment.observed.devices.get(busid).map_or(AfterClear::Gone, |device| {
+        let (plug, state) = (device.plug(), NoteState::Returning);
+        AfterClear::Replaced(Note { plug, kind, state })
+    });
     Outlook::run(Standing::Unplugged, Step::ClearPort { place, kind, busid: busid.clone(), after })
 }
 
@@ -368,6 +385,11 @@ fn for_returning(device: &Device, note: &Note, moment: &Moment<'_>) -> Outlook {
     {
         return outlook;
     }
+    if note.kind == ControllerKind::Qusb
+        && let Some(outlook) = for_moving(device, moment)
+    {
+        return outlook;
+    }
     let driverless: Vec<_> = device.driverless().cloned().collect();
     if driverless.is_empty() {
         return forget(&busid, Standing::Returning);
@@ -379,6 +401,20 @@ fn for_returning(device: &Device, note: &Note, moment: &Moment<'_>) -> Outlook {
     }
     let step = Step::ReturnDrivers { busid, kind: note.kind, interfaces: driverless };
     Outlook::run(Standing::Returning, step)
+}
+
+/// A device that no backend has any more and that goes into a domain as soon as a port is ready: it
+/// need not go by dom0. `None` if it does not.
+fn for_moving(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
+    let goes = matches!(desired(moment.policy, device, &moment.observed.xen), Desired::In { .. });
+    let is_soon = |outlook: &Outlook| match outlook.next {
+        Next::Run(_) => true,
+        Next::Until(..) => {
+            matches!(outlook.standing, Standing::Settling | Standing::WaitingForPort(_))
+        }
+        Next::Rest => false,
+    };
+    (goes && !moment.leaving).then(|| for_free(device, moment)).filter(is_soon)
 }
 
 /// A device in no port that dom0's drivers may have only if it is decided that it stays; `None` if
@@ -443,6 +479,14 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
     let settled = ready + moment.policy.settle();
     if moment.now < settled {
         return Outlook::until(Standing::Settling, settled, "a new device to settle");
+    }
+    let flapping = moment.policy.flapping();
+    match moment.since.held_down(&device.busid, flapping) {
+        Some(HeldDown { plugs, until }) if moment.now < until => {
+            let standing = Standing::HeldDown { route, plugs, pause: flapping.pause };
+            return Outlook::until(standing, until, "a device that flaps to stay plugged");
+        }
+        Some(_) | None => {}
     }
     if guest.life == Life::Building {
         return Outlook::rest(Standing::Building(route));

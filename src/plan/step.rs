@@ -255,6 +255,9 @@ pub enum AfterClear {
     Gone,
     /// The device stays plugged: the note says from now on that it is on its way back.
     Returning(Note),
+    /// The device is gone and another is plugged in its place: the drivers noted go, and the note says
+    /// of the other that it is on its way back.
+    Replaced(Note),
 }
 
 /// Why a step did not do what it says, sorted by what to do about it.

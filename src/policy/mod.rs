@@ -14,6 +14,7 @@
 //! Not in here: files, sockets, clocks, the environment, logging, and what is plugged right now. A
 //! policy judges the device that it is shown, and that is all.
 
+mod defaults;
 mod edit;
 mod matcher;
 mod problem;
@@ -26,6 +27,7 @@ mod suggest;
 mod tree;
 mod wish;
 
+pub use defaults::{Flapping, StalePorts};
 pub use edit::{EditError, forget, remember};
 pub use matcher::{Condition, IdPattern, Matcher, PatternError, PortPattern};
 pub use problem::{Code, Problem, Problems, Severity};
@@ -44,6 +46,8 @@ use std::time::Duration;
 pub struct Policy {
     controller: ControllerWish,
     settle: Duration,
+    stale_ports: StalePorts,
+    flapping: Flapping,
     quarantine: bool,
     rules: Vec<Rule>,
 }
@@ -68,6 +72,16 @@ impl Policy {
     /// [`Self::MAX_SETTLE`].
     pub fn settle(&self) -> Duration {
         self.settle
+    }
+
+    /// What becomes of stale ports that are not the agent's own.
+    pub fn stale_ports(&self) -> StalePorts {
+        self.stale_ports
+    }
+
+    /// When a device counts as flapping.
+    pub fn flapping(&self) -> Flapping {
+        self.flapping
     }
 
     /// Whether dom0's drivers may have a new device only when it is decided that it stays in dom0.
@@ -99,6 +113,8 @@ impl Default for Policy {
         Self {
             controller: ControllerWish::default(),
             settle: Self::DEFAULT_SETTLE,
+            stale_ports: StalePorts::default(),
+            flapping: Flapping::default(),
             quarantine: false,
             rules: Vec::new(),
         }

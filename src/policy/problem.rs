@@ -93,13 +93,17 @@ pub enum Code {
     BadRuleName,
     /// P035: neither `true` nor `false`.
     BadTruth,
+    /// P038: not what can become of stale ports.
+    BadStalePorts,
+    /// P039: not a count of plugs.
+    BadPlugCount,
     /// P099: there are more problems than are listed.
     MoreProblems,
 }
 
 impl Code {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::Unreadable,
         Self::TooLong,
         Self::NotUtf8,
@@ -132,6 +136,8 @@ impl Code {
         Self::NoDomain,
         Self::BadRuleName,
         Self::BadTruth,
+        Self::BadStalePorts,
+        Self::BadPlugCount,
         Self::MoreProblems,
     ];
 
@@ -170,6 +176,8 @@ impl Code {
             Self::NoDomain => "P033",
             Self::BadRuleName => "P034",
             Self::BadTruth => "P035",
+            Self::BadStalePorts => "P038",
+            Self::BadPlugCount => "P039",
             Self::MoreProblems => "P099",
         }
     }

@@ -4,6 +4,7 @@
 //! The host knows nothing of plans: it applies a step as the executor would, after checking what the
 //! executor would check, and plays QEMU and guests at once. Time is made up.
 
+use super::job::STEP_DEADLINE;
 use super::{Asked, Event, Input, Output, Reconciler, RequestId, Scope, Sight, Ticket};
 use crate::model::{
     Asker, BusAddress, BusId, ClassTriple, Controller, ControllerKind, Device, DeviceModel,
@@ -11,7 +12,7 @@ use crate::model::{
     Note, NoteState, Order, Place, PortContent, Speed, UsbId, UsbVersion, XenPart, XenView,
     XenbusState,
 };
-use crate::plan::{AfterClear, Claim, Request, Step, StepError, Wanted};
+use crate::plan::{AfterClear, Claim, Problem, Request, Standing, Step, StepError, Wanted};
 use crate::policy::{self, Action, Policy, Source};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +25,8 @@ const NAMES: [&str; 3] = ["kiosk", "desk", "lab"];
 const POLICIES: [&str; 3] = [
     "{version: 1, rules: [{match: {id: '05e0:*'}, attach: kiosk}, \
      {match: {port: '1-2.*'}, attach: [desk, kiosk]}, {match: {id: '*:*'}, keep: dom0}]}",
-    "{version: 1, defaults: {controller: {ports: 1}}, \
+    "{version: 1, defaults: {controller: {ports: 1}, \
+     flapping: {plugs: 2, within: 10s, pause: 7s}}, \
      rules: [{match: {port: '2-1'}, attach: lab}, \
      {match: {id: '*:*'}, attach: [desk, lab]}]}",
     "{version: 1, rules: []}",
@@ -115,6 +117,8 @@ struct World {
     steps: Vec<(Ticket, Step)>,
     devices: BTreeMap<BusId, Device>,
     xen: XenView,
+    /// What was last said of each device.
+    said: BTreeMap<BusId, Standing>,
     /// Devices that xl attached, in this plug.
     by_xl: BTreeSet<BusId>,
     /// Devices that xl took out of the agent's port, in this plug, and of which domain.
@@ -140,6 +144,7 @@ impl World {
             steps: Vec::new(),
             devices: BTreeMap::new(),
             xen: XenView::default(),
+            said: BTreeMap::new(),
             by_xl: BTreeSet::new(),
             taken_out: BTreeMap::new(),
             unnoticed: BTreeSet::new(),
@@ -158,6 +163,9 @@ impl World {
             match output {
                 Output::Look(scope) => self.looks.push(scope),
                 Output::Run(ticket, cleared) => self.steps.push((ticket, cleared.step().clone())),
+                Output::Report(Event::Standing(busid, standing)) => {
+                    self.said.insert(busid, standing);
+                }
                 Output::Report(event) => assert!(
                     !matches!(event, Event::Refused(..)),
                     "the plan proposes nothing that the interlock must refuse: {event:?}"
@@ -430,7 +438,7 @@ impl World {
                 self.set_port(*place, PortContent::Free);
                 match after {
                     AfterClear::Gone => drop(self.xen.notes.remove(busid)),
-                    AfterClear::Returning(note) => {
+                    AfterClear::Returning(note) | AfterClear::Replaced(note) => {
                         self.xen.notes.insert(busid.clone(), note.clone());
                     }
                 }
@@ -495,6 +503,18 @@ impl World {
     fn check_rules(&self) {
         for busid in self.devices.keys() {
             assert!(self.xen.places_of(busid).count() <= 1, "{busid} is in two ports");
+        }
+    }
+
+    /// Lets every look end, and time go on, until a step is on its way.
+    fn settle(&mut self) {
+        while self.steps.is_empty() {
+            if !self.looks.is_empty() {
+                self.see();
+            } else if let Some((when, _)) = self.machine.deadline() {
+                self.now = self.now.max(when);
+                self.input(Input::Timeout);
+            }
         }
     }
 
@@ -666,4 +686,65 @@ fn whoever_asks_about_a_device_that_is_gone_before_its_turn_is_answered() {
         Op::Unplug { port: 0 },
         Op::Order { port: 0, wanted: 0 },
     ]);
+}
+
+#[test]
+fn a_step_that_hangs_is_told_of_and_delays_no_other_device() {
+    let mut world = World::new();
+    world.start(NAMES[0]);
+    world.plug(PORTS[0], IDS[0], false);
+    world.settle();
+    let (hung, step) = world.steps.remove(0);
+    let busids = [PORTS[0], PORTS[3]].map(|port| port.parse::<BusId>().unwrap());
+    assert!(matches!(world.said[&busids[0]], Standing::Attaching(_)));
+
+    world.now += STEP_DEADLINE;
+    world.input(Input::Timeout);
+    let problem = Problem::StepHangs { step: step.name() };
+    assert_eq!(world.said[&busids[0]], Standing::Hanging(problem));
+    let silent = world.machine.deadline();
+    assert_eq!(silent, None, "what hangs is told once, and not asked for again and again");
+
+    world.perform(&step).unwrap();
+    world.input(Input::Stirred(Scope::Xen));
+    world.plug(PORTS[3], IDS[0], false);
+    world.come_to_rest();
+    assert!(matches!(world.said[&busids[1]], Standing::Attached { .. }));
+    assert!(matches!(world.said[&busids[0]], Standing::Hanging(_)));
+
+    world.input(Input::Finished(hung, Ok(())));
+    world.come_to_rest();
+    assert!(matches!(world.said[&busids[0]], Standing::Attached { .. }));
+    world.check_end();
+}
+
+/// A device with a loose plug: it is attached once it has stayed plugged for half a minute.
+#[test]
+fn a_device_that_flaps_is_held_down_until_it_stays() {
+    let mut world = World::new();
+    world.start(NAMES[0]);
+    let busid: BusId = PORTS[0].parse().unwrap();
+    let mut last = world.now;
+    for _ in 0..11 {
+        world.unplug(PORTS[0]);
+        world.see();
+        world.plug(PORTS[0], IDS[0], false);
+        last = world.now;
+        while !world.looks.is_empty() {
+            world.see();
+        }
+        world.now += Duration::from_millis(50);
+    }
+    assert!(world.steps.is_empty(), "it has never had the time to settle");
+    world.now += Duration::from_millis(50);
+    world.input(Input::Timeout);
+    assert!(
+        matches!(world.said[&busid], Standing::HeldDown { plugs: 11, .. }),
+        "{:?}",
+        world.said[&busid]
+    );
+    assert_eq!(world.machine.deadline().unwrap().0, last + Duration::from_secs(30));
+    world.come_to_rest();
+    assert!(matches!(world.said[&busid], Standing::Attached { .. }));
+    assert!(world.now >= last + Duration::from_secs(30));
 }

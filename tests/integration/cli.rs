@@ -80,6 +80,7 @@ fn each_verb_explains_itself() {
         (&["release", "--help"], "help-release.txt"),
         (&["reload", "--help"], "help-reload.txt"),
         (&["status", "--help"], "help-status.txt"),
+        (&["doctor", "--help"], "help-doctor.txt"),
     ] {
         let output = program(args).output().unwrap();
         assert_eq!((code(&output), err(&output)), (0, ""), "{args:?}");
@@ -256,6 +257,8 @@ fn an_answer_that_nobody_reads_is_74_and_no_panic() {
         &["devices", "--policy", policy, "--json"],
         &["list"],
         &["list", "--json"],
+        &["doctor"],
+        &["doctor", "--json"],
         &["check", policy],
         &["check", "--json", policy],
         &["check", "--show", policy],

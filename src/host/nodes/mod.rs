@@ -8,6 +8,7 @@ pub(crate) mod fuzz;
 mod note;
 mod order;
 mod paths;
+mod shown;
 
 pub(super) use note::{format_note, parse_note};
 pub(super) use order::{format_override, parse_override};
@@ -16,3 +17,4 @@ pub(super) use paths::{
     backend_root, controller_note, controller_notes, device_note, driver_path, override_node,
     parse_vm, usbback,
 };
+pub(crate) use shown::node_of;
