@@ -2,7 +2,7 @@
 
 use super::clock::now;
 use super::watching::{UserDataWatch, scope_of};
-use crate::host::usb::{Change, UsbMonitor};
+use crate::host::usb::{Change, Class, UsbMonitor, UsbReader, UseMonitor};
 use crate::host::xenstore::{Notice, Notices};
 use crate::host::{usb, xenstore};
 use crate::reconcile::Scope;
@@ -17,6 +17,7 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 /// Where things arrive from.
 pub(super) struct Arrivals {
     pub(super) monitor: Monitor,
+    pub(super) uses: UseMonitor,
     pub(super) userdata: UserDataWatch,
     pub(super) notices: Notices,
     pub(super) signals: Signals,
@@ -53,9 +54,18 @@ impl Arrivals {
                 // Cannot be: the daemon holds a handle of the connection.
                 None => Arrival::End,
             },
+            class = self.uses.changes() => Arrival::Stirred(devices_with(class)),
             scope = self.userdata.changes() => Arrival::Stirred(vec![scope]),
             arrival = self.signals.next() => arrival,
         }
+    }
+}
+
+/// The devices with members of this class. Listing them waits for no device.
+fn devices_with(class: Class) -> Vec<Scope> {
+    match UsbReader::new().with(class) {
+        Ok(busids) => busids.into_iter().map(Scope::Device).collect(),
+        Err(_) => vec![Scope::Usb],
     }
 }
 
@@ -69,8 +79,12 @@ impl Monitor {
     async fn next(&mut self) -> Arrival {
         match self {
             Self::Open(monitor) => match monitor.changes().await {
-                Ok(Change::Devices(busids)) => {
-                    Arrival::Stirred(busids.into_iter().map(Scope::Device).collect())
+                Ok(Change::Devices { devices, disks }) => {
+                    let mut scopes: Vec<_> = devices.into_iter().map(Scope::Device).collect();
+                    if disks {
+                        scopes.extend(devices_with(Class::Block));
+                    }
+                    Arrival::Stirred(scopes)
                 }
                 Ok(Change::Everything) => Arrival::Stirred(vec![Scope::Usb]),
                 Err(error) => self.lose(error),

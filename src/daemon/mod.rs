@@ -11,7 +11,7 @@ pub use error::Error;
 
 use crate::host::look::XenReader;
 use crate::host::perform::Performer;
-use crate::host::usb::{Drivers, UsbMonitor, UsbReader};
+use crate::host::usb::{Drivers, UsbMonitor, UsbReader, UseMonitor};
 use crate::host::userdata::UserData;
 use crate::host::xenstore::{Endpoint, Xenstore};
 use crate::policy_file;
@@ -49,8 +49,9 @@ pub fn run(options: &Options) -> Result<(), Error> {
         .build()
         .map_err(Error::Runtime)?;
     let result = runtime.block_on(LocalSet::new().run_until(async {
-        // Both are open before anything is read, so that nothing falls in between.
+        // All are open before anything is read, so that nothing falls in between.
         let monitor = UsbMonitor::open()?;
+        let uses = UseMonitor::open().map_err(Error::Uses)?;
         let userdata = UserData::new(&options.userdata);
         let userdata_watch = UserDataWatch::open(&userdata).map_err(Error::UserData)?;
         let signals = Signals::open().map_err(Error::Runtime)?;
@@ -60,6 +61,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
         let performer = Performer::new(xs.clone(), xen.clone(), UsbReader::new(), Drivers::new());
         let arrivals = Arrivals {
             monitor: Monitor::Open(monitor),
+            uses,
             userdata: userdata_watch,
             notices,
             signals,

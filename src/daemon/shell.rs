@@ -100,9 +100,13 @@ impl Shell {
     fn look(&self, scope: Scope, errands: &mut Errands) {
         let usb = UsbReader::new();
         match scope {
-            Scope::Usb => drop(errands.spawn_blocking(move || match usb.plugged() {
-                Ok(plugged) => Input::Saw(Sight::Usb(plugged, usb.usbback_loaded())),
-                Err(error) => Input::LookFailed(Scope::Usb, error.into()),
+            Scope::Usb => drop(errands.spawn_blocking(move || {
+                match usb.plugged().and_then(|plugged| Ok((plugged, usb.desk()?))) {
+                    Ok((plugged, desk)) => {
+                        Input::Saw(Sight::Usb(plugged, usb.usbback_loaded(), desk))
+                    }
+                    Err(error) => Input::LookFailed(Scope::Usb, error.into()),
+                }
             })),
             Scope::Device(busid) => {
                 drop(errands.spawn_blocking(move || match usb.device(&busid) {

@@ -11,6 +11,7 @@ mod domain;
 mod guest;
 mod observed;
 mod text;
+mod usage;
 
 pub use attachment::{Note, NoteState, Place};
 pub use bus::{Anchor, BusAddress, BusId, ClassTriple, NameError, UsbId};
@@ -21,5 +22,6 @@ pub use controller::{
 pub use device::{Device, Interface, InterfaceName, Plug, Speed};
 pub use domain::{DomId, GuestName, GuestUuid};
 pub use guest::{DeviceModel, Guest, GuestKind, Life};
-pub use observed::{Devices, Leftover, Observed, Returns, XenPart, XenView};
+pub use observed::{Desk, Devices, Leftover, Observed, Returns, XenPart, XenView};
 pub use text::Text;
+pub use usage::Use;

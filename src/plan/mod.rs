@@ -13,7 +13,7 @@ pub mod standing;
 pub mod step;
 
 pub use desired::{Desired, Reason};
-pub use interlock::{Cleared, Refusal};
+pub use interlock::{Cleared, Refusal, Scene};
 pub use next::{Moment, Next, Outlook};
 pub use since::Since;
 pub use standing::{Problem, Standing};

@@ -4,6 +4,7 @@
 //! be done, and what somebody else did is left alone.
 
 use super::desired::{Desired, Reason, desired};
+use super::interlock::{Scene, guard, guard_data};
 use super::ports::{self, Choice, ControllerOutlook};
 use super::since::Since;
 use super::standing::{Problem, Route, Standing};
@@ -50,10 +51,19 @@ pub struct Moment<'a> {
     pub reserved: &'a BTreeSet<Place>,
     /// Domains in which a step on its way makes a controller.
     pub creating: &'a BTreeSet<DomId>,
+    /// Devices that steps on their way take from dom0.
+    pub departing: &'a BTreeSet<BusId>,
     /// What keeps the device from being attached although everything else would allow it.
     pub barred: Option<&'a Problem>,
     /// Whether the agent is about to end and everything is to go back to dom0.
     pub leaving: bool,
+}
+
+impl<'a> Moment<'a> {
+    /// What the interlock must know.
+    pub fn scene(&self) -> Scene<'a> {
+        Scene { observed: self.observed, policy: self.policy, departing: self.departing }
+    }
 }
 
 /// How it stands, and what comes next.
@@ -258,6 +268,8 @@ fn for_held(
             interfaces if interfaces.is_empty() => {
                 Outlook::rest(Standing::Attached { route, place })
             }
+            // Its port was claimed, dom0 still has it, and has begun to use it.
+            _ if guard_data(device).is_err() => detach(device, note, place),
             interfaces => take_interfaces(device, interfaces, route, place, moment),
         },
         ControllerOutlook::Connecting { until } => Outlook::until(
@@ -370,6 +382,10 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
     }
     if !device.is_ready() {
         return Outlook::rest(Standing::NotReady);
+    }
+    // Before anything is made for it, a controller least of all.
+    if let Err(refusal) = guard(device, &moment.scene()) {
+        return Outlook::rest(Standing::Protected { route, refusal });
     }
     let ready = match moment.since.ready.get(&device.busid) {
         Some((plug, when)) if *plug == device.plug() => *when,

@@ -1,5 +1,6 @@
 //! How it stands with a device: the answer to "why is it where it is?".
 
+use super::interlock::Refusal;
 use crate::model::{
     ControllerId, ControllerKind, DomId, GuestName, InterfaceName, Place, UsbVersion,
 };
@@ -65,6 +66,13 @@ pub enum Standing {
     /// Somebody took it out of the port where the agent had put it; it is left alone until it is
     /// plugged again or its domain ends.
     TakenOutByHand(Place),
+    /// It stays in dom0, whatever its rule says: dom0 needs it.
+    Protected {
+        /// Where it would go.
+        route: Route,
+        /// What it is needed for.
+        refusal: Refusal,
+    },
     /// It cannot go where it should.
     Stuck {
         /// Where it should go.
@@ -99,6 +107,7 @@ impl Standing {
             Self::AttachedByOthers(_) => "attached by others",
             Self::DomainEnding(_) => "domain is ending",
             Self::TakenOutByHand(_) => "taken out by hand",
+            Self::Protected { .. } => "protected",
             Self::Stuck { .. } => "stuck",
             Self::NotReturned(_) => "not returned",
             Self::Unplugged => "unplugged",
@@ -177,7 +186,7 @@ pub enum Problem {
     TooFast(UsbVersion),
     /// The interlock refused.
     #[error("{0}")]
-    Protected(#[from] super::Refusal),
+    Protected(#[from] Refusal),
     /// A step failed and will not be tried again until something changes.
     #[error("{step}: {cause}")]
     StepFailed {
@@ -216,7 +225,7 @@ impl Problem {
             }
             Self::NoFreePort => "detach a device, or give the controller more ports",
             Self::TooFast(_) => "set `controller: {version: 2}` in the policy",
-            Self::Protected(_) => "protected devices never leave dom0",
+            Self::Protected(refusal) => refusal.advice(),
             Self::StepFailed { .. } => {
                 "it is tried again when the device is replugged, the domain changes or the policy \
                  is reloaded"

@@ -42,7 +42,24 @@ use std::time::Duration;
 pub struct Policy {
     controller: ControllerWish,
     settle: Duration,
+    keep_last: KeepLast,
+    protect: Vec<Matcher>,
     rules: Vec<Rule>,
+}
+
+/// Of which kind dom0 keeps the last one that it has. Both, unless the policy says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepLast {
+    /// Keyboards.
+    pub keyboard: bool,
+    /// Mice and touchpads.
+    pub pointer: bool,
+}
+
+impl Default for KeepLast {
+    fn default() -> Self {
+        Self { keyboard: true, pointer: true }
+    }
 }
 
 impl Policy {
@@ -67,6 +84,21 @@ impl Policy {
         self.settle
     }
 
+    /// Of which kind dom0 keeps the last one.
+    pub fn keep_last(&self) -> KeepLast {
+        self.keep_last
+    }
+
+    /// The devices that stay in dom0 whatever the rules say.
+    pub fn protected(&self) -> &[Matcher] {
+        &self.protect
+    }
+
+    /// The first entry of `protect` that matches `device`.
+    pub fn protection(&self, device: &Device) -> Option<&Matcher> {
+        self.protect.iter().find(|matcher| matcher.matches(device))
+    }
+
     /// The first rule that matches `device`. No rule, no wish: the device stays where it is.
     pub fn judge(&self, device: &Device) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.matcher().matches(device))
@@ -89,6 +121,8 @@ impl Default for Policy {
         Self {
             controller: ControllerWish::default(),
             settle: Self::DEFAULT_SETTLE,
+            keep_last: KeepLast::default(),
+            protect: Vec::new(),
             rules: Vec::new(),
         }
     }

@@ -91,13 +91,15 @@ pub enum Code {
     NoDomain,
     /// P034: a rule's name that is empty.
     BadRuleName,
+    /// P035: `keep_last` with another word than `keyboard` and `pointer`.
+    BadKeepLast,
     /// P099: there are more problems than are listed.
     MoreProblems,
 }
 
 impl Code {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::Unreadable,
         Self::TooLong,
         Self::NotUtf8,
@@ -129,6 +131,7 @@ impl Code {
         Self::TwoActions,
         Self::NoDomain,
         Self::BadRuleName,
+        Self::BadKeepLast,
         Self::MoreProblems,
     ];
 
@@ -166,6 +169,7 @@ impl Code {
             Self::TwoActions => "P032",
             Self::NoDomain => "P033",
             Self::BadRuleName => "P034",
+            Self::BadKeepLast => "P035",
             Self::MoreProblems => "P099",
         }
     }

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use std::time::Duration;
 
 pub(super) fn policy(policy: &Policy) -> Result<String, serde_yaml::Error> {
-    let controller = policy.controller();
+    let (controller, keep) = (policy.controller(), policy.keep_last());
     serde_yaml::to_string(&ShownPolicy {
         version: 1,
         defaults: ShownDefaults {
@@ -20,7 +20,12 @@ pub(super) fn policy(policy: &Policy) -> Result<String, serde_yaml::Error> {
                 ports: controller.ports.get(),
             },
             settle: duration(policy.settle()),
+            keep_last: [("keyboard", keep.keyboard), ("pointer", keep.pointer)]
+                .into_iter()
+                .filter_map(|(word, kept)| kept.then_some(word))
+                .collect(),
         },
+        protect: policy.protected().iter().map(ShownMatch).collect(),
         rules: policy.rules().iter().map(shown_rule).collect(),
     })
 }
@@ -29,6 +34,7 @@ pub(super) fn policy(policy: &Policy) -> Result<String, serde_yaml::Error> {
 struct ShownPolicy<'p> {
     version: u8,
     defaults: ShownDefaults,
+    protect: Vec<ShownMatch<'p>>,
     rules: Vec<ShownRule<'p>>,
 }
 
@@ -36,6 +42,7 @@ struct ShownPolicy<'p> {
 struct ShownDefaults {
     controller: ShownController,
     settle: String,
+    keep_last: Vec<&'static str>,
 }
 
 #[derive(Serialize)]

@@ -2,7 +2,7 @@
 
 use super::event::Event;
 use super::lookout::Scope;
-use crate::model::{BusId, Device, XenPart, XenView};
+use crate::model::{BusId, Desk, Device, XenPart, XenView};
 use crate::plan::{Cause, Cleared, StepError};
 use crate::policy::Policy;
 use std::collections::BTreeSet;
@@ -37,8 +37,8 @@ pub enum Input {
 /// What a look brought.
 #[derive(Debug)]
 pub enum Sight {
-    /// Where something is plugged, and whether usbback is loaded.
-    Usb(BTreeSet<BusId>, bool),
+    /// Where something is plugged, whether usbback is loaded, and what else dom0 is operated with.
+    Usb(BTreeSet<BusId>, bool, Desk),
     /// One device; `None` when it is gone.
     Device(BusId, Option<Device>),
     /// All of xenstore that matters.

@@ -6,8 +6,8 @@
 
 use super::{Event, Input, Output, Reconciler, Scope, Sight, Ticket};
 use crate::model::{
-    BusAddress, BusId, ClassTriple, Controller, ControllerKind, Device, DeviceModel, DomId, Guest,
-    GuestKind, GuestName, GuestUuid, Interface, InterfaceName, Life, Note, NoteState, Place,
+    BusAddress, BusId, ClassTriple, Controller, ControllerKind, Desk, Device, DeviceModel, DomId,
+    Guest, GuestKind, GuestName, GuestUuid, Interface, InterfaceName, Life, Note, NoteState, Place,
     PortContent, Speed, UsbId, UsbVersion, XenPart, XenView, XenbusState,
 };
 use crate::plan::{AfterClear, Claim, Step, StepError};
@@ -107,6 +107,7 @@ struct World {
     looks: Vec<Scope>,
     steps: Vec<(Ticket, Step)>,
     devices: BTreeMap<BusId, Device>,
+    desk: Desk,
     xen: XenView,
     /// Devices that xl attached, in this plug.
     by_xl: BTreeSet<BusId>,
@@ -129,6 +130,7 @@ impl World {
             looks: Vec::new(),
             steps: Vec::new(),
             devices: BTreeMap::new(),
+            desk: Desk::default(),
             xen: XenView::default(),
             by_xl: BTreeSet::new(),
             taken_out: BTreeMap::new(),
@@ -216,6 +218,7 @@ impl World {
                 Interface { class: interface_class, driver: Some("usbhid".into()) },
             )]
             .into(),
+            uses: BTreeSet::new(),
         };
         self.devices.insert(busid.clone(), device);
         self.input(Input::Stirred(Scope::Device(busid)));
@@ -322,7 +325,7 @@ impl World {
             return;
         }
         let sight = match self.looks.remove(0) {
-            Scope::Usb => Sight::Usb(self.devices.keys().cloned().collect(), false),
+            Scope::Usb => Sight::Usb(self.devices.keys().cloned().collect(), false, self.desk),
             Scope::Device(busid) => {
                 let device = self.devices.get(&busid).cloned();
                 Sight::Device(busid, device)

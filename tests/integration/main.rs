@@ -19,6 +19,7 @@ mod bad_input;
 mod cli;
 mod compat;
 mod controllers;
+mod guards;
 mod idle;
 mod kills;
 mod lifecycle;

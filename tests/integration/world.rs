@@ -127,6 +127,7 @@ impl World {
         let proxy = Proxy::start(xenstored.socket());
         let bed = UsbBed::new();
         bed.host(1, PCI);
+        bed.add_desk();
         let userdata = dir.path().join("libxl");
         fs::create_dir(&userdata).unwrap();
         let toolstack = Toolstack::new(&xenstored, &userdata).on(&bed);
@@ -159,13 +160,25 @@ impl World {
     }
 
     pub(crate) fn agent_with(&self, policy: &str, more: &[&str]) -> Agent {
+        self.agent_in(&[], policy, more)
+    }
+
+    /// The same, started by another program: `unshare --mount`.
+    pub(crate) fn agent_in(&self, starter: &[&str], policy: &str, more: &[&str]) -> Agent {
         self.write_policy(policy);
         let policy = self.policy_path();
         let libxl = self.dir.path().join("libxl");
         let mut args = vec!["run", "--policy", policy.to_str().unwrap()];
         args.extend(["--libxl-dir", libxl.to_str().unwrap()]);
         args.extend(more);
-        Agent::start(&args, &self.env())
+        Agent::start_in(starter, &args, &self.env())
+    }
+
+    /// An empty directory.
+    pub(crate) fn directory(&self, name: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::create_dir_all(&path).unwrap();
+        path
     }
 
     /// Starts the agent and waits until it listens.
