@@ -174,3 +174,204 @@ fn others_remain(device: &Device, scene: &Scene<'_>, what: &Use) -> bool {
     };
     scene.observed.devices.values().any(remains)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        ClassTriple, Controller, ControllerKind, Desk, Devices, DomId, Guest, GuestKind, GuestName,
+        Interface, Life, PortContent, Speed, XenView, XenbusState,
+    };
+    use crate::model::{DeviceModel, GuestUuid};
+    use crate::plan::{Claim, Survey};
+    use crate::policy::{self, Source};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    const PORTS: [&str; 3] = ["1-1", "1-2", "1-3"];
+    const UUID: &str = "6d3ae5a6-2c8c-4c8b-9d1e-000000000001";
+
+    fn all_uses() -> Vec<Use> {
+        let device = || Text::from("/dev/sdb");
+        vec![
+            Use::Mounted { device: device(), at: "/mnt".into() },
+            Use::Swap { device: device() },
+            Use::Held { device: device(), holder: "dm-0".into() },
+            Use::Route { interface: "eth1".into() },
+            Use::Keyboard,
+            Use::Pointer,
+        ]
+    }
+
+    fn device(port: &str, uses: BTreeSet<Use>, class: ClassTriple) -> Device {
+        let interface = format!("{port}:1.0").parse().unwrap();
+        Device {
+            busid: port.parse().unwrap(),
+            address: "1.5".parse().unwrap(),
+            id: "05e0:1200".parse().unwrap(),
+            class: ClassTriple { class: 0, subclass: 0, protocol: 0 },
+            speed: Speed::High,
+            manufacturer: None,
+            product: None,
+            serial: None,
+            anchor: None,
+            initialized: Some(1),
+            configured: true,
+            interfaces: [(interface, Interface { class, driver: None })].into(),
+            uses,
+        }
+    }
+
+    /// A domain in whose ports these devices are.
+    fn guest(inside: &BTreeSet<BusId>) -> Guest {
+        let ports = (1_u8..).zip(inside).map(|(number, busid)| {
+            (number.to_string().parse().unwrap(), PortContent::Taken(busid.clone()))
+        });
+        let controller = Controller {
+            kind: ControllerKind::Qusb,
+            version: None,
+            ports: ports.collect(),
+            backend: XenbusState::Connected,
+            frontend: XenbusState::Connected,
+            ours: false,
+        };
+        Guest {
+            domid: domid(),
+            uuid: uuid(),
+            name: GuestName::new("kiosk"),
+            kind: GuestKind::Pv,
+            life: Life::Running,
+            device_model: DeviceModel::Running { qusb: true },
+            controllers: [("0".parse().unwrap(), controller)].into(),
+            broken: BTreeMap::new(),
+        }
+    }
+
+    fn domid() -> DomId {
+        "4".parse().unwrap()
+    }
+
+    fn uuid() -> GuestUuid {
+        UUID.parse().unwrap()
+    }
+
+    fn claim(device: &Device) -> Step {
+        Step::Claim(Claim {
+            busid: device.busid.clone(),
+            plug: device.plug(),
+            place: crate::model::Place {
+                domid: domid(),
+                controller: "0".parse().unwrap(),
+                port: "9".parse().unwrap(),
+            },
+            uuid: uuid(),
+            kind: ControllerKind::Qusb,
+            survey: Survey::default(),
+        })
+    }
+
+    fn some_of<T: Clone + Ord + std::fmt::Debug + 'static>(
+        all: Vec<T>,
+    ) -> impl Strategy<Value = BTreeSet<T>> {
+        let most = all.len().min(3);
+        prop::sample::subsequence(all, 0..=most).prop_map(|some| some.into_iter().collect())
+    }
+
+    fn devices() -> impl Strategy<Value = Devices> {
+        let hub = ClassTriple { class: ClassTriple::HUB, subclass: 0, protocol: 0 };
+        let other = ClassTriple { class: 0xff, subclass: 0, protocol: 0 };
+        let class = prop::sample::select(vec![
+            other,
+            other,
+            hub,
+            ClassTriple::BOOT_KEYBOARD,
+            ClassTriple::BOOT_MOUSE,
+        ]);
+        prop::collection::vec((some_of(all_uses()), class), PORTS.len()).prop_map(|facts| {
+            let devices = PORTS.iter().zip(facts);
+            let devices = devices.map(|(port, (uses, class))| device(port, uses, class));
+            devices.map(|device| (device.busid.clone(), device)).collect()
+        })
+    }
+
+    fn busids() -> impl Strategy<Value = BTreeSet<BusId>> {
+        some_of(PORTS.iter().map(|port| port.parse().unwrap()).collect())
+    }
+
+    fn policy(keep_last: &str, protect: &str) -> Policy {
+        let text = format!(
+            "{{version: 1, defaults: {{keep_last: {keep_last}}}, protect: {protect}, rules: []}}"
+        );
+        policy::compile(Source { name: "policy.yaml", bytes: text.as_bytes() }).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// Said once more, in other words: by counting, over all devices at once.
+        #[test]
+        fn whatever_is_seen_no_cleared_claim_takes_a_protected_device(
+            devices in devices(),
+            (departing, inside) in (busids(), busids()),
+            (keyboard, pointer) in (any::<bool>(), any::<bool>()),
+            keep in prop::sample::select(vec!["[]", "[keyboard]", "[pointer]", "[keyboard, pointer]"]),
+            protect in prop::sample::select(vec!["[]", "[{port: '1-2'}]"]),
+        ) {
+            let xen = XenView { guests: [(domid(), guest(&inside))].into(), ..XenView::default() };
+            let desk = Desk { keyboard, pointer };
+            let observed = Observed { devices, desk, xen, ..Observed::default() };
+            let policy = policy(keep, protect);
+            let scene = Scene { observed: &observed, policy: &policy, departing: &departing };
+            for device in observed.devices.values() {
+                let left = |what: &Use, on_desk: bool| {
+                    let stay = observed.devices.values().filter(|other| {
+                        other.busid != device.busid
+                            && !departing.contains(&other.busid)
+                            && !inside.contains(&other.busid)
+                    });
+                    usize::from(on_desk) + stay.filter(|other| other.uses.contains(what)).count()
+                };
+                let class = |class| device.interfaces.values().any(|i| i.class == class);
+                let has = |what: Use| device.uses.contains(&what);
+                let storage = device.uses.iter().any(|what| matches!(
+                    what,
+                    Use::Mounted { .. } | Use::Swap { .. } | Use::Held { .. }
+                ));
+                let hub = device.interfaces.values().any(|i| i.class.class == 9);
+                let hard = storage || hub;
+                let soft = has(Use::Route { interface: "eth1".into() })
+                    || (protect != "[]" && device.busid.to_string() == "1-2")
+                    || (keep.contains("keyboard")
+                        && (has(Use::Keyboard) || class(ClassTriple::BOOT_KEYBOARD))
+                        && left(&Use::Keyboard, keyboard) == 0)
+                    || (keep.contains("pointer")
+                        && (has(Use::Pointer) || class(ClassTriple::BOOT_MOUSE))
+                        && left(&Use::Pointer, pointer) == 0);
+                let answer = clear(claim(device), &scene);
+                prop_assert_eq!(answer.is_ok(), !hard && !soft);
+                if let Err(refusal) = answer {
+                    prop_assert_eq!(refusal.is_hard(), hard);
+                    prop_assert!(!refusal.to_string().is_empty() && !refusal.advice().is_empty());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn interfaces_of_a_claimed_device_are_taken_unless_data_would_be_lost() {
+        let policy = policy("[keyboard, pointer]", "[{port: '1-1'}]");
+        let (one, departing) = (device(PORTS[0], [].into(), ClassTriple::BOOT_KEYBOARD), [].into());
+        let take = Step::TakeInterfaces { busid: one.busid.clone(), interfaces: Vec::new() };
+        let mut observed = Observed::default();
+        let with = |observed: &Observed| {
+            clear(take.clone(), &Scene { observed, policy: &policy, departing: &departing }).err()
+        };
+        assert_eq!(with(&observed), Some(Refusal::NotPlugged));
+        observed.devices.insert(one.busid.clone(), one.clone());
+        assert_eq!(with(&observed), None);
+        let what = all_uses().remove(0);
+        let mounted = Device { uses: [what.clone()].into(), ..one };
+        observed.devices.insert(mounted.busid.clone(), mounted);
+        assert_eq!(with(&observed), Some(Refusal::Storage(what)));
+    }
+}

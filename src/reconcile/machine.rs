@@ -284,9 +284,12 @@ impl Reconciler {
         let connected = self.connected;
         let Some(job) = self.jobs.get_mut(&subject) else { return };
         job.after = after;
+        // It may have happened although it failed: as long as nobody has looked, its port is taken
+        // and its device is gone.
+        job.landed = Some(Arc::clone(&step));
         let event = match result {
             Ok(()) => {
-                job.succeeded(Arc::clone(&step));
+                job.succeeded();
                 memory::remember_step(&mut self.since, &step, &self.observed);
                 Event::Performed(step)
             }

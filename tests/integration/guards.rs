@@ -224,3 +224,36 @@ fn what_the_policy_protects_stays_and_what_is_attached_is_not_taken_back() {
     world.wait_until_given(&kiosk, "1-1");
     assert_eq!(world.taken().len(), 2, "what is attached stays attached");
 }
+
+#[test]
+fn devices_tells_what_dom0_does_with_each_and_why_one_stays() {
+    if !can(OWN_MOUNTS) {
+        return;
+    }
+    let world = World::new(Flavor::C);
+    world.bed.plug(&stick("1-1", 2));
+    world.bed.plug(&keyboard("1-2", 3));
+    world.write_policy(&all());
+    let at = world.directory("media");
+    let script = "mount -t tmpfs /dev/sdb1 \"$1\" && shift && exec \"$@\"";
+    let ask = |more: &[&str]| {
+        let mut command = Command::new(OWN_MOUNTS[0]);
+        command.args(&OWN_MOUNTS[1..]).args(["sh", "-c", script, "sh"]).arg(&at);
+        let agent = env!("CARGO_BIN_EXE_pvusb-agent");
+        command.args(["env".to_owned()]);
+        command.args(world.env().iter().map(|(name, value)| format!("{name}={value}")));
+        command.args([agent, "devices", "--policy"]).arg(world.policy_path()).args(more);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let mounted = format!("/dev/sdb1 is mounted on {}", at.display());
+    assert!(ask(&[]).contains(&format!("stays in dom0: {mounted}\n")), "{}", ask(&[]));
+    let rows: serde_json::Value = serde_json::from_str(&ask(&["--json"])).unwrap();
+    let used = serde_json::json!([
+        {"use": "mounted", "device": "/dev/sdb1", "at": at.display().to_string()}
+    ]);
+    assert_eq!((&rows[0]["uses"], &rows[1]["uses"][0]["use"]), (&used, &"keyboard".into()));
+    assert_eq!(rows[0]["verdict"], format!("stays in dom0: {mounted}"));
+    assert_eq!(rows[1]["verdict"], "attach to kiosk");
+}
