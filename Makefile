@@ -11,7 +11,7 @@ INSTALL = install
 BUILT = $(or $(CARGO_TARGET_DIR),target)/release/pvusb-agent
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test test-xen xen-shell lint doc build install
+.PHONY: help deps demo test test-xen xen-shell fuzz lint doc build install
 
 help: ## list the commands
 	@echo 'pvusb-agent: USB devices in dom0 -> PVUSB ports of domains'
@@ -38,6 +38,9 @@ xen-shell: build ## a shell in a real dom0 inside QEMU, with the agent in it
 	tests/xen/build
 	tests/xen/shell --agent '$(BUILT)'
 
+fuzz: deps ## look for bytes that break a rule: TARGET=wire, nodes, device or policy; SECONDS=60
+	fuzz/run '$(or $(TARGET),wire)' '$(or $(SECONDS),60)'
+
 lint: ## check the formatting and let clippy complain
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
@@ -54,7 +57,8 @@ install: ## install what make build built, the udev rules and the documents (DES
 	@test -x target/release/pvusb-agent || { echo 'run `make build` first' >&2; exit 1; }
 	$(INSTALL) -D -m 0755 target/release/pvusb-agent '$(DESTDIR)$(PREFIX)/bin/pvusb-agent'
 	$(INSTALL) -d '$(DESTDIR)$(UDEVRULESDIR)' '$(DESTDIR)$(DOCDIR)/rules' '$(DESTDIR)$(DOCDIR)/docs'
-	$(INSTALL) -m 0644 udev/*.rules '$(DESTDIR)$(UDEVRULESDIR)'
+	$(INSTALL) -m 0644 udev/70-pvusb-agent.rules '$(DESTDIR)$(UDEVRULESDIR)'
+	$(INSTALL) -m 0644 udev/60-pvusb-agent-quarantine.rules '$(DESTDIR)$(DOCDIR)'
 	$(INSTALL) -m 0644 README.md CHANGELOG.md LICENSE policy.example.yaml '$(DESTDIR)$(DOCDIR)'
 	$(INSTALL) -m 0644 rules/*.yaml '$(DESTDIR)$(DOCDIR)/rules'
 	$(INSTALL) -m 0644 docs/*.md '$(DESTDIR)$(DOCDIR)/docs'

@@ -17,13 +17,14 @@ use std::process::Command;
 use pvusb_agent::policy::{self, Source as PolicyText};
 
 /// What each part of the library may use of the others.
-const MAY_USE: [(&str, &[&str]); 9] = [
+const MAY_USE: [(&str, &[&str]); 10] = [
     ("model", &[]),
     ("policy", &["model"]),
     ("plan", &["model", "policy"]),
     ("reconcile", &["model", "policy", "plan"]),
     ("host", &["model", "plan"]),
     ("policy_file", &["model", "policy"]),
+    ("fuzz", &["model", "policy", "host"]),
     ("telemetry", &["model", "policy", "plan", "reconcile", "host"]),
     ("daemon", &["model", "policy", "plan", "reconcile", "host", "policy_file", "telemetry"]),
     (

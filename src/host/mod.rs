@@ -5,7 +5,7 @@
 //! domain is built. No policy, no retries, no clock.
 
 pub mod look;
-mod nodes;
+pub(crate) mod nodes;
 pub mod perform;
 pub mod usb;
 pub mod userdata;

@@ -217,7 +217,7 @@ mod tests {
             anchor: None,
             initialized: Some(1),
             configured: true,
-            interfaces: [(interface, Interface { class, driver: None })].into(),
+            interfaces: [(interface, Interface { class, driver: None, authorized: true })].into(),
             uses,
         }
     }

@@ -179,7 +179,7 @@ fn for_gone_note(busid: &BusId, note: &Note, moment: &Moment<'_>) -> Outlook {
     let xen = &moment.observed.xen;
     let noted = match note.state {
         NoteState::Attached { place, .. } => Some(place),
-        NoteState::Returning => None,
+        NoteState::Returning | NoteState::Admitted => None,
     };
     match xen.places_of(busid).find(|place| Some(*place) == noted) {
         Some(place) => clear_stale(busid, place, moment),
@@ -262,6 +262,15 @@ fn for_held(
     // The states of a controller stay as they were when the device model that served it dies.
     if guest.device_model == DeviceModel::Dead && controller.kind == ControllerKind::Qusb {
         return detach(device, note, place);
+    }
+    if moment.policy.quarantine() {
+        // Its driver has chosen another configuration, whose interfaces are new ones.
+        let interfaces: Vec<_> = device.unauthorized().cloned().collect();
+        if !interfaces.is_empty() {
+            let (busid, note) = (device.busid.clone(), note.clone());
+            let step = Step::Authorize { busid, note, interfaces };
+            return Outlook::run(Standing::Attaching(route), step);
+        }
     }
     match ports::outlook(guest, place.controller, controller, moment) {
         ControllerOutlook::Usable => match without_usbback(device, note.kind) {
@@ -351,16 +360,51 @@ fn for_returning(device: &Device, note: &Note, moment: &Moment<'_>) -> Outlook {
             Outlook::rest(Standing::NotReturned(Problem::StillHeld(held.clone())))
         };
     }
+    if moment.policy.quarantine()
+        && let Some(outlook) = for_quarantined(device, moment)
+    {
+        return outlook;
+    }
     let driverless: Vec<_> = device.driverless().cloned().collect();
     if driverless.is_empty() {
         return forget(&busid, Standing::Returning);
     }
     let until = since + DRIVER_GRACE;
-    if note.kind == ControllerKind::Qusb && moment.now < until {
+    let had_by_qemu = note.kind == ControllerKind::Qusb && note.state == NoteState::Returning;
+    if had_by_qemu && moment.now < until {
         return Outlook::until(Standing::Returning, until, "drivers to come back by themselves");
     }
     let step = Step::ReturnDrivers { busid, kind: note.kind, interfaces: driverless };
     Outlook::run(Standing::Returning, step)
+}
+
+/// A device in no port that dom0's drivers may have only if it is decided that it stays; `None` if
+/// that is so and nothing keeps them from it any more.
+fn for_quarantined(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
+    let busid = device.busid.clone();
+    let stays_outside = match desired(moment.policy, device, &moment.observed.xen) {
+        // Straight from one domain to the next, or from quarantine: dom0 is not on the way.
+        Desired::In { .. } if !moment.leaving => return Some(for_free(device, moment)),
+        Desired::In { .. } | Desired::Dom0(Reason::NoDomainRuns(_)) => true,
+        Desired::Dom0(Reason::Hub | Reason::NoRule | Reason::Kept(_)) => false,
+    };
+    if !stays_outside {
+        return authorize(device).map(|step| Outlook::run(Standing::Returning, step));
+    }
+    let interfaces: Vec<_> = device.authorized().cloned().collect();
+    Some(if interfaces.is_empty() {
+        forget(&busid, Standing::Returning)
+    } else {
+        Outlook::run(Standing::Returning, Step::Deauthorize { busid, interfaces })
+    })
+}
+
+/// Lets drivers have what they may not have yet, if there is anything.
+fn authorize(device: &Device) -> Option<Step> {
+    let interfaces: Vec<_> = device.unauthorized().cloned().collect();
+    let note = Note { plug: device.plug(), kind: ControllerKind::Qusb, state: NoteState::Admitted };
+    let busid = device.busid.clone();
+    (!interfaces.is_empty()).then_some(Step::Authorize { busid, note, interfaces })
 }
 
 fn on_usbback(device: &Device) -> Vec<InterfaceName> {
@@ -371,7 +415,7 @@ fn on_usbback(device: &Device) -> Vec<InterfaceName> {
 fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
     let (guest, rule) = match desired(moment.policy, device, &moment.observed.xen) {
         Desired::In { guest, rule } => (guest, rule),
-        Desired::Dom0(reason) => return Outlook::rest(at_home(&reason)),
+        Desired::Dom0(reason) => return for_dom0(device, &reason, moment),
     };
     let route = route(guest, rule);
     if moment.leaving {
@@ -385,7 +429,8 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
     }
     // Before anything is made for it, a controller least of all.
     if let Err(refusal) = guard(device, &moment.scene()) {
-        return Outlook::rest(Standing::Protected { route, refusal });
+        let standing = Standing::Protected { route, refusal };
+        return with_drivers(device, standing, moment);
     }
     let ready = match moment.since.ready.get(&device.busid) {
         Some((plug, when)) if *plug == device.plug() => *when,
@@ -398,7 +443,13 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
     if guest.life == Life::Building {
         return Outlook::rest(Standing::Building(route));
     }
-    match ports::choose(device, guest, moment) {
+    let choice = ports::choose(device, guest, moment);
+    if matches!(choice, Choice::Take { .. } | Choice::Create { .. })
+        && let Some(outlook) = admit(device, &route, moment)
+    {
+        return outlook;
+    }
+    match choice {
         Choice::Take { place, kind } => {
             let step = Step::Claim(claim(device, guest, place, kind, moment));
             Outlook::run(Standing::Attaching(route), step)
@@ -423,6 +474,41 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
         }
         Choice::None(problem) => Outlook::rest(Standing::Stuck { route, problem }),
     }
+}
+
+/// A device that stays in dom0. If it is in quarantine it is let out once that is decided: a hub at
+/// once, since nothing behind it shows before; others when udev has finished with them, since a rule
+/// may ask for what udev finds out.
+fn for_dom0(device: &Device, reason: &Reason<'_>, moment: &Moment<'_>) -> Outlook {
+    let standing = at_home(reason);
+    let is_decided = match reason {
+        Reason::Hub => device.configured,
+        Reason::NoRule | Reason::Kept(_) => device.is_ready(),
+        // What dom0 needs would stay if the domain ran.
+        Reason::NoDomainRuns(_) => device.is_ready() && guard(device, &moment.scene()).is_err(),
+    };
+    if is_decided { with_drivers(device, standing, moment) } else { Outlook::rest(standing) }
+}
+
+/// It is decided that the device stays in dom0: with quarantine, its drivers may have it now.
+fn with_drivers(device: &Device, standing: Standing, moment: &Moment<'_>) -> Outlook {
+    match authorize(device).filter(|_| moment.policy.quarantine()) {
+        Some(step) => Outlook::run(standing, step),
+        None => Outlook::rest(standing),
+    }
+}
+
+/// Lets a device out of quarantine that is about to be attached: no backend can claim an interface
+/// that is not authorized (`drivers/usb/core/driver.c: usb_driver_claim_interface`). `None` if that
+/// is done.
+fn admit(device: &Device, route: &Route, moment: &Moment<'_>) -> Option<Outlook> {
+    let step = authorize(device)?;
+    Some(if moment.policy.quarantine() {
+        Outlook::run(Standing::Attaching(route.clone()), step)
+    } else {
+        let problem = Problem::NotAuthorized;
+        Outlook::rest(Standing::Stuck { route: route.clone(), problem })
+    })
 }
 
 fn claim(

@@ -184,6 +184,9 @@ pub enum Problem {
     /// The device is too fast for what the policy allows to be made.
     #[error("a version {0} controller cannot carry this device")]
     TooFast(UsbVersion),
+    /// The kernel lets nobody have its interfaces, and the agent was not told to change that.
+    #[error("its interfaces are not authorized")]
+    NotAuthorized,
     /// The interlock refused.
     #[error("{0}")]
     Protected(#[from] Refusal),
@@ -225,6 +228,10 @@ impl Problem {
             }
             Self::NoFreePort => "detach a device, or give the controller more ports",
             Self::TooFast(_) => "set `controller: {version: 2}` in the policy",
+            Self::NotAuthorized => {
+                "something else holds new devices back (USBGuard?) and must let this one pass; if \
+                 that is the agent's job, set `quarantine: true` in the policy's defaults"
+            }
             Self::Protected(refusal) => refusal.advice(),
             Self::StepFailed { .. } => {
                 "it is tried again when the device is replugged, the domain changes or the policy \

@@ -44,6 +44,7 @@ pub struct Policy {
     settle: Duration,
     keep_last: KeepLast,
     protect: Vec<Matcher>,
+    quarantine: bool,
     rules: Vec<Rule>,
 }
 
@@ -99,6 +100,13 @@ impl Policy {
         self.protect.iter().find(|matcher| matcher.matches(device))
     }
 
+    /// Whether dom0's drivers may have a new device only when it is decided that it stays in dom0.
+    /// That new interfaces are not authorized is the kernel's setting
+    /// (`udev/60-pvusb-agent-quarantine.rules`); with this the agent authorizes them.
+    pub fn quarantine(&self) -> bool {
+        self.quarantine
+    }
+
     /// The first rule that matches `device`. No rule, no wish: the device stays where it is.
     pub fn judge(&self, device: &Device) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.matcher().matches(device))
@@ -123,6 +131,7 @@ impl Default for Policy {
             settle: Self::DEFAULT_SETTLE,
             keep_last: KeepLast::default(),
             protect: Vec::new(),
+            quarantine: false,
             rules: Vec::new(),
         }
     }

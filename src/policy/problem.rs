@@ -91,7 +91,9 @@ pub enum Code {
     NoDomain,
     /// P034: a rule's name that is empty.
     BadRuleName,
-    /// P035: `keep_last` with another word than `keyboard` and `pointer`.
+    /// P035: neither `true` nor `false`.
+    BadTruth,
+    /// P036: `keep_last` with another word than `keyboard` and `pointer`.
     BadKeepLast,
     /// P099: there are more problems than are listed.
     MoreProblems,
@@ -99,7 +101,7 @@ pub enum Code {
 
 impl Code {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::Unreadable,
         Self::TooLong,
         Self::NotUtf8,
@@ -131,6 +133,7 @@ impl Code {
         Self::TwoActions,
         Self::NoDomain,
         Self::BadRuleName,
+        Self::BadTruth,
         Self::BadKeepLast,
         Self::MoreProblems,
     ];
@@ -169,7 +172,8 @@ impl Code {
             Self::TwoActions => "P032",
             Self::NoDomain => "P033",
             Self::BadRuleName => "P034",
-            Self::BadKeepLast => "P035",
+            Self::BadTruth => "P035",
+            Self::BadKeepLast => "P036",
             Self::MoreProblems => "P099",
         }
     }

@@ -23,7 +23,8 @@ struct Shape {
 
 const POLICY: Shape =
     Shape { what: "a policy", keys: &["version", "defaults", "protect", "rules"] };
-const DEFAULTS: Shape = Shape { what: "`defaults`", keys: &["controller", "settle", "keep_last"] };
+const DEFAULTS: Shape =
+    Shape { what: "`defaults`", keys: &["controller", "settle", "keep_last", "quarantine"] };
 const CONTROLLER: Shape = Shape { what: "`controller`", keys: &["type", "version", "ports"] };
 const RULE: Shape = Shape { what: "a rule", keys: &["name", "match", "attach", "keep"] };
 const PROTECTED: Shape =
@@ -83,6 +84,9 @@ impl Reader<'_, '_> {
         if let Some(keep_last) = fields.get("keep_last") {
             policy.keep_last = self.keep_last(keep_last);
         }
+        if let Some(quarantine) = fields.get("quarantine").and_then(|node| self.truth(node)) {
+            policy.quarantine = quarantine;
+        }
     }
 
     fn keep_last(&mut self, node: &Node) -> KeepLast {
@@ -109,6 +113,17 @@ impl Reader<'_, '_> {
             }
         }
         keep
+    }
+
+    /// Only the two words that mean the same to every version of YAML.
+    fn truth(&mut self, node: &Node) -> Option<bool> {
+        let text = self.text(node, "`true` or `false`")?;
+        let truth = text.parse().ok();
+        if truth.is_none() {
+            let message = format!("`{}` is neither `true` nor `false`", shown(text));
+            self.report.add(Finding::new(Code::BadTruth, node.span, message));
+        }
+        truth
     }
 
     fn controller(&mut self, node: &Node) -> ControllerWish {

@@ -24,6 +24,7 @@ pub(super) fn policy(policy: &Policy) -> Result<String, serde_yaml::Error> {
                 .into_iter()
                 .filter_map(|(word, kept)| kept.then_some(word))
                 .collect(),
+            quarantine: policy.quarantine(),
         },
         protect: policy.protected().iter().map(ShownMatch).collect(),
         rules: policy.rules().iter().map(shown_rule).collect(),
@@ -43,6 +44,7 @@ struct ShownDefaults {
     controller: ShownController,
     settle: String,
     keep_last: Vec<&'static str>,
+    quarantine: bool,
 }
 
 #[derive(Serialize)]

@@ -191,6 +191,8 @@ pub(super) fn reserves(step: &Step) -> Option<Place> {
         | Step::ReleaseInterfaces { .. }
         | Step::ClearPort { .. }
         | Step::ReturnDrivers { .. }
+        | Step::Authorize { .. }
+        | Step::Deauthorize { .. }
         | Step::Forget { .. }
         | Step::RemoveController { .. }
         | Step::RemoveLeftover(_) => None,

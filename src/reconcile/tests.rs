@@ -233,7 +233,11 @@ impl World {
             configured: true,
             interfaces: [(
                 interface,
-                Interface { class: interface_class, driver: Some("usbhid".into()) },
+                Interface {
+                    class: interface_class,
+                    driver: Some("usbhid".into()),
+                    authorized: true,
+                },
             )]
             .into(),
             uses: BTreeSet::new(),
@@ -441,7 +445,9 @@ impl World {
             Step::Forget { busid } | Step::ReturnDrivers { busid, .. } => {
                 self.xen.notes.remove(busid);
             }
-            Step::TakeInterfaces { .. }
+            Step::Authorize { .. }
+            | Step::Deauthorize { .. }
+            | Step::TakeInterfaces { .. }
             | Step::ReleaseInterfaces { .. }
             | Step::RemoveController { .. }
             | Step::RemoveLeftover(_) => panic!("not in this world: {step:?}"),

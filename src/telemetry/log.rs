@@ -188,6 +188,8 @@ fn log_performed(step: &Step) {
             info!(%domid, %controller, "removed what a domain that is gone had left");
         }
         Step::ReturnDrivers { busid, .. } => info!(device = %busid, "dom0's drivers called back"),
+        Step::Authorize { busid, .. } => info!(device = %busid, "let out of quarantine"),
+        Step::Deauthorize { busid, .. } => info!(device = %busid, "put back into quarantine"),
         Step::RemoveLeftover(Leftover::ControllerNotes(_))
         | Step::Claim(_)
         | Step::TakeInterfaces { .. }

@@ -27,6 +27,7 @@ mod like_xl;
 mod main_job;
 mod policy;
 mod pv;
+mod quarantine;
 mod rules;
 mod wire;
 mod world;

@@ -3,6 +3,8 @@
 //! Every path is computed from numbers that the agent knows; none is ever read from a node and
 //! followed (`docs/threat-model.md`).
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod note;
 mod paths;
 

@@ -110,7 +110,7 @@ impl Performer {
         self.forget(busid).await
     }
 
-    async fn off_loop<T: Send + 'static>(
+    pub(super) async fn off_loop<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Drivers) -> Result<T, usb::Error> + Send + 'static,
     ) -> Result<T, Failure> {

@@ -10,6 +10,8 @@ mod children;
 mod driver_dir;
 mod drivers;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod inputs;
 mod monitor;
 mod reader;
