@@ -29,5 +29,6 @@ mod policy;
 mod pv;
 mod quarantine;
 mod rules;
+mod situations;
 mod wire;
 mod world;
