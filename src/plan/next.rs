@@ -382,7 +382,10 @@ fn for_returning(device: &Device, note: &Note, moment: &Moment<'_>) -> Outlook {
 /// that is so and nothing keeps them from it any more.
 fn for_quarantined(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
     let busid = device.busid.clone();
+    let is_needed = guard(device, &moment.scene()).is_err();
     let stays_outside = match desired(moment.policy, device, &moment.observed.xen) {
+        // Whatever its rule says, it stays in dom0.
+        _ if is_needed => false,
         // Straight from one domain to the next, or from quarantine: dom0 is not on the way.
         Desired::In { .. } if !moment.leaving => return Some(for_free(device, moment)),
         Desired::In { .. } | Desired::Dom0(Reason::NoDomainRuns(_)) => true,
