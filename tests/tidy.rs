@@ -33,12 +33,15 @@ const MAY_USE: [(&str, &[&str]); 10] = [
     ),
 ];
 
-/// What `host` may know of `plan`: steps, not how they are found.
-const STEPS: [&str; 8] = [
+/// What `host` may know of `plan`: steps, findings and mends, not how they are found.
+const STEPS: [&str; 11] = [
     "AfterClear",
     "Cause",
     "Claim",
     "Cleared",
+    "Finding",
+    "Mend",
+    "Noted",
     "Step",
     "StepError",
     "Survey",
@@ -135,6 +138,21 @@ fn files_and_policies_meet_in_one_place() {
         let meets = names("std", "fs") && names("crate", "policy");
         if meets && !file.part().is_some_and(|part| meeting.contains(&part)) {
             found.push("names both std::fs and crate::policy".to_owned());
+        }
+    });
+}
+
+/// It makes system calls itself, past umockdev: a file that it opens is the real machine's.
+#[test]
+fn rustix_watches_processes_and_does_nothing_else() {
+    check(sources(), |file, found| {
+        for (line, path) in &file.paths {
+            let process = path.get(1).is_some_and(|name| name == "process" || name == "io");
+            if path.first().is_some_and(|root| root == "rustix")
+                && !(process && file.path.ends_with("src/host/device_models.rs"))
+            {
+                found.push(format!("{line}: `{}`", path.join("::")));
+            }
         }
     });
 }

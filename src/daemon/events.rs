@@ -2,6 +2,7 @@
 
 use super::clock::now;
 use super::watching::{UserDataWatch, scope_of};
+use crate::host::device_models::Ends;
 use crate::host::usb::{Change, Class, UsbMonitor, UsbReader, UseMonitor};
 use crate::host::xenstore::{Notice, Notices};
 use crate::host::{usb, xenstore};
@@ -19,6 +20,7 @@ pub(super) struct Arrivals {
     pub(super) monitor: Monitor,
     pub(super) uses: UseMonitor,
     pub(super) userdata: UserDataWatch,
+    pub(super) device_models: Ends,
     pub(super) notices: Notices,
     pub(super) signals: Signals,
 }
@@ -56,6 +58,9 @@ impl Arrivals {
             },
             class = self.uses.changes() => Arrival::Stirred(devices_with(class)),
             scope = self.userdata.changes() => Arrival::Stirred(vec![scope]),
+            domid = self.device_models.next() => {
+                Arrival::Stirred(vec![Scope::Domains([domid].into())])
+            }
             arrival = self.signals.next() => arrival,
         }
     }

@@ -9,6 +9,7 @@ mod watching;
 
 pub use error::Error;
 
+use crate::host::device_models::DeviceModels;
 use crate::host::look::XenReader;
 use crate::host::perform::Performer;
 use crate::host::usb::{Drivers, UsbMonitor, UsbReader, UseMonitor};
@@ -57,12 +58,14 @@ pub fn run(options: &Options) -> Result<(), Error> {
         let signals = Signals::open().map_err(Error::Runtime)?;
         let (xs, notices) = Xenstore::open(options.endpoint.clone());
 
-        let xen = XenReader::new(xs.clone(), userdata);
+        let (device_models, ends) = DeviceModels::new();
+        let xen = XenReader::new(xs.clone(), userdata).holding(device_models);
         let performer = Performer::new(xs.clone(), xen.clone(), UsbReader::new(), Drivers::new());
         let arrivals = Arrivals {
             monitor: Monitor::Open(monitor),
             uses,
             userdata: userdata_watch,
+            device_models: ends,
             notices,
             signals,
         };

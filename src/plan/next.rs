@@ -6,14 +6,14 @@
 use super::desired::{Desired, Reason, desired};
 use super::interlock::{Scene, guard, guard_data};
 use super::ports::{self, Choice, ControllerOutlook};
-use super::since::Since;
+use super::since::{HeldDown, Since};
 use super::standing::{Problem, Route, Standing};
 use super::step::{AfterClear, Claim, Step, Survey};
 use crate::model::{
     BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, InterfaceName, Life,
     Note, NoteState, Observed, Place, PortContent,
 };
-use crate::policy::{Action, Policy, Rule};
+use crate::policy::{Action, Policy, Rule, StalePorts};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -109,7 +109,10 @@ pub fn for_device(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
     };
     let Some(note) = note else {
         return Some(match xen.places_of(busid).next() {
-            Some(place) if moment.since.was_for_another_plug(place, device) => {
+            Some(place)
+                if moment.since.was_for_another_plug(place, device)
+                    && moment.policy.stale_ports() == StalePorts::Clear =>
+            {
                 clear_stale(busid, place, moment)
             }
             Some(place) => Outlook::rest(Standing::AttachedByOthers(place)),
@@ -162,15 +165,25 @@ pub fn for_controller(guest: &Guest, id: ControllerId, moment: &Moment<'_>) -> N
     }
 }
 
-/// A busid with nothing plugged: its ports are cleared at once, whoever wrote them. One stale port
-/// makes every `xl usbdev-attach` on the host fail (`libxl_usb.c: get_assigned_devices`).
+/// A busid with nothing plugged: its ports are cleared at once, whoever wrote them, unless the policy
+/// leaves those of others. One stale port makes every `xl usbdev-attach` on the host fail
+/// (`libxl_usb.c: get_assigned_devices`).
 fn for_gone(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
     let xen = &moment.observed.xen;
-    if let Some(place) = xen.places_of(busid).next() {
+    let clears = |place: &Place| match moment.policy.stale_ports() {
+        StalePorts::Clear => true,
+        StalePorts::Leave => xen.is_ours(busid, *place),
+    };
+    if let Some(place) = xen.places_of(busid).find(clears) {
         return Some(clear_stale(busid, place, moment));
     }
-    let known = xen.notes.contains_key(busid) || xen.returns.contains_key(busid);
-    known.then(|| forget(busid, Standing::Unplugged))
+    if xen.notes.contains_key(busid) {
+        return Some(forget(busid, Standing::Unplugged));
+    }
+    match xen.places_of(busid).next() {
+        Some(place) => Some(Outlook::rest(Standing::StaleOfOthers(place))),
+        None => xen.returns.contains_key(busid).then(|| forget(busid, Standing::Unplugged)),
+    }
 }
 
 /// The note speaks of an earlier plug. The port that it names is cleared; another port that names
@@ -442,6 +455,14 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
     let settled = ready + moment.policy.settle();
     if moment.now < settled {
         return Outlook::until(Standing::Settling, settled, "a new device to settle");
+    }
+    let flapping = moment.policy.flapping();
+    match moment.since.held_down(&device.busid, flapping) {
+        Some(HeldDown { plugs, until }) if moment.now < until => {
+            let standing = Standing::HeldDown { route, plugs, pause: flapping.pause };
+            return Outlook::until(standing, until, "a device that flaps to stay plugged");
+        }
+        Some(_) | None => {}
     }
     if guest.life == Life::Building {
         return Outlook::rest(Standing::Building(route));

@@ -14,6 +14,7 @@
 //! Not in here: files, sockets, clocks, the environment, logging, and what is plugged right now. A
 //! policy judges the device that it is shown, and that is all.
 
+mod defaults;
 mod matcher;
 mod problem;
 mod read;
@@ -25,6 +26,7 @@ mod suggest;
 mod tree;
 mod wish;
 
+pub use defaults::{Flapping, StalePorts};
 pub use matcher::{Condition, IdPattern, Matcher, PatternError, PortPattern};
 pub use problem::{Code, Problem, Problems, Severity};
 pub use rule::{Action, Rule};
@@ -44,6 +46,8 @@ pub struct Policy {
     settle: Duration,
     keep_last: KeepLast,
     protect: Vec<Matcher>,
+    stale_ports: StalePorts,
+    flapping: Flapping,
     quarantine: bool,
     rules: Vec<Rule>,
 }
@@ -100,6 +104,16 @@ impl Policy {
         self.protect.iter().find(|matcher| matcher.matches(device))
     }
 
+    /// What becomes of stale ports that are not the agent's own.
+    pub fn stale_ports(&self) -> StalePorts {
+        self.stale_ports
+    }
+
+    /// When a device counts as flapping.
+    pub fn flapping(&self) -> Flapping {
+        self.flapping
+    }
+
     /// Whether dom0's drivers may have a new device only when it is decided that it stays in dom0.
     /// That new interfaces are not authorized is the kernel's setting
     /// (`udev/60-pvusb-agent-quarantine.rules`); with this the agent authorizes them.
@@ -131,6 +145,8 @@ impl Default for Policy {
             settle: Self::DEFAULT_SETTLE,
             keep_last: KeepLast::default(),
             protect: Vec::new(),
+            stale_ports: StalePorts::default(),
+            flapping: Flapping::default(),
             quarantine: false,
             rules: Vec::new(),
         }

@@ -95,13 +95,17 @@ pub enum Code {
     BadTruth,
     /// P036: `keep_last` with another word than `keyboard` and `pointer`.
     BadKeepLast,
+    /// P038: not what can become of stale ports.
+    BadStalePorts,
+    /// P039: not a count of plugs.
+    BadPlugCount,
     /// P099: there are more problems than are listed.
     MoreProblems,
 }
 
 impl Code {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 36] = [
         Self::Unreadable,
         Self::TooLong,
         Self::NotUtf8,
@@ -135,6 +139,8 @@ impl Code {
         Self::BadRuleName,
         Self::BadTruth,
         Self::BadKeepLast,
+        Self::BadStalePorts,
+        Self::BadPlugCount,
         Self::MoreProblems,
     ];
 
@@ -174,6 +180,8 @@ impl Code {
             Self::BadRuleName => "P034",
             Self::BadTruth => "P035",
             Self::BadKeepLast => "P036",
+            Self::BadStalePorts => "P038",
+            Self::BadPlugCount => "P039",
             Self::MoreProblems => "P099",
         }
     }

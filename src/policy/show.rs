@@ -24,6 +24,12 @@ pub(super) fn policy(policy: &Policy) -> Result<String, serde_yaml::Error> {
                 .into_iter()
                 .filter_map(|(word, kept)| kept.then_some(word))
                 .collect(),
+            stale_ports: policy.stale_ports().word(),
+            flapping: ShownFlapping {
+                plugs: policy.flapping().plugs,
+                within: duration(policy.flapping().within),
+                pause: duration(policy.flapping().pause),
+            },
             quarantine: policy.quarantine(),
         },
         protect: policy.protected().iter().map(ShownMatch).collect(),
@@ -44,7 +50,16 @@ struct ShownDefaults {
     controller: ShownController,
     settle: String,
     keep_last: Vec<&'static str>,
+    stale_ports: &'static str,
+    flapping: ShownFlapping,
     quarantine: bool,
+}
+
+#[derive(Serialize)]
+struct ShownFlapping {
+    plugs: u32,
+    within: String,
+    pause: String,
 }
 
 #[derive(Serialize)]

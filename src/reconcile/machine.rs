@@ -16,7 +16,7 @@ use super::event::Event;
 use super::job::{After, Job, Signature, Subject, reserves};
 use super::lookout::{Begin, Looks, Scope, Turn, XenLooks};
 use super::memory;
-use crate::model::{BusId, Device, DomId, Observed, Place, XenView};
+use crate::model::{BusId, Device, DomId, Leftover, Observed, Place, XenView};
 use crate::plan::next::{for_controller, for_device};
 use crate::plan::{
     Cause, Moment, Next, Outlook, Problem, Scene, Since, Standing, Step, StepError, interlock,
@@ -230,7 +230,7 @@ impl Reconciler {
     fn saw_device(&mut self, busid: BusId, device: Option<Device>) {
         let before = self.observed.devices.get(&busid);
         let same_plug = match (before, &device) {
-            (Some(before), Some(device)) => same_plug(before, device),
+            (Some(before), Some(device)) => before.plug().may_become(&device.plug()),
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
@@ -352,6 +352,23 @@ impl Reconciler {
         for subject in subjects {
             self.decide_one(now, subject);
         }
+        self.watch_flights(now);
+    }
+
+    /// Says of a step that should have ended that it hangs. It is not given up: a write that hangs
+    /// in the kernel cannot be called back, and when it ends, its device is decided anew.
+    fn watch_flights(&mut self, now: Instant) {
+        let mut jobs = std::mem::take(&mut self.jobs);
+        for (subject, job) in &mut jobs {
+            let Some((when, step)) = job.overdue() else { continue };
+            if now < when {
+                self.wake(when, "a step to end");
+            } else {
+                let standing = Standing::Hanging(Problem::StepHangs { step: step.name() });
+                self.say(subject, job, standing);
+            }
+        }
+        self.jobs = jobs;
     }
 
     /// Everything that there is something to decide about.
@@ -411,6 +428,7 @@ impl Reconciler {
                         let ticket = Ticket(self.next_ticket);
                         self.next_ticket += 1;
                         job.flight = Some((ticket, Arc::new(step)));
+                        job.begun = Some(now);
                         self.outbox.push_back(Output::Run(ticket, cleared));
                     }
                     Err(refusal) => {
@@ -512,13 +530,6 @@ fn named(xen: &XenView) -> BTreeSet<BusId> {
     ports.chain(xen.notes.keys()).chain(xen.returns.keys()).cloned().collect()
 }
 
-/// Whether both are the same plug; one that udev has not finished with is the same as it will be.
-fn same_plug(before: &Device, after: &Device) -> bool {
-    before.address == after.address
-        && before.id == after.id
-        && (before.initialized.is_none() || before.initialized == after.initialized)
-}
-
 /// Spreads the retries of jobs that failed together; the same on every run.
 fn seed(subject: &Subject) -> u64 {
     match subject {
@@ -527,6 +538,8 @@ fn seed(subject: &Subject) -> u64 {
             .iter()
             .fold(u64::from(busid.bus()), |seed, port| seed * 31 + u64::from(*port)),
         Subject::Controller(domid, _) => u64::from(domid.get()),
-        Subject::Leftover(_) => 0,
+        Subject::Leftover(Leftover::Backend { domid, .. } | Leftover::ControllerNotes(domid)) => {
+            u64::from(domid.get())
+        }
     }
 }

@@ -6,13 +6,14 @@
 //! The host knows nothing of plans: it applies a step as the executor would, after checking what the
 //! executor would check, and plays QEMU and guests at once. Time is made up.
 
+use super::job::STEP_DEADLINE;
 use super::{Event, Input, Output, Reconciler, Scope, Sight, Ticket};
 use crate::model::{
     BusAddress, BusId, ClassTriple, Controller, ControllerKind, Desk, Device, DeviceModel, DomId,
     Guest, GuestKind, GuestName, GuestUuid, Interface, InterfaceName, Life, Note, NoteState, Place,
     PortContent, Speed, UsbId, UsbVersion, Use, XenPart, XenView, XenbusState,
 };
-use crate::plan::{AfterClear, Claim, Step, StepError};
+use crate::plan::{AfterClear, Claim, Problem, Standing, Step, StepError};
 use crate::policy::{self, Action, Policy, Source};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +28,8 @@ const NAMES: [&str; 3] = ["kiosk", "desk", "lab"];
 const POLICIES: [&str; 3] = [
     "{version: 1, rules: [{match: {id: '05e0:*'}, attach: kiosk}, \
      {match: {port: '1-2.*'}, attach: [desk, kiosk]}, {match: {id: '*:*'}, keep: dom0}]}",
-    "{version: 1, defaults: {controller: {ports: 1}}, protect: [{port: '1-2'}], \
+    "{version: 1, defaults: {controller: {ports: 1}, \
+     flapping: {plugs: 2, within: 10s, pause: 7s}}, protect: [{port: '1-2'}], \
      rules: [{match: {port: '2-1'}, attach: lab}, \
      {match: {id: '*:*'}, attach: [desk, lab]}]}",
     "{version: 1, rules: []}",
@@ -123,6 +125,8 @@ struct World {
     devices: BTreeMap<BusId, Device>,
     mounted: BTreeSet<BusId>,
     xen: XenView,
+    /// What was last said of each device.
+    said: BTreeMap<BusId, Standing>,
     /// Devices that xl attached, in this plug.
     by_xl: BTreeSet<BusId>,
     /// Devices that xl took out of the agent's port, in this plug, and of which domain.
@@ -146,6 +150,7 @@ impl World {
             devices: BTreeMap::new(),
             mounted: BTreeSet::new(),
             xen: XenView::default(),
+            said: BTreeMap::new(),
             by_xl: BTreeSet::new(),
             taken_out: BTreeMap::new(),
             unnoticed: BTreeSet::new(),
@@ -164,6 +169,9 @@ impl World {
                 Output::Run(ticket, cleared) => {
                     self.check_guards(cleared.step());
                     self.steps.push((ticket, cleared.step().clone()));
+                }
+                Output::Report(Event::Standing(busid, standing)) => {
+                    self.said.insert(busid, standing);
                 }
                 Output::Report(event) => assert!(
                     !matches!(event, Event::Refused(..)),
@@ -526,6 +534,18 @@ impl World {
         }
     }
 
+    /// Lets every look end, and time go on, until a step is on its way.
+    fn settle(&mut self) {
+        while self.steps.is_empty() {
+            if !self.looks.is_empty() {
+                self.see();
+            } else if let Some((when, _)) = self.machine.deadline() {
+                self.now = self.now.max(when);
+                self.input(Input::Timeout);
+            }
+        }
+    }
+
     /// Lets everything that is under way end, until nothing more happens.
     fn come_to_rest(&mut self) {
         // What happened is told in the end, whatever was lost before.
@@ -700,4 +720,65 @@ fn a_keyboard_that_may_have_left_unheard_does_not_remain() {
         Op::See,
         Op::Finish { how: How::Unheard },
     ]);
+}
+
+#[test]
+fn a_step_that_hangs_is_told_of_and_delays_no_other_device() {
+    let mut world = World::new();
+    world.start(NAMES[0]);
+    world.plug(PORTS[0], IDS[0], false);
+    world.settle();
+    let (hung, step) = world.steps.remove(0);
+    let busids = [PORTS[0], PORTS[3]].map(|port| port.parse::<BusId>().unwrap());
+    assert!(matches!(world.said[&busids[0]], Standing::Attaching(_)));
+
+    world.now += STEP_DEADLINE;
+    world.input(Input::Timeout);
+    let problem = Problem::StepHangs { step: step.name() };
+    assert_eq!(world.said[&busids[0]], Standing::Hanging(problem));
+    let silent = world.machine.deadline();
+    assert_eq!(silent, None, "what hangs is told once, and not asked for again and again");
+
+    world.perform(&step).unwrap();
+    world.input(Input::Stirred(Scope::Xen));
+    world.plug(PORTS[3], IDS[0], false);
+    world.come_to_rest();
+    assert!(matches!(world.said[&busids[1]], Standing::Attached { .. }));
+    assert!(matches!(world.said[&busids[0]], Standing::Hanging(_)));
+
+    world.input(Input::Finished(hung, Ok(())));
+    world.come_to_rest();
+    assert!(matches!(world.said[&busids[0]], Standing::Attached { .. }));
+    world.check_end();
+}
+
+/// A device with a loose plug: it is attached once it has stayed plugged for half a minute.
+#[test]
+fn a_device_that_flaps_is_held_down_until_it_stays() {
+    let mut world = World::new();
+    world.start(NAMES[0]);
+    let busid: BusId = PORTS[0].parse().unwrap();
+    let mut last = world.now;
+    for _ in 0..11 {
+        world.unplug(PORTS[0]);
+        world.see();
+        world.plug(PORTS[0], IDS[0], false);
+        last = world.now;
+        while !world.looks.is_empty() {
+            world.see();
+        }
+        world.now += Duration::from_millis(50);
+    }
+    assert!(world.steps.is_empty(), "it has never had the time to settle");
+    world.now += Duration::from_millis(50);
+    world.input(Input::Timeout);
+    assert!(
+        matches!(world.said[&busid], Standing::HeldDown { plugs: 11, .. }),
+        "{:?}",
+        world.said[&busid]
+    );
+    assert_eq!(world.machine.deadline().unwrap().0, last + Duration::from_secs(30));
+    world.come_to_rest();
+    assert!(matches!(world.said[&busid], Standing::Attached { .. }));
+    assert!(world.now >= last + Duration::from_secs(30));
 }

@@ -118,6 +118,18 @@ fn log_standing(device: &BusId, standing: &Standing) {
             let (domains, rule) = (quoted(&targets.join(", ")), quoted(rule));
             info!(%device, %domains, %rule, "stays in dom0: none of its domains runs");
         }
+        Standing::HeldDown { route, plugs, pause } => {
+            let Words { domain, domid, rule } = Words::of(route);
+            warn!(
+                %device, %domain, %domid, %rule, plugs, pause = ?pause,
+                "held down: plugged too often, attached when it has stayed plugged for the pause"
+            );
+        }
+        Standing::StaleOfOthers(Place { domid, controller, port }) => warn!(
+            %device, %domid, %controller, %port,
+            "left alone: nothing is plugged there, and a port that somebody else wrote names it; \
+             until it is emptied, every xl usbdev-attach on this host fails"
+        ),
         Standing::Building(route) => {
             let Words { domain, domid, rule } = Words::of(route);
             info!(%device, %domain, %domid, %rule, "waits: the domain is being built");
@@ -149,6 +161,10 @@ fn log_standing(device: &BusId, standing: &Standing) {
         Standing::NotReturned(problem) => {
             let (cause, advice) = (quoted(&problem.to_string()), quoted(problem.advice()));
             warn!(%device, %cause, %advice, "not back in dom0");
+        }
+        Standing::Hanging(problem) => {
+            let (cause, advice) = (quoted(&problem.to_string()), quoted(problem.advice()));
+            warn!(%device, %cause, %advice, "hangs");
         }
         Standing::WaitingForController { route, controller } => {
             let Words { domain, domid, .. } = Words::of(route);

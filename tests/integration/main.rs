@@ -19,6 +19,7 @@ mod bad_input;
 mod cli;
 mod compat;
 mod controllers;
+mod doctor;
 mod guards;
 mod idle;
 mod kills;

@@ -8,6 +8,7 @@ mod claim;
 mod clear;
 mod drivers;
 mod error;
+mod mend;
 mod quarantine;
 mod remove;
 
