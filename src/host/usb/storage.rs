@@ -1,8 +1,7 @@
 //! What dom0 has on a disk.
 //!
 //! It is found out without opening the disk: from `/proc/self/mountinfo`, `/proc/swaps` and sysfs.
-//! What only the kernel knows (a file system that is mounted in another namespace alone) is asked
-//! for at the last moment,.
+//! A file system that is mounted in another namespace alone is not seen (docs/threat-model.md).
 
 use super::children::{Class, Member, Origin, members};
 use super::error::Error;
