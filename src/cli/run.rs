@@ -40,6 +40,8 @@ pub(super) fn run(args: &RunArgs, endpoint: Endpoint, err: &mut dyn Write, colou
             Err(_) => EX_IOERR,
         },
         Err(error @ (Error::Usb(_) | Error::Control(_))) => fail(err, &error, EX_UNAVAILABLE),
-        Err(error @ (Error::UserData(_) | Error::Runtime(_))) => fail(err, &error, EX_OSERR),
+        Err(error @ (Error::UserData(_) | Error::Uses(_) | Error::Runtime(_))) => {
+            fail(err, &error, EX_OSERR)
+        }
     }
 }

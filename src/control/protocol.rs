@@ -351,6 +351,10 @@ impl OrderOutcome {
             Some(S::Attached { route, place }) => {
                 (Progress::Done, format!("{device} is attached to {route}, {place}"), Some(*place))
             }
+            Some(S::Protected { refusal, .. }) => {
+                let message = format!("{device} stays in dom0: {refusal}; the order is noted");
+                return Err(Fault::new("refused", message).advice(refusal.advice()));
+            }
             Some(S::HeldDown { route, plugs, pause }) => {
                 let message = format!(
                     "{device} was plugged {plugs} times in a short while: it waits until it has stayed \

@@ -17,6 +17,9 @@ pub enum Error {
     /// udev cannot be listened to.
     #[error("cannot listen to udev")]
     Usb(#[from] usb::Error),
+    /// The kernel does not tell of mounts or routes.
+    #[error("cannot listen to changes of mounts, swap space and routes")]
+    Uses(#[source] io::Error),
     /// libxl's directory cannot be watched.
     #[error("cannot watch libxl's files about domains")]
     UserData(#[source] io::Error),

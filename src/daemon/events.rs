@@ -4,7 +4,7 @@ use super::clock::now;
 use super::watching::{UserDataWatch, scope_of};
 use crate::control::server::{Heard, Server};
 use crate::host::device_models::Ends;
-use crate::host::usb::{Change, UsbMonitor};
+use crate::host::usb::{Change, Class, UsbMonitor, UsbReader, UseMonitor};
 use crate::host::xenstore::{Notice, Notices};
 use crate::host::{usb, xenstore};
 use crate::reconcile::Scope;
@@ -19,6 +19,7 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 /// Where things arrive from.
 pub(super) struct Arrivals {
     pub(super) monitor: Monitor,
+    pub(super) uses: UseMonitor,
     pub(super) userdata: UserDataWatch,
     pub(super) device_models: Ends,
     pub(super) notices: Notices,
@@ -60,6 +61,7 @@ impl Arrivals {
                 // Cannot be: the daemon holds a handle of the connection.
                 None => Arrival::End,
             },
+            class = self.uses.changes() => Arrival::Stirred(devices_with(class)),
             scope = self.userdata.changes() => Arrival::Stirred(vec![scope]),
             Some(heard) = hear(&mut self.control) => Arrival::Heard(heard),
             domid = self.device_models.next() => {
@@ -77,6 +79,14 @@ async fn hear(control: &mut Option<Server>) -> Option<Heard> {
     }
 }
 
+/// The devices with members of this class. Listing them waits for no device.
+fn devices_with(class: Class) -> Vec<Scope> {
+    match UsbReader::new().with(class) {
+        Ok(busids) => busids.into_iter().map(Scope::Device).collect(),
+        Err(_) => vec![Scope::Usb],
+    }
+}
+
 /// udev's events, listened to again when that fails.
 pub(super) enum Monitor {
     Open(UsbMonitor),
@@ -87,8 +97,12 @@ impl Monitor {
     async fn next(&mut self) -> Arrival {
         match self {
             Self::Open(monitor) => match monitor.changes().await {
-                Ok(Change::Devices(busids)) => {
-                    Arrival::Stirred(busids.into_iter().map(Scope::Device).collect())
+                Ok(Change::Devices { devices, disks }) => {
+                    let mut scopes: Vec<_> = devices.into_iter().map(Scope::Device).collect();
+                    if disks {
+                        scopes.extend(devices_with(Class::Block));
+                    }
+                    Arrival::Stirred(scopes)
                 }
                 Ok(Change::Everything) => Arrival::Stirred(vec![Scope::Usb]),
                 Err(error) => self.lose(error),

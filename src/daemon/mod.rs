@@ -15,7 +15,7 @@ use crate::control::server::{AddressError, Server};
 use crate::host::device_models::DeviceModels;
 use crate::host::look::XenReader;
 use crate::host::perform::Performer;
-use crate::host::usb::{Drivers, UsbMonitor, UsbReader};
+use crate::host::usb::{Drivers, UsbMonitor, UsbReader, UseMonitor};
 use crate::host::userdata::UserData;
 use crate::host::xenstore::{Endpoint, Xenstore};
 use crate::policy_file::{self, InForce};
@@ -61,8 +61,9 @@ pub fn run(options: &Options) -> Result<(), Error> {
         .map_err(Error::Runtime)?;
     let result = runtime.block_on(LocalSet::new().run_until(async {
         let control = open_control(&options.socket)?;
-        // Both are open before anything is read, so that nothing falls in between.
+        // All are open before anything is read, so that nothing falls in between.
         let monitor = UsbMonitor::open()?;
+        let uses = UseMonitor::open().map_err(Error::Uses)?;
         let userdata = UserData::new(&options.userdata);
         let userdata_watch = UserDataWatch::open(&userdata).map_err(Error::UserData)?;
         let signals = Signals::open().map_err(Error::Runtime)?;
@@ -73,6 +74,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
         let performer = Performer::new(xs.clone(), xen.clone(), UsbReader::new(), Drivers::new());
         let arrivals = Arrivals {
             monitor: Monitor::Open(monitor),
+            uses,
             userdata: userdata_watch,
             device_models: ends,
             notices,

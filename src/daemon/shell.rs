@@ -11,12 +11,13 @@ use crate::host::look::XenReader;
 use crate::host::perform::Performer;
 use crate::host::usb::UsbReader;
 use crate::model::{Asker, BusId, Device, Order};
-use crate::plan::{Wanted, orders};
+use crate::plan::{Scene, Wanted, orders};
 use crate::policy::{Policy, Problems};
 use crate::policy_file::remembered::{self, RememberError};
 use crate::policy_file::{self, InForce};
 use crate::reconcile::{Asked, Event, Input, Output, Reconciler, RequestId, Scope, Sight};
 use crate::telemetry::{self, Notable};
+use std::collections::BTreeSet;
 use std::future::pending;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -149,8 +150,10 @@ impl Shell {
         let usb = UsbReader::new();
         match scope {
             Scope::Usb => drop(errands.spawn_blocking(move || {
-                Errand::Input(match usb.plugged() {
-                    Ok(plugged) => Input::Saw(Sight::Usb(plugged, usb.usbback_loaded())),
+                Errand::Input(match usb.plugged().and_then(|plugged| Ok((plugged, usb.desk()?))) {
+                    Ok((plugged, desk)) => {
+                        Input::Saw(Sight::Usb(plugged, usb.usbback_loaded(), desk))
+                    }
                     Err(error) => Input::LookFailed(Scope::Usb, error.into()),
                 })
             })),
@@ -305,8 +308,9 @@ impl Shell {
         if asked.request.wanted != Wanted::Release {
             return None;
         }
-        let observed = self.machine.observed();
-        let planned = orders::plan(&asked.request, observed).ok()?;
+        let (observed, policy) = (self.machine.observed(), self.machine.policy());
+        let scene = Scene { observed, policy, departing: &BTreeSet::new() };
+        let planned = orders::plan(&asked.request, &scene).ok()?;
         observed.devices.get(&planned.busid).cloned()
     }
 

@@ -13,6 +13,7 @@ mod guest;
 mod observed;
 mod order;
 mod text;
+mod usage;
 
 pub use asker::Asker;
 pub use attachment::{Note, NoteState, Place};
@@ -24,6 +25,7 @@ pub use controller::{
 pub use device::{Device, Interface, InterfaceName, Plug, Speed};
 pub use domain::{DomId, GuestName, GuestUuid};
 pub use guest::{DeviceModel, Guest, GuestKind, Life};
-pub use observed::{Devices, Leftover, Observed, Returns, XenPart, XenView};
+pub use observed::{Desk, Devices, Leftover, Observed, Returns, XenPart, XenView};
 pub use order::{DeviceName, Order, Override};
 pub use text::Text;
+pub use usage::Use;

@@ -64,6 +64,15 @@ pub enum Leftover {
     ControllerNotes(DomId),
 }
 
+/// What dom0 has besides USB devices to be operated with: on PS/2, I2C and the like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Desk {
+    /// A keyboard.
+    pub keyboard: bool,
+    /// A mouse or touchpad.
+    pub pointer: bool,
+}
+
 /// Everything that was seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
@@ -71,6 +80,8 @@ pub struct Observed {
     pub devices: Devices,
     /// Whether the kernel's usbback is loaded in dom0.
     pub usbback: bool,
+    /// What dom0 has besides USB to be operated with.
+    pub desk: Desk,
     /// What xenstore shows.
     pub xen: XenView,
 }

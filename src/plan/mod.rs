@@ -18,7 +18,7 @@ pub mod step;
 
 pub use desired::{Desired, Reason};
 pub use findings::{Finding, FindingCode, Mend, Noted};
-pub use interlock::{Cleared, Refusal};
+pub use interlock::{Cleared, Refusal, Scene};
 pub use next::{Moment, Next, Outlook};
 pub use orders::{Objection, Planned, Request, Wanted};
 pub use since::{HeldDown, Plugs, Since};

@@ -4,6 +4,7 @@
 //! be done, and what somebody else did is left alone.
 
 use super::desired::{By, Desired, Reason, desired};
+use super::interlock::{Scene, guard, guard_data};
 use super::ports::{self, Choice, ControllerOutlook};
 use super::since::{HeldDown, Since};
 use super::standing::{Problem, Route, RouteBy, Standing};
@@ -50,10 +51,19 @@ pub struct Moment<'a> {
     pub reserved: &'a BTreeSet<Place>,
     /// Domains in which a step on its way makes a controller.
     pub creating: &'a BTreeSet<DomId>,
+    /// Devices that steps on their way take from dom0.
+    pub departing: &'a BTreeSet<BusId>,
     /// What keeps the device from being attached although everything else would allow it.
     pub barred: Option<&'a Problem>,
     /// Whether the agent is about to end and everything is to go back to dom0.
     pub leaving: bool,
+}
+
+impl<'a> Moment<'a> {
+    /// What the interlock must know.
+    pub fn scene(&self) -> Scene<'a> {
+        Scene { observed: self.observed, policy: self.policy, departing: self.departing }
+    }
 }
 
 /// How it stands, and what comes next.
@@ -299,6 +309,8 @@ fn for_held(
             interfaces if interfaces.is_empty() => {
                 Outlook::rest(Standing::Attached { route, place })
             }
+            // Its port was claimed, dom0 still has it, and has begun to use it.
+            _ if guard_data(device).is_err() => detach(device, note, place),
             interfaces => take_interfaces(device, interfaces, route, place, moment),
         },
         ControllerOutlook::Connecting { until } => Outlook::until(
@@ -421,7 +433,10 @@ fn for_moving(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
 /// that is so and nothing keeps them from it any more.
 fn for_quarantined(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
     let busid = device.busid.clone();
+    let is_needed = guard(device, &moment.scene()).is_err();
     let stays_outside = match desired(moment.policy, device, &moment.observed.xen) {
+        // Whatever its rule says, it stays in dom0.
+        _ if is_needed => false,
         // Straight from one domain to the next, or from quarantine: dom0 is not on the way.
         Desired::In { .. } if !moment.leaving => return Some(for_free(device, moment)),
         Desired::In { .. }
@@ -471,6 +486,11 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
     }
     if !device.is_ready() {
         return Outlook::rest(Standing::NotReady);
+    }
+    // Before anything is made for it, a controller least of all.
+    if let Err(refusal) = guard(device, &moment.scene()) {
+        let standing = Standing::Protected { route, refusal };
+        return with_drivers(device, standing, moment);
     }
     let ready = match moment.since.ready.get(&device.busid) {
         Some((plug, when)) if *plug == device.plug() => *when,
@@ -534,9 +554,17 @@ fn for_dom0(device: &Device, reason: &Reason<'_>, moment: &Moment<'_>) -> Outloo
         Reason::NoRule | Reason::Kept(_) | Reason::Order(Order::Stay | Order::Hold) => {
             device.is_ready()
         }
-        Reason::NoDomainRuns(_) | Reason::Order(Order::Attach(_)) => false,
+        // What dom0 needs would stay if the domain ran.
+        Reason::NoDomainRuns(_) | Reason::Order(Order::Attach(_)) => {
+            device.is_ready() && guard(device, &moment.scene()).is_err()
+        }
     };
-    match authorize(device).filter(|_| is_decided && moment.policy.quarantine()) {
+    if is_decided { with_drivers(device, standing, moment) } else { Outlook::rest(standing) }
+}
+
+/// It is decided that the device stays in dom0: with quarantine, its drivers may have it now.
+fn with_drivers(device: &Device, standing: Standing, moment: &Moment<'_>) -> Outlook {
+    match authorize(device).filter(|_| moment.policy.quarantine()) {
         Some(step) => Outlook::run(standing, step),
         None => Outlook::rest(standing),
     }

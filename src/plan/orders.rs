@@ -3,7 +3,7 @@
 //! An order is noted, and that is all. From then on [`super::desired`] heeds it, so it passes the
 //! same steps, the same order of them and the same interlock as what the policy wants.
 
-use super::interlock::{self, Refusal};
+use super::interlock::{Refusal, Scene, may_leave};
 use super::next::{Home, home};
 use super::step::{Cause, Step};
 use crate::model::{
@@ -144,7 +144,7 @@ impl Objection {
             Self::AttachedByOthers { .. } => {
                 "what was attached with xl is left alone; take it out with `xl usbdev-detach` first"
             }
-            Self::Refused(refusal) if refusal.is_hard() => "nothing overrides this",
+            Self::Refused(refusal) if refusal.is_hard() => refusal.advice(),
             Self::Refused(_) => "a person may override this with --force",
             Self::XenstoreLost => "is xenstored running? the agent tries again by itself",
             Self::Unknown => "ask again",
@@ -161,7 +161,8 @@ impl Objection {
 /// # Errors
 ///
 /// When it cannot be met.
-pub fn plan(request: &Request, observed: &Observed) -> Result<Planned, Objection> {
+pub fn plan(request: &Request, scene: &Scene<'_>) -> Result<Planned, Objection> {
+    let observed = scene.observed;
     let busid = resolve(request, observed)?;
     let xen = &observed.xen;
     let Some(device) = observed.devices.get(&busid) else {
@@ -179,7 +180,9 @@ pub fn plan(request: &Request, observed: &Observed) -> Result<Planned, Objection
     if let Some(place) = by_others.filter(|_| order.is_some()) {
         return Err(Objection::AttachedByOthers { busid, place });
     }
-    let waived = match (&order, interlock::may_leave(&busid, observed)) {
+    // One that is in a domain is not dom0's to lose.
+    let is_outside = xen.places_of(&busid).next().is_some();
+    let waived = match (&order, if is_outside { Ok(()) } else { may_leave(device, scene) }) {
         (Some(Order::Attach(_)), Err(refusal)) if request.force && !refusal.is_hard() => {
             Some(refusal)
         }

@@ -1,5 +1,6 @@
 //! How it stands with a device: the answer to "why is it where it is?".
 
+use super::interlock::Refusal;
 use crate::model::{
     ControllerId, ControllerKind, DomId, GuestName, InterfaceName, Order, Place, UsbVersion,
 };
@@ -79,6 +80,13 @@ pub enum Standing {
     /// Somebody took it out of the port where the agent had put it; it is left alone until it is
     /// plugged again or its domain ends.
     TakenOutByHand(Place),
+    /// It stays in dom0, whatever its rule says: dom0 needs it.
+    Protected {
+        /// Where it would go.
+        route: Route,
+        /// What it is needed for.
+        refusal: Refusal,
+    },
     /// It cannot go where it should.
     Stuck {
         /// Where it should go.
@@ -118,6 +126,7 @@ impl Standing {
             Self::StaleOfOthers(_) => "stale port of others",
             Self::DomainEnding(_) => "domain is ending",
             Self::TakenOutByHand(_) => "taken out by hand",
+            Self::Protected { .. } => "protected",
             Self::Stuck { .. } => "stuck",
             Self::NotReturned(_) => "not returned",
             Self::Hanging(_) => "hanging",
@@ -209,7 +218,7 @@ pub enum Problem {
     NotAuthorized,
     /// The interlock refused.
     #[error("{0}")]
-    Protected(#[from] super::Refusal),
+    Protected(#[from] Refusal),
     /// A step failed and will not be tried again until something changes.
     #[error("{step}: {cause}")]
     StepFailed {
@@ -258,7 +267,7 @@ impl Problem {
                 "something else holds new devices back (USBGuard?) and must let this one pass; if \
                  that is the agent's job, set `quarantine: true` in the policy's defaults"
             }
-            Self::Protected(_) => "protected devices never leave dom0",
+            Self::Protected(refusal) => refusal.advice(),
             Self::StepFailed { .. } => {
                 "it is tried again when the device is replugged, the domain changes or the policy \
                  is reloaded"

@@ -232,6 +232,7 @@ mod tests {
             initialized: Some(1),
             configured: true,
             interfaces: BTreeMap::new(),
+            uses: std::collections::BTreeSet::new(),
         }
     }
 

@@ -46,10 +46,27 @@ use std::time::Duration;
 pub struct Policy {
     controller: ControllerWish,
     settle: Duration,
+    keep_last: KeepLast,
+    protect: Vec<Matcher>,
     stale_ports: StalePorts,
     flapping: Flapping,
     quarantine: bool,
     rules: Vec<Rule>,
+}
+
+/// Of which kind dom0 keeps the last one that it has. Both, unless the policy says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepLast {
+    /// Keyboards.
+    pub keyboard: bool,
+    /// Mice and touchpads.
+    pub pointer: bool,
+}
+
+impl Default for KeepLast {
+    fn default() -> Self {
+        Self { keyboard: true, pointer: true }
+    }
 }
 
 impl Policy {
@@ -72,6 +89,21 @@ impl Policy {
     /// [`Self::MAX_SETTLE`].
     pub fn settle(&self) -> Duration {
         self.settle
+    }
+
+    /// Of which kind dom0 keeps the last one.
+    pub fn keep_last(&self) -> KeepLast {
+        self.keep_last
+    }
+
+    /// The devices that stay in dom0 whatever the rules say.
+    pub fn protected(&self) -> &[Matcher] {
+        &self.protect
+    }
+
+    /// The first entry of `protect` that matches `device`.
+    pub fn protection(&self, device: &Device) -> Option<&Matcher> {
+        self.protect.iter().find(|matcher| matcher.matches(device))
     }
 
     /// What becomes of stale ports that are not the agent's own.
@@ -113,6 +145,8 @@ impl Default for Policy {
         Self {
             controller: ControllerWish::default(),
             settle: Self::DEFAULT_SETTLE,
+            keep_last: KeepLast::default(),
+            protect: Vec::new(),
             stale_ports: StalePorts::default(),
             flapping: Flapping::default(),
             quarantine: false,

@@ -93,6 +93,8 @@ pub enum Code {
     BadRuleName,
     /// P035: neither `true` nor `false`.
     BadTruth,
+    /// P036: `keep_last` with another word than `keyboard` and `pointer`.
+    BadKeepLast,
     /// P038: not what can become of stale ports.
     BadStalePorts,
     /// P039: not a count of plugs.
@@ -103,7 +105,7 @@ pub enum Code {
 
 impl Code {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::Unreadable,
         Self::TooLong,
         Self::NotUtf8,
@@ -136,6 +138,7 @@ impl Code {
         Self::NoDomain,
         Self::BadRuleName,
         Self::BadTruth,
+        Self::BadKeepLast,
         Self::BadStalePorts,
         Self::BadPlugCount,
         Self::MoreProblems,
@@ -176,6 +179,7 @@ impl Code {
             Self::NoDomain => "P033",
             Self::BadRuleName => "P034",
             Self::BadTruth => "P035",
+            Self::BadKeepLast => "P036",
             Self::BadStalePorts => "P038",
             Self::BadPlugCount => "P039",
             Self::MoreProblems => "P099",

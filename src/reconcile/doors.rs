@@ -2,7 +2,7 @@
 
 use super::event::Event;
 use super::lookout::Scope;
-use crate::model::{Asker, BusId, Device, XenPart, XenView};
+use crate::model::{Asker, BusId, Desk, Device, XenPart, XenView};
 use crate::plan::{Cause, Cleared, Objection, Refusal, Request, Standing, StepError};
 use crate::policy::Policy;
 use std::collections::BTreeSet;
@@ -41,8 +41,8 @@ pub enum Input {
 /// What a look brought.
 #[derive(Debug)]
 pub enum Sight {
-    /// Where something is plugged, and whether usbback is loaded.
-    Usb(BTreeSet<BusId>, bool),
+    /// Where something is plugged, whether usbback is loaded, and what else dom0 is operated with.
+    Usb(BTreeSet<BusId>, bool, Desk),
     /// One device; `None` when it is gone.
     Device(BusId, Option<Device>),
     /// All of xenstore that matters.

@@ -84,8 +84,7 @@ impl Job {
     }
 
     /// A step succeeded.
-    pub(super) fn succeeded(&mut self, step: Arc<Step>) {
-        self.landed = Some(step);
+    pub(super) fn succeeded(&mut self) {
         self.failures = 0;
         self.overtaken = 0;
         self.not_before = None;

@@ -23,7 +23,7 @@ use super::memory;
 use crate::model::{BusId, Device, DomId, Leftover, Observed, Place, XenView};
 use crate::plan::next::{for_controller, for_device};
 use crate::plan::{
-    Cause, Moment, Next, Outlook, Problem, Since, Standing, Step, StepError, interlock,
+    Cause, Moment, Next, Outlook, Problem, Scene, Since, Standing, Step, StepError, interlock,
 };
 use crate::policy::Policy;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -192,10 +192,11 @@ impl Reconciler {
     fn saw(&mut self, now: Instant, sight: Sight) {
         let before = self.observed.xen.clone();
         match sight {
-            Sight::Usb(plugged, usbback) => {
+            Sight::Usb(plugged, usbback, desk) => {
                 self.usb.succeeded();
                 self.seen_usb = true;
                 self.observed.usbback = usbback;
+                self.observed.desk = desk;
                 let known: BTreeSet<_> = self.observed.devices.keys().cloned().collect();
                 self.unread.extend(plugged.difference(&known).cloned());
                 // What is gone is read like all others: the list may be older than the reading.
@@ -297,15 +298,19 @@ impl Reconciler {
         if let Some(id) = self.noting(ticket) {
             if let Some(job) = self.jobs.get_mut(&subject) {
                 job.after = after;
+                job.landed = Some(Arc::clone(&step));
             }
-            return self.noted(id, &subject, step, result);
+            return self.noted(id, &subject, &step, result);
         }
         let connected = self.connected;
         let Some(job) = self.jobs.get_mut(&subject) else { return };
         job.after = after;
+        // It may have happened although it failed: as long as nobody has looked, its port is taken
+        // and its device is gone.
+        job.landed = Some(Arc::clone(&step));
         let event = match result {
             Ok(()) => {
-                job.succeeded(Arc::clone(&step));
+                job.succeeded();
                 memory::remember_step(&mut self.since, &step, &self.observed);
                 Event::Performed(step)
             }
@@ -455,7 +460,9 @@ impl Reconciler {
                     job.rest(signature);
                     return self.say(subject, job, Standing::NotReturned(problem));
                 }
-                match interlock::clear(step.clone(), &self.observed) {
+                let departing = self.departing();
+                let scene = Scene { observed, policy: &self.policy, departing: &departing };
+                match interlock::clear(step.clone(), &scene) {
                     Ok(cleared) => {
                         let ticket = self.ticket();
                         job.flight = Some((ticket, Arc::new(step)));
@@ -483,6 +490,7 @@ impl Reconciler {
             .filter(|step| matches!(step, Step::CreateController { .. }))
             .filter_map(Step::domain)
             .collect();
+        let departing = self.departing();
         let moment = Moment {
             now,
             observed: &self.observed,
@@ -490,6 +498,7 @@ impl Reconciler {
             since: &self.since,
             reserved: &reserved,
             creating: &creating,
+            departing: &departing,
             barred: job.bar_to_attaching(),
             leaving: self.leaving.is_some(),
         };
@@ -505,6 +514,17 @@ impl Reconciler {
                 next: Next::Run(Step::RemoveLeftover(*leftover)),
             }),
         }
+    }
+
+    fn scene<'s>(&'s self, departing: &'s BTreeSet<BusId>) -> Scene<'s> {
+        Scene { observed: &self.observed, policy: &self.policy, departing }
+    }
+
+    /// The devices that dom0 is about to lose, or has lost by a step whose effect nobody has seen.
+    fn departing(&self) -> BTreeSet<BusId> {
+        let pending = self.jobs.values().filter_map(Job::pending);
+        let taking = pending.filter(|step| step.takes_from_dom0());
+        taking.filter_map(Step::device).cloned().collect()
     }
 
     fn say(&mut self, subject: &Subject, job: &mut Job, standing: Standing) {

@@ -1,15 +1,17 @@
 //! The machine against a made-up host: whatever happens in whatever order, it comes to the right
 //! end.
 //!
+//! Some devices are keyboards, of which dom0 keeps the last, and some are mounted now and then.
+//!
 //! The host knows nothing of plans: it applies a step as the executor would, after checking what the
 //! executor would check, and plays QEMU and guests at once. Time is made up.
 
 use super::job::STEP_DEADLINE;
 use super::{Asked, Event, Input, Output, Reconciler, RequestId, Scope, Sight, Ticket};
 use crate::model::{
-    Asker, BusAddress, BusId, ClassTriple, Controller, ControllerKind, Device, DeviceModel,
+    Asker, BusAddress, BusId, ClassTriple, Controller, ControllerKind, Desk, Device, DeviceModel,
     DeviceName, DomId, Guest, GuestKind, GuestName, GuestUuid, Interface, InterfaceName, Life,
-    Note, NoteState, Order, Place, PortContent, Speed, UsbId, UsbVersion, XenPart, XenView,
+    Note, NoteState, Order, Place, PortContent, Speed, UsbId, UsbVersion, Use, XenPart, XenView,
     XenbusState,
 };
 use crate::plan::{AfterClear, Claim, Problem, Request, Standing, Step, StepError, Wanted};
@@ -21,16 +23,21 @@ use std::time::{Duration, Instant};
 
 const PORTS: [&str; 4] = ["1-1", "1-2", "1-2.1", "2-1"];
 const IDS: [&str; 3] = ["05e0:1200", "0951:1666", "1111:2222"];
+/// The devices with this id are keyboards.
+const KEYBOARD: &str = IDS[1];
 const NAMES: [&str; 3] = ["kiosk", "desk", "lab"];
 const POLICIES: [&str; 3] = [
     "{version: 1, rules: [{match: {id: '05e0:*'}, attach: kiosk}, \
      {match: {port: '1-2.*'}, attach: [desk, kiosk]}, {match: {id: '*:*'}, keep: dom0}]}",
     "{version: 1, defaults: {controller: {ports: 1}, \
-     flapping: {plugs: 2, within: 10s, pause: 7s}}, \
+     flapping: {plugs: 2, within: 10s, pause: 7s}}, protect: [{port: '1-2'}], \
      rules: [{match: {port: '2-1'}, attach: lab}, \
      {match: {id: '*:*'}, attach: [desk, lab]}]}",
     "{version: 1, rules: []}",
 ];
+
+/// dom0 has a mouse on PS/2, and no keyboard.
+const DESK: Desk = Desk { keyboard: false, pointer: true };
 
 /// Something that happens.
 #[derive(Clone, Debug)]
@@ -60,6 +67,11 @@ enum Op {
     Order {
         port: usize,
         wanted: usize,
+    },
+    /// dom0 mounts a file system of the device, or unmounts it.
+    Mount {
+        port: usize,
+        mounted: bool,
     },
     Policy {
         which: usize,
@@ -97,6 +109,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
             .prop_map(|(port, domain)| Op::XlAttach { port, domain }),
         1 => (0..PORTS.len()).prop_map(|port| Op::XlDetach { port }),
         2 => (0..PORTS.len(), 0..6_usize).prop_map(|(port, wanted)| Op::Order { port, wanted }),
+        2 => (0..PORTS.len(), any::<bool>())
+            .prop_map(|(port, mounted)| Op::Mount { port, mounted }),
         1 => (0..POLICIES.len()).prop_map(|which| Op::Policy { which }),
         8 => prop_oneof![6 => Just(How::Well), 1 => Just(How::Transiently), 1 => Just(How::Unheard)]
             .prop_map(|how| Op::Finish { how }),
@@ -116,6 +130,7 @@ struct World {
     looks: Vec<Scope>,
     steps: Vec<(Ticket, Step)>,
     devices: BTreeMap<BusId, Device>,
+    mounted: BTreeSet<BusId>,
     xen: XenView,
     /// What was last said of each device.
     said: BTreeMap<BusId, Standing>,
@@ -143,6 +158,7 @@ impl World {
             looks: Vec::new(),
             steps: Vec::new(),
             devices: BTreeMap::new(),
+            mounted: BTreeSet::new(),
             xen: XenView::default(),
             said: BTreeMap::new(),
             by_xl: BTreeSet::new(),
@@ -162,7 +178,10 @@ impl World {
         while let Some(output) = self.machine.poll() {
             match output {
                 Output::Look(scope) => self.looks.push(scope),
-                Output::Run(ticket, cleared) => self.steps.push((ticket, cleared.step().clone())),
+                Output::Run(ticket, cleared) => {
+                    self.check_guards(cleared.step());
+                    self.steps.push((ticket, cleared.step().clone()));
+                }
                 Output::Report(Event::Standing(busid, standing)) => {
                     self.said.insert(busid, standing);
                 }
@@ -187,6 +206,7 @@ impl World {
             Op::XlAttach { port, domain } => self.xl_attach(PORTS[*port], NAMES[*domain]),
             Op::XlDetach { port } => self.xl_detach(PORTS[*port]),
             Op::Order { port, wanted } => self.order(PORTS[*port], *wanted),
+            Op::Mount { port, mounted } => self.mount(PORTS[*port], *mounted),
             Op::Policy { which } => {
                 self.policy = policy(*which);
                 self.input(Input::Policy(Arc::clone(&self.policy)));
@@ -245,6 +265,7 @@ impl World {
                 },
             )]
             .into(),
+            uses: BTreeSet::new(),
         };
         self.devices.insert(busid.clone(), device);
         self.input(Input::Stirred(Scope::Device(busid)));
@@ -253,10 +274,21 @@ impl World {
     fn unplug(&mut self, port: &str) {
         let busid: BusId = port.parse().unwrap();
         self.devices.remove(&busid);
+        self.mounted.remove(&busid);
         if self.by_xl.remove(&busid) {
             self.unnoticed.insert(busid.clone());
         }
         self.taken_out.remove(&busid);
+        self.input(Input::Stirred(Scope::Device(busid)));
+    }
+
+    fn mount(&mut self, port: &str, mounted: bool) {
+        let busid: BusId = port.parse().unwrap();
+        if mounted && self.devices.contains_key(&busid) && self.xen.places_of(&busid).count() == 0 {
+            self.mounted.insert(busid.clone());
+        } else if !mounted {
+            self.mounted.remove(&busid);
+        }
         self.input(Input::Stirred(Scope::Device(busid)));
     }
 
@@ -285,10 +317,15 @@ impl World {
         let Some(domid) = self.named(name) else { return };
         let of_domain = |place: &Place| place.domid == domid;
         self.by_xl.retain(|busid| !self.xen.places_of(busid).any(|place| of_domain(&place)));
+        let ports = self.xen.taken_ports().filter(|(place, _)| of_domain(place));
+        let back: Vec<BusId> = ports.map(|(_, busid)| busid.clone()).collect();
         self.taken_out.retain(|_, there| *there != domid);
         self.xen.domids.remove(&domid);
         self.xen.guests.remove(&domid);
         self.input(Input::Stirred(Scope::Xen));
+        for busid in back {
+            self.input(Input::Stirred(Scope::Device(busid)));
+        }
     }
 
     /// xl writes into the first free port there is, and checks as little as it does.
@@ -307,6 +344,8 @@ impl World {
         if let Some(place) = free {
             self.set_port(place, PortContent::Taken(busid.clone()));
             self.taken_out.remove(&busid);
+            self.mounted.remove(&busid);
+            self.input(Input::Stirred(Scope::Device(busid.clone())));
             // In the very port where the agent had put it, it is the agent's again.
             if !self.xen.is_ours(&busid, place) {
                 self.by_xl.insert(busid);
@@ -329,8 +368,9 @@ impl World {
             && let NoteState::Attached { place, .. } = note.state
             && note.plug == self.devices[&busid].plug()
         {
-            self.taken_out.insert(busid, place.domid);
+            self.taken_out.insert(busid.clone(), place.domid);
         }
+        self.input(Input::Stirred(Scope::Device(busid)));
         self.input(Input::Stirred(Scope::Domains([place.domid].into())));
     }
 
@@ -367,10 +407,11 @@ impl World {
             return;
         }
         let sight = match self.looks.remove(0) {
-            Scope::Usb => Sight::Usb(self.devices.keys().cloned().collect(), false),
+            Scope::Usb => Sight::Usb(self.devices.keys().cloned().collect(), false, DESK),
             Scope::Device(busid) => {
+                let uses = self.uses(&busid);
                 let device = self.devices.get(&busid).cloned();
-                Sight::Device(busid, device)
+                Sight::Device(busid, device.map(|device| Device { uses, ..device }))
             }
             Scope::Xen => Sight::Xen(self.xen.clone()),
             Scope::Domains(domids) => Sight::Domains(XenPart {
@@ -478,6 +519,9 @@ impl World {
         if guest.uuid != claim.uuid || device.plug() != claim.plug {
             return Err("it is another one");
         }
+        if self.mounted.contains(&claim.busid) {
+            return Err("it is mounted");
+        }
         if self.xen.places_of(&claim.busid).next().is_some() {
             return Err("it is attached");
         }
@@ -491,6 +535,7 @@ impl World {
     }
 
     fn fill(&mut self, claim: &Claim) {
+        assert!(!self.mounted.contains(&claim.busid), "a mounted device is never attached");
         self.set_port(claim.place, PortContent::Taken(claim.busid.clone()));
         let note = Note {
             plug: claim.plug,
@@ -498,6 +543,39 @@ impl World {
             state: NoteState::Attached { place: claim.place, uuid: claim.uuid },
         };
         self.xen.notes.insert(claim.busid.clone(), note);
+    }
+
+    /// What dom0 does with a device: nothing, if it is in a port.
+    fn uses(&self, busid: &BusId) -> BTreeSet<Use> {
+        let mut uses = BTreeSet::new();
+        if self.xen.places_of(busid).next().is_none() {
+            if self.mounted.contains(busid) {
+                uses.insert(Use::Mounted { device: "/dev/sdb".into(), at: "/mnt".into() });
+            }
+            if self.devices.get(busid).is_some_and(is_keyboard) {
+                uses.insert(Use::Keyboard);
+            }
+        }
+        uses
+    }
+
+    /// No step takes what the machine has seen to be needed.
+    fn check_guards(&self, step: &Step) {
+        let Some(busid) = step.device().filter(|_| step.takes_from_dom0()) else { return };
+        let seen = &self.machine.observed().devices;
+        let device = &seen[busid];
+        assert!(!device.uses.iter().any(Use::is_storage), "{busid} is mounted");
+        assert!(self.policy.protection(device).is_none(), "{busid} is protected");
+        let leaves = |other: &BusId| {
+            let taken = |step: &Step| step.takes_from_dom0() && step.device() == Some(other);
+            other == busid
+                || self.steps.iter().any(|(_, step)| taken(step))
+                || self.xen.places_of(other).any(|place| self.xen.is_ours(other, place))
+        };
+        let keyboard = |device: &&Device| device.uses.contains(&Use::Keyboard);
+        let mut remaining = seen.values().filter(keyboard).filter(|other| !leaves(&other.busid));
+        let is_one = device.uses.contains(&Use::Keyboard);
+        assert!(!is_one || remaining.next().is_some(), "{busid} is the last keyboard");
     }
 
     fn check_rules(&self) {
@@ -539,6 +617,16 @@ impl World {
         panic!("it never comes to rest");
     }
 
+    /// Whether dom0 must keep a device, found out the slow way.
+    fn is_needed(&self, device: &Device) -> bool {
+        let in_dom0 = |other: &&Device| self.xen.places_of(&other.busid).next().is_none();
+        let keyboards =
+            self.devices.values().filter(|other| is_keyboard(other)).filter(in_dom0).count();
+        self.mounted.contains(&device.busid)
+            || self.policy.protection(device).is_some()
+            || (is_keyboard(device) && keyboards == 1)
+    }
+
     /// Every device is where it should be, found out the slow way.
     fn check_end(&self) {
         for (place, busid) in self.xen.taken_ports() {
@@ -574,7 +662,10 @@ impl World {
                 targets.iter().filter_map(|target| self.named(target.as_str())).collect();
             match there {
                 Some(domid) => assert!(running.contains(&domid), "{busid} is in domain {domid}"),
-                None => assert!(running.is_empty(), "{busid} is not in one of {running:?}"),
+                None => assert!(
+                    running.is_empty() || self.is_needed(device),
+                    "{busid} is not in one of {running:?}"
+                ),
             }
         }
         assert!(self.unanswered.is_empty(), "nobody answers {:?}", self.unanswered);
@@ -589,6 +680,10 @@ impl World {
             assert!(attached && self.devices.contains_key(busid), "a note without a device");
         }
     }
+}
+
+fn is_keyboard(device: &Device) -> bool {
+    device.id.to_string() == KEYBOARD && !device.is_hub()
 }
 
 fn policy(which: usize) -> Arc<Policy> {
@@ -685,6 +780,24 @@ fn whoever_asks_about_a_device_that_is_gone_before_its_turn_is_answered() {
         Op::Wait { millis: 100 },
         Op::Unplug { port: 0 },
         Op::Order { port: 0, wanted: 0 },
+    ]);
+}
+
+#[test]
+fn a_keyboard_that_may_have_left_unheard_does_not_remain() {
+    ends_well(&[
+        Op::Plug { port: 2, id: 1, hub: false },
+        Op::Plug { port: 0, id: 1, hub: false },
+        Op::Policy { which: 0 },
+        Op::See,
+        Op::See,
+        Op::Start { domain: 1 },
+        Op::See,
+        Op::See,
+        Op::Policy { which: 1 },
+        Op::Wait { millis: 100 },
+        Op::See,
+        Op::Finish { how: How::Unheard },
     ]);
 }
 

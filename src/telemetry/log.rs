@@ -199,6 +199,14 @@ fn log_standing(device: &BusId, standing: &Standing) {
             %device, %domid, %controller, %port,
             "left alone: taken out by somebody else, until it is replugged"
         ),
+        Standing::Protected { route, refusal } => {
+            let Words { domain, domid, rule } = Words::of(route);
+            let (cause, advice) = (quoted(&refusal.to_string()), quoted(refusal.advice()));
+            info!(
+                %device, %domain, %domid, %rule, %cause, %advice,
+                "stays in dom0: it is protected"
+            );
+        }
         Standing::Stuck { route, problem } => {
             let Words { domain, domid, rule } = Words::of(route);
             let (cause, advice) = (quoted(&problem.to_string()), quoted(problem.advice()));

@@ -44,6 +44,7 @@ impl Stage {
         let xenstored = Xenstored::start(Flavor::C);
         let bed = UsbBed::new();
         bed.host(1, "0000:00:14.0");
+        bed.add_desk();
         let toolstack = Toolstack::new(&xenstored, dir.path()).on(&bed);
         let domains = BTreeMap::new();
         Self { agent: None, shown: 0, domains, toolstack, bed, xenstored, dir }

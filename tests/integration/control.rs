@@ -149,7 +149,7 @@ fn whoever_is_not_root_is_refused_by_the_file_and_by_the_agent() {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("pvusb-agent");
         fs::copy(env!("CARGO_BIN_EXE_pvusb-agent"), &program).unwrap();
-        for place in [dir.path(), world.directory()] {
+        for place in [dir.path(), world.own_directory()] {
             fs::set_permissions(place, Permissions::from_mode(0o755)).unwrap();
         }
         let as_nobody = || {

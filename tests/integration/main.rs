@@ -21,6 +21,7 @@ mod compat;
 mod control;
 mod controllers;
 mod doctor;
+mod guards;
 mod idle;
 mod kills;
 mod lifecycle;

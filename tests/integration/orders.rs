@@ -223,6 +223,54 @@ fn what_xl_took_out_after_an_order_stays_out() {
 }
 
 #[test]
+fn force_waives_what_a_person_may_waive_for_this_plug_and_leaves_its_mark() {
+    on_both(|mut world| {
+        let kiosk = world.domain(5, "kiosk");
+        let policy =
+            "version: 1\ndefaults: {settle: 0ms}\nprotect: [{id: '046d:c31c'}]\nrules: []\n";
+        let mut agent = world.ready_agent(policy);
+        world.bed.plug(&keyboard("1-1", 6));
+        agent.wait_for_line("plugged device=1-1", PATIENCE);
+        let told = refused(&world, &["attach", "1-1", "kiosk"]);
+        assert!(told.contains("`protect` lists") && told.contains("--force"), "{told}");
+        assert!(world.taken().is_empty());
+
+        let told = done(&world, &["attach", "1-1", "kiosk", "--force"]);
+        assert!(told.contains("overridden: `protect` lists"), "{told}");
+        world.wait_until_given(&kiosk, "1-1");
+        let mark = agent.wait_for_line("ordered with force", PATIENCE);
+        assert!(
+            mark.contains("WARN") && mark.contains("who=") && mark.contains("device=1-1"),
+            "{mark}"
+        );
+
+        // It was waived for that plug, also for an agent that starts anew, and for no other.
+        agent.kill();
+        let _agent = world.ready_agent(policy);
+        world.wait_until_given(&kiosk, "1-1");
+        world.bed.unplug("1-1");
+        world.wait_until_forgotten("1-1");
+        world.bed.plug(&keyboard("1-1", 7));
+        let told = refused(&world, &["attach", "1-1", "kiosk"]);
+        assert!(told.contains("`protect` lists"), "{told}");
+    });
+}
+
+#[test]
+fn no_force_takes_a_disk_that_dom0_uses() {
+    on_both(|mut world| {
+        let _kiosk = world.domain(5, "kiosk");
+        let stick = UsbDevice::storage("1-1", 6, "4C530001").with_disk(("sdb", 8, 16), &[]);
+        world.bed.plug(&stick);
+        fs::write(world.bed.path("/sys/class/block/sdb/holders/dm-0"), "").unwrap();
+        let _agent = world.ready_agent("version: 1\nrules: []\n");
+        let told = refused(&world, &["attach", "1-1", "kiosk", "--force"]);
+        assert!(told.contains("dm-0"), "{told}");
+        assert!(world.taken().is_empty());
+    });
+}
+
+#[test]
 fn the_agent_says_how_it_is_and_reads_its_policy_when_it_is_told() {
     on_both(|mut world| {
         let (_kiosk, _desk, mut agent) = with_keyboard(&mut world);

@@ -129,6 +129,7 @@ impl World {
         let proxy = Proxy::start(xenstored.socket());
         let bed = UsbBed::new();
         bed.host(1, PCI);
+        bed.add_desk();
         let userdata = dir.path().join("libxl");
         fs::create_dir(&userdata).unwrap();
         let toolstack = Toolstack::new(&xenstored, &userdata).on(&bed);
@@ -161,18 +162,32 @@ impl World {
     }
 
     pub(crate) fn agent_with(&self, policy: &str, more: &[&str]) -> Agent {
-        self.agent_in(policy, more, &[])
+        self.agent_in(&[], policy, more, &[])
     }
 
-    /// Starts the agent with more arguments, and in an environment with these variables too.
-    pub(crate) fn agent_in(&self, policy: &str, more: &[&str], env: &[(String, String)]) -> Agent {
+    /// Starts the agent by another program (`unshare --mount`), with more arguments, and in an
+    /// environment with these variables too.
+    pub(crate) fn agent_in(
+        &self,
+        starter: &[&str],
+        policy: &str,
+        more: &[&str],
+        env: &[(String, String)],
+    ) -> Agent {
         self.write_policy(policy);
         let policy = self.policy_path();
         let libxl = self.libxl_dir();
         let mut args = vec!["run", "--policy", policy.to_str().unwrap()];
         args.extend(["--libxl-dir", libxl.to_str().unwrap()]);
         args.extend(more);
-        Agent::start(&args, &[&self.env(), env].concat())
+        Agent::start_in(starter, &args, &[&self.env(), env].concat())
+    }
+
+    /// An empty directory.
+    pub(crate) fn directory(&self, name: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::create_dir_all(&path).unwrap();
+        path
     }
 
     /// Starts the agent and waits until it listens.
@@ -232,7 +247,7 @@ impl World {
     }
 
     /// Where everything of this host is.
-    pub(crate) fn directory(&self) -> &Path {
+    pub(crate) fn own_directory(&self) -> &Path {
         self.dir.path()
     }
 

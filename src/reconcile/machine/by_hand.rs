@@ -37,9 +37,10 @@ impl Reconciler {
 
     /// Finds out which devices are meant.
     pub(super) fn aim_asks(&mut self) {
+        let departing = self.departing();
         for id in self.asks.ids(|stage| matches!(stage, Stage::Fresh(_))) {
             let Some(ask) = self.asks.get(id) else { continue };
-            match (orders::plan(&ask.asked.request, &self.observed), &ask.stage) {
+            match (orders::plan(&ask.asked.request, &self.scene(&departing)), &ask.stage) {
                 (Ok(Planned { busid, .. }), _) => {
                     if let Some(job) = self.jobs.get_mut(&Subject::Device(busid.clone())) {
                         job.pardon();
@@ -60,15 +61,17 @@ impl Reconciler {
 
     /// Begins to note what was asked for the device, if anything was. Tells whether it has.
     pub(super) fn note_next_order(&mut self, busid: &BusId, job: &mut Job) -> bool {
+        let departing = self.departing();
         while let Some((id, request)) = self.asks.aimed_at(busid) {
-            let Planned { step, waived, .. } = match orders::plan(request, &self.observed) {
+            let scene = self.scene(&departing);
+            let Planned { step, waived, .. } = match orders::plan(request, &scene) {
                 Ok(planned) => planned,
                 Err(objection) => {
                     self.decline(id, objection);
                     continue;
                 }
             };
-            let cleared = step.map(|step| interlock::clear(step, &self.observed)).transpose();
+            let cleared = step.map(|step| interlock::clear(step, &scene)).transpose();
             match cleared {
                 Err(refusal) => self.decline(id, refusal.into()),
                 Ok(None) => self.asks.set(id, Stage::Noted(busid.clone())),
@@ -76,6 +79,8 @@ impl Reconciler {
                     self.asks.waive(id, waived);
                     let ticket = self.ticket();
                     job.flight = Some((ticket, Arc::new(cleared.step().clone())));
+                    // xenstore has deadlines of its own.
+                    job.begun = None;
                     self.asks.set(id, Stage::Noting(busid.clone(), ticket));
                     self.outbox.push_back(Output::Run(ticket, cleared));
                     return true;
@@ -95,10 +100,10 @@ impl Reconciler {
         &mut self,
         id: RequestId,
         subject: &Subject,
-        step: Arc<Step>,
+        step: &Step,
         result: Result<(), StepError>,
     ) {
-        let Step::NoteOrder { busid, said, .. } = &*step else { return };
+        let Step::NoteOrder { busid, said, .. } = step else { return };
         match result {
             Ok(()) => {
                 self.supersede(busid);
@@ -114,7 +119,7 @@ impl Reconciler {
                 }
                 if let Some(job) = self.jobs.get_mut(subject) {
                     job.pardon();
-                    job.succeeded(step);
+                    job.succeeded();
                 }
             }
             Err(StepError::Stale(_)) => self.asks.set(id, Stage::Aimed(busid.clone())),
