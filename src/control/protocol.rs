@@ -479,7 +479,7 @@ impl From<&Objection> for Fault {
             | Objection::BadDomain(_)
             | Objection::AttachToDom0
             | Objection::AttachedByOthers { .. }
-            | Objection::Refused(_)
+            | Objection::Refused(..)
             | Objection::XenstoreLost
             | Objection::Unknown
             | Objection::Leaving

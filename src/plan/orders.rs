@@ -91,8 +91,8 @@ pub enum Objection {
         place: Place,
     },
     /// The interlock refuses.
-    #[error("{0}")]
-    Refused(#[from] Refusal),
+    #[error("{0} stays in dom0: {1}")]
+    Refused(BusId, Refusal),
     /// Nothing can be noted or done now.
     #[error("the agent has no connection to xenstore")]
     XenstoreLost,
@@ -122,7 +122,7 @@ impl Objection {
             Self::NoSuchDomain(_) => "no-such-domain",
             Self::BadDomain(_) | Self::AttachToDom0 => "bad-domain",
             Self::AttachedByOthers { .. } => "attached-by-others",
-            Self::Refused(_) => "refused",
+            Self::Refused(..) => "refused",
             Self::XenstoreLost | Self::Unknown => "xenstore-lost",
             Self::Leaving => "ending",
             Self::Superseded(_) => "superseded",
@@ -144,8 +144,8 @@ impl Objection {
             Self::AttachedByOthers { .. } => {
                 "what was attached with xl is left alone; take it out with `xl usbdev-detach` first"
             }
-            Self::Refused(refusal) if refusal.is_hard() => refusal.advice(),
-            Self::Refused(_) => "a person may override this with --force",
+            Self::Refused(_, refusal) if refusal.is_hard() => refusal.advice(),
+            Self::Refused(..) => "a person may override this with --force",
             Self::XenstoreLost => "is xenstored running? the agent tries again by itself",
             Self::Unknown => "ask again",
             Self::Leaving => "ask again when it runs",
@@ -186,7 +186,9 @@ pub fn plan(request: &Request, scene: &Scene<'_>) -> Result<Planned, Objection> 
         (Some(Order::Attach(_)), Err(refusal)) if request.force && !refusal.is_hard() => {
             Some(refusal)
         }
-        (Some(Order::Attach(_)), Err(refusal)) => return Err(refusal.into()),
+        (Some(Order::Attach(_)), Err(refusal)) => {
+            return Err(Objection::Refused(busid, refusal));
+        }
         (Some(Order::Attach(_) | Order::Stay | Order::Hold) | None, _) => None,
     };
     let said = order.map(|order| Override { plug: device.plug(), order, force: waived.is_some() });

@@ -148,8 +148,12 @@ fn what_cannot_be_is_refused_with_a_reason_and_advice_and_nothing_is_noted() {
         desk.wait_until_held("1-4");
         agent.wait_for_line("attached by somebody else device=1-4", PATIENCE);
         for (args, why, advice) in [
-            (&["attach", "1-2", "kiosk"][..], "1-2 is a hub", "nothing overrides this"),
-            (&["attach", "1-2", "kiosk", "--force"], "1-2 is a hub", "nothing overrides this"),
+            (&["attach", "1-2", "kiosk"][..], "1-2 stays in dom0: it is a hub", "plug the devices"),
+            (
+                &["attach", "1-2", "kiosk", "--force"],
+                "1-2 stays in dom0: it is a hub",
+                "plug the devices",
+            ),
             (&["attach", "1-9", "kiosk"], "no device 1-9 is plugged", "pvusb-agent devices"),
             (&["release", "1-9"], "no device 1-9 is plugged", "pvusb-agent devices"),
             (&["detach", "1.77"], "no device 1.77 is plugged", "pvusb-agent devices"),

@@ -73,7 +73,9 @@ impl Reconciler {
             };
             let cleared = step.map(|step| interlock::clear(step, &scene)).transpose();
             match cleared {
-                Err(refusal) => self.decline(id, refusal.into()),
+                Err(refusal) => {
+                    self.decline(id, Objection::Refused(busid.clone(), refusal));
+                }
                 Ok(None) => self.asks.set(id, Stage::Noted(busid.clone())),
                 Ok(Some(cleared)) => {
                     self.asks.waive(id, waived);
