@@ -228,7 +228,8 @@ def service_leaves_mounted_storage(rig):
         rig.order(f"detach {stick.busid}")
         rig.leaves(stick, kiosk)
         with mounted(rig, stick, at):
-            rig.order(f"release {stick.busid}")
+            noted = rig.dom0.run(f"pvusb-agent release {stick.busid}")
+            expect(noted.code == 1 and f"is mounted on {at}" in noted.out, f"release: {noted}")
             if restart:
                 rig.service.restart()
             rig.service.says(f"protected.*is mounted on {at}")
