@@ -80,8 +80,8 @@ class Rig:
     def leaves(self, device, guest, timeout=30):
         """Waits until the guest has lost the device, and no port and no note names it."""
         until(f"{guest.name} has lost {device}", lambda: not guest.sees(device), timeout)
-        until(f"no port names {device.busid}", lambda: self.store.place(device.busid) is None, 10)
-        until(f"no note about {device.busid}", lambda: device.busid not in self.store.notes(), 10)
+        until(f"no port names {device.busid}", lambda: self.store.place(device.busid) is None, timeout)
+        until(f"no note about {device.busid}", lambda: device.busid not in self.store.notes(), timeout)
 
     def xl_works(self, guest, port=8):
         """A plain `xl usbdev-attach` of another device still works: no stale port is left anywhere.
