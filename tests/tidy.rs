@@ -25,7 +25,7 @@ const MAY_USE: [(&str, &[&str]); 11] = [
     ("control", &["model", "policy", "plan", "reconcile"]),
     ("host", &["model", "plan"]),
     ("policy_file", &["model", "policy"]),
-    ("fuzz", &["model", "policy", "host"]),
+    ("fuzz", &["model", "policy", "host", "control"]),
     ("telemetry", &["model", "policy", "plan", "reconcile", "host"]),
     (
         "daemon",
