@@ -204,7 +204,7 @@ def killed_while_creating_a_controller(rig):
     return at_every_point(rig, prepare, act, check)
 
 
-@scenario()
+@scenario(known="no kill hits: the calls counted in the first pass do not come in the later ones; why is not found yet")
 def killed_while_removing_a_controller(rig):
     """Killed at points of the removal of a controller that nobody serves: after the restart nothing is
     left of it, and dom0 has the device."""
