@@ -17,18 +17,29 @@ use std::process::Command;
 use pvusb_agent::policy::{self, Source as PolicyText};
 
 /// What each part of the library may use of the others.
-const MAY_USE: [(&str, &[&str]); 9] = [
+const MAY_USE: [(&str, &[&str]); 10] = [
     ("model", &[]),
     ("policy", &["model"]),
     ("plan", &["model", "policy"]),
     ("reconcile", &["model", "policy", "plan"]),
+    ("sim", &["model", "policy", "plan", "reconcile"]),
     ("host", &["model", "plan"]),
     ("policy_file", &["model", "policy"]),
     ("telemetry", &["model", "policy", "plan", "reconcile", "host"]),
     ("daemon", &["model", "policy", "plan", "reconcile", "host", "policy_file", "telemetry"]),
     (
         "cli",
-        &["model", "policy", "plan", "reconcile", "host", "policy_file", "telemetry", "daemon"],
+        &[
+            "model",
+            "policy",
+            "plan",
+            "reconcile",
+            "sim",
+            "host",
+            "policy_file",
+            "telemetry",
+            "daemon",
+        ],
     ),
 ];
 
@@ -45,7 +56,7 @@ const STEPS: [&str; 8] = [
 ];
 
 /// The parts that read and write nothing.
-const PURE: [&str; 4] = ["model", "policy", "plan", "reconcile"];
+const PURE: [&str; 5] = ["model", "policy", "plan", "reconcile", "sim"];
 
 /// What they may not name, as the beginning of a path.
 const IMPURE: [&str; 14] = [

@@ -5,6 +5,7 @@
 pub mod check;
 mod devices;
 mod list;
+mod rehearse;
 mod run;
 mod table;
 
@@ -59,6 +60,10 @@ enum Verb {
     Devices(devices::DevicesArgs),
     /// List what is attached where, by the agent and by others
     List(list::ListArgs),
+    /// Play a written scenario in a made-up world, and show what the agent would do
+    ///
+    /// Devices, domains and time are made up; nothing of this host is touched.
+    Rehearse(rehearse::RehearseArgs),
 }
 
 /// Runs the command line; gives the exit code.
@@ -85,6 +90,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Check(args) => check::run(&args, &mut out, &mut err, colour),
         Verb::Devices(args) => devices::run(&args, &mut out, &mut err, colour),
         Verb::List(args) => list::run(&args, endpoint(), &mut out, &mut err),
+        Verb::Rehearse(args) => rehearse::run(&args, &mut out, &mut err, colour),
     }
 }
 

@@ -150,6 +150,16 @@ pub struct Plug {
     pub initialized: Option<u64>,
 }
 
+impl Plug {
+    /// Whether `later` is the same plug, seen at the same time or later: what udev has not finished
+    /// with is the same when it has.
+    pub fn may_become(self, later: Self) -> bool {
+        self.address == later.address
+            && self.id == later.id
+            && (self.initialized.is_none() || self.initialized == later.initialized)
+    }
+}
+
 /// The speed of a device, as sysfs's `speed` tells it in Mbit/s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Speed {

@@ -177,8 +177,15 @@ fn for_gone_note(busid: &BusId, note: &Note, moment: &Moment<'_>) -> Outlook {
     }
 }
 
+/// The next device in the place may be with usbback already: it takes whatever is plugged into a port
+/// that it knows and that no other driver wants (`usbstub.c: usbstub_probe`).
 fn clear_stale(busid: &BusId, place: Place, moment: &Moment<'_>) -> Outlook {
     let kind = kind_at(place, moment);
+    let interfaces = moment.observed.devices.get(busid).map(on_usbback).unwrap_or_default();
+    if kind == ControllerKind::Pv && !interfaces.is_empty() {
+        let step = Step::ReleaseInterfaces { busid: busid.clone(), interfaces };
+        return Outlook::run(Standing::Unplugged, step);
+    }
     let after = AfterClear::Gone;
     Outlook::run(Standing::Unplugged, Step::ClearPort { place, kind, busid: busid.clone(), after })
 }
@@ -381,6 +388,12 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
     }
     if guest.life == Life::Building {
         return Outlook::rest(Standing::Building(route));
+    }
+    // Another domain's QEMU, it may be: one that scans opens what comes back into a port that it has
+    // (`host-libusb.c: usb_host_auto_timer`). Two that have a device fight for it.
+    if let Some(held) = device.bound_to(USBFS).next() {
+        let problem = Problem::StillHeld(held.clone());
+        return Outlook::rest(Standing::Stuck { route, problem });
     }
     match ports::choose(device, guest, moment) {
         Choice::Take { place, kind } => {

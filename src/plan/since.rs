@@ -31,6 +31,18 @@ pub struct Since {
 }
 
 impl Since {
+    /// How many moments it holds.
+    pub fn size(&self) -> usize {
+        self.ready.len()
+            + self.controllers.len()
+            + self.emptied.len()
+            + self.tenants.len()
+            + self.whole.len()
+            + self.loose.len()
+            + self.returning.len()
+            + self.unserved.len()
+    }
+
     /// When the controller was first seen in its present state.
     pub fn controller(&self, domid: DomId, id: ControllerId) -> Option<Instant> {
         self.controllers.get(&(domid, id)).map(|(_, when)| *when)
@@ -40,7 +52,7 @@ impl Since {
     pub fn was_for_another_plug(&self, place: Place, device: &Device) -> bool {
         self.tenants
             .get(&place)
-            .is_some_and(|(busid, plug)| *busid == device.busid && *plug != device.plug())
+            .is_some_and(|(busid, plug)| *busid == device.busid && !plug.may_become(device.plug()))
     }
 
     /// The controller of `guest` that nobody served, unless its device model has changed since.

@@ -96,6 +96,17 @@ impl Reconciler {
         &self.policy
     }
 
+    /// How many things it remembers: readings, looks, jobs and moments. It stays in proportion to what
+    /// is there, however much has happened.
+    pub fn size(&self) -> usize {
+        self.observed.devices.len()
+            + self.unread.len()
+            + self.devices.len()
+            + self.jobs.len()
+            + self.since.size()
+            + self.outbox.len()
+    }
+
     /// When to call [`Self::handle`] with [`Input::Timeout`] if nothing happens before, and why.
     pub fn deadline(&self) -> Option<(Instant, &'static str)> {
         self.deadline
@@ -198,6 +209,9 @@ impl Reconciler {
             }
             Sight::Xen(view) => {
                 self.xen.looks.succeeded();
+                if !self.seen_xen {
+                    memory::remember_start(&mut self.since, now, &view);
+                }
                 self.seen_xen = true;
                 self.observed.xen = view;
                 self.compare_domains(&before);
@@ -229,16 +243,33 @@ impl Reconciler {
     fn saw_device(&mut self, busid: BusId, device: Option<Device>) {
         let before = self.observed.devices.get(&busid);
         let same_plug = match (before, &device) {
-            (Some(before), Some(device)) => same_plug(before, device),
+            (Some(before), Some(device)) => before.plug().may_become(device.plug()),
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
+        let drivers = |device: &Device| -> Vec<_> {
+            device.interfaces.values().map(|interface| interface.driver.clone()).collect()
+        };
+        let was_there = before.is_some();
+        let rebound = before.map(drivers) != device.as_ref().map(drivers);
         if !same_plug {
-            if before.is_some() {
+            // What failed with the plug before is no reason to let a stale port wait.
+            if let Some(job) = self.jobs.get_mut(&Subject::Device(busid.clone())) {
+                job.pardon();
+            }
+            if was_there {
                 self.report(Event::Unplugged(busid.clone()));
             }
             if let Some(device) = &device {
                 self.report(Event::Plugged(Box::new(device.clone())));
+            }
+        }
+        // A device model that dies leaves its nodes as they were: that it has let go is all that tells.
+        if rebound {
+            let domids: BTreeSet<_> =
+                self.observed.xen.places_of(&busid).map(|place| place.domid).collect();
+            if !domids.is_empty() {
+                self.xen.stir(domids);
             }
         }
         match device {
@@ -476,8 +507,10 @@ impl Reconciler {
         let quiet = match self.leaving {
             None | Some(Leaving::Left) => false,
             Some(Leaving::AsItIs) => !in_flight,
+            // Without xenstore nothing can be given back: whoever asked for it waits or gives up.
             Some(Leaving::Detaching) => {
                 !in_flight
+                    && self.connected
                     && self.deadline.is_none()
                     && self.usb.is_idle()
                     && self.xen.looks.is_idle()
@@ -495,13 +528,6 @@ impl Reconciler {
 fn named(xen: &XenView) -> BTreeSet<BusId> {
     let ports = xen.taken_ports().map(|(_, busid)| busid);
     ports.chain(xen.notes.keys()).chain(xen.returns.keys()).cloned().collect()
-}
-
-/// Whether both are the same plug; one that udev has not finished with is the same as it will be.
-fn same_plug(before: &Device, after: &Device) -> bool {
-    before.address == after.address
-        && before.id == after.id
-        && (before.initialized.is_none() || before.initialized == after.initialized)
 }
 
 /// Spreads the retries of jobs that failed together; the same on every run.

@@ -16,6 +16,3 @@ pub use doors::{Input, Output, Sight, Ticket};
 pub use event::Event;
 pub use lookout::Scope;
 pub use machine::Reconciler;
-
-#[cfg(test)]
-mod tests;
