@@ -5,13 +5,15 @@ DESTDIR ?=
 PREFIX ?= /usr/local
 # udev reads this directory and /etc/udev/rules.d, not those below /usr/local/lib.
 UDEVRULESDIR ?= /usr/lib/udev/rules.d
+# systemd reads those below /usr/lib and /usr/local/lib.
+UNITDIR ?= $(PREFIX)/lib/systemd/system
 
 DOCDIR = $(PREFIX)/share/doc/pvusb-agent
 INSTALL = install
 BUILT = $(or $(CARGO_TARGET_DIR),target)/release/pvusb-agent
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test test-xen xen-shell lint doc build install
+.PHONY: help deps demo test test-xen xen-shell fuzz lint doc build install
 
 help: ## list the commands
 	@echo 'pvusb-agent: USB devices in dom0 -> PVUSB ports of domains'
@@ -31,12 +33,15 @@ test: deps ## run all tests, against the real libudev and both real xenstoreds
 	$(CARGO) test --locked
 
 test-xen: build ## run it on a real Xen inside QEMU; SCENARIO=name for one (Debian 12, about 1.5 GB)
-	tests/xen/build
+	tests/xen/build --systemd
 	tests/xen/run.py --agent '$(BUILT)' $(SCENARIO)
 
 xen-shell: build ## a shell in a real dom0 inside QEMU, with the agent in it
 	tests/xen/build
 	tests/xen/shell --agent '$(BUILT)'
+
+fuzz: deps ## look for bytes that break a rule: TARGET=wire, nodes, device or policy; SECONDS=60
+	fuzz/run '$(or $(TARGET),wire)' '$(or $(SECONDS),60)'
 
 lint: ## check the formatting and let clippy complain
 	$(CARGO) fmt --check
@@ -50,11 +55,15 @@ build: ## build the program to install: target/release/pvusb-agent
 
 # Installs what `make build` built, so that root needs no Rust toolchain. The policy in /etc is the
 # administrator's and is never touched.
-install: ## install what make build built, the udev rules and the documents (DESTDIR=, PREFIX=)
-	@test -x target/release/pvusb-agent || { echo 'run `make build` first' >&2; exit 1; }
-	$(INSTALL) -D -m 0755 target/release/pvusb-agent '$(DESTDIR)$(PREFIX)/bin/pvusb-agent'
-	$(INSTALL) -d '$(DESTDIR)$(UDEVRULESDIR)' '$(DESTDIR)$(DOCDIR)/rules' '$(DESTDIR)$(DOCDIR)/docs'
-	$(INSTALL) -m 0644 udev/*.rules '$(DESTDIR)$(UDEVRULESDIR)'
+install: ## install what make build built, the unit, the udev rules and the documents (DESTDIR=, PREFIX=)
+	@test -x '$(BUILT)' || { echo 'run `make build` first' >&2; exit 1; }
+	$(INSTALL) -D -m 0755 '$(BUILT)' '$(DESTDIR)$(PREFIX)/bin/pvusb-agent'
+	$(INSTALL) -d '$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(UDEVRULESDIR)' '$(DESTDIR)$(DOCDIR)/rules' '$(DESTDIR)$(DOCDIR)/docs'
+	sed 's,/usr/bin/pvusb-agent,$(PREFIX)/bin/pvusb-agent,; s,/usr/share/doc/pvusb-agent,$(DOCDIR),' \
+	    dist/pvusb-agent.service >'$(DESTDIR)$(UNITDIR)/pvusb-agent.service'
+	chmod 0644 '$(DESTDIR)$(UNITDIR)/pvusb-agent.service'
+	$(INSTALL) -m 0644 udev/70-pvusb-agent.rules '$(DESTDIR)$(UDEVRULESDIR)'
+	$(INSTALL) -m 0644 udev/60-pvusb-agent-quarantine.rules '$(DESTDIR)$(DOCDIR)'
 	$(INSTALL) -m 0644 README.md CHANGELOG.md LICENSE policy.example.yaml '$(DESTDIR)$(DOCDIR)'
 	$(INSTALL) -m 0644 rules/*.yaml '$(DESTDIR)$(DOCDIR)/rules'
 	$(INSTALL) -d '$(DESTDIR)$(DOCDIR)/docs/scenarios'

@@ -17,6 +17,8 @@
 
 pub mod cli;
 pub mod daemon;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod host;
 pub mod model;
 pub mod plan;

@@ -17,7 +17,7 @@ use std::process::Command;
 use pvusb_agent::policy::{self, Source as PolicyText};
 
 /// What each part of the library may use of the others.
-const MAY_USE: [(&str, &[&str]); 10] = [
+const MAY_USE: [(&str, &[&str]); 11] = [
     ("model", &[]),
     ("policy", &["model"]),
     ("plan", &["model", "policy"]),
@@ -25,6 +25,7 @@ const MAY_USE: [(&str, &[&str]); 10] = [
     ("sim", &["model", "policy", "plan", "reconcile"]),
     ("host", &["model", "plan"]),
     ("policy_file", &["model", "policy"]),
+    ("fuzz", &["model", "policy", "host"]),
     ("telemetry", &["model", "policy", "plan", "reconcile", "host"]),
     ("daemon", &["model", "policy", "plan", "reconcile", "host", "policy_file", "telemetry"]),
     (
@@ -43,12 +44,15 @@ const MAY_USE: [(&str, &[&str]); 10] = [
     ),
 ];
 
-/// What `host` may know of `plan`: steps, not how they are found.
-const STEPS: [&str; 8] = [
+/// What `host` may know of `plan`: steps, findings and mends, not how they are found.
+const STEPS: [&str; 11] = [
     "AfterClear",
     "Cause",
     "Claim",
     "Cleared",
+    "Finding",
+    "Mend",
+    "Noted",
     "Step",
     "StepError",
     "Survey",
@@ -145,6 +149,21 @@ fn files_and_policies_meet_in_one_place() {
         let meets = names("std", "fs") && names("crate", "policy");
         if meets && !file.part().is_some_and(|part| meeting.contains(&part)) {
             found.push("names both std::fs and crate::policy".to_owned());
+        }
+    });
+}
+
+/// It makes system calls itself, past umockdev: a file that it opens is the real machine's.
+#[test]
+fn rustix_watches_processes_and_does_nothing_else() {
+    check(sources(), |file, found| {
+        for (line, path) in &file.paths {
+            let process = path.get(1).is_some_and(|name| name == "process" || name == "io");
+            if path.first().is_some_and(|root| root == "rustix")
+                && !(process && file.path.ends_with("src/host/device_models.rs"))
+            {
+                found.push(format!("{line}: `{}`", path.join("::")));
+            }
         }
     });
 }
@@ -253,6 +272,23 @@ fn every_place_in_the_code_that_a_document_names_is_there() {
                 let missing = names.split(", ").filter(|name| !code.contains(*name));
                 found.extend(missing.map(|name| format!("{path}: no `{name}` in {file}")));
             }
+        }
+    }
+    assert_none(&found);
+}
+
+/// Each answer of docs/situations.md names the test that holds it, in the last column.
+#[test]
+fn every_test_that_holds_a_situation_is_there() {
+    let path = "docs/situations.md";
+    let tests: String = files("tests/integration", "rs").iter().map(|file| read(file)).collect();
+    let text = read(path);
+    let answers = text.lines().filter(|line| line.starts_with("| ") && !line.ends_with("| test |"));
+    let mut found = Vec::new();
+    for answer in answers {
+        let last = answer.trim_end_matches(" |").rsplit("| ").next().unwrap_or_default();
+        if !tests.contains(&format!("fn {}() {{", last.trim_matches('`'))) {
+            found.push(format!("{path}: no such test: {last}"));
         }
     }
     assert_none(&found);

@@ -4,6 +4,7 @@
 
 pub mod check;
 mod devices;
+mod doctor;
 mod list;
 mod rehearse;
 mod run;
@@ -19,6 +20,8 @@ use std::path::Path;
 
 /// Everything went well.
 pub const EX_OK: u8 = 0;
+/// `doctor` has found something.
+pub const EX_FINDINGS: u8 = 1;
 /// The command line is wrong.
 pub const EX_USAGE: u8 = 64;
 /// udev or xenstore is not there.
@@ -37,7 +40,7 @@ pub const DEFAULT_POLICY: &str = "/etc/pvusb-agent/policy.yaml";
 #[derive(Debug, Parser)]
 #[command(name = "pvusb-agent", version, about, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 all well, 64 wrong usage, 69 udev or xenstore is not there, \
+    after_help = "Exit codes: 0 all well, 1 doctor has found something, 64 wrong usage, 69 udev or xenstore is not there, \
     74 cannot write, 78 bad policy.\n\
     Environment: XENSTORED_PATH names xenstored's socket; PVUSB_AGENT_LOG is one of error, warn, \
     info, debug, trace."
@@ -60,6 +63,11 @@ enum Verb {
     Devices(devices::DevicesArgs),
     /// List what is attached where, by the agent and by others
     List(list::ListArgs),
+    /// Find what others left behind, say what it does to the host, and mend it
+    ///
+    /// It can be used beside a running agent, and without one. Hints may be quite all right; they do
+    /// not count for the exit code.
+    Doctor(doctor::DoctorArgs),
     /// Play a written scenario in a made-up world, and show what the agent would do
     ///
     /// Devices, domains and time are made up; nothing of this host is touched.
@@ -90,6 +98,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Check(args) => check::run(&args, &mut out, &mut err, colour),
         Verb::Devices(args) => devices::run(&args, &mut out, &mut err, colour),
         Verb::List(args) => list::run(&args, endpoint(), &mut out, &mut err),
+        Verb::Doctor(args) => doctor::run(&args, endpoint(), &mut out, &mut err),
         Verb::Rehearse(args) => rehearse::run(&args, &mut out, &mut err, colour),
     }
 }

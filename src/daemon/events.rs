@@ -2,6 +2,7 @@
 
 use super::clock::now;
 use super::watching::{UserDataWatch, scope_of};
+use crate::host::device_models::Ends;
 use crate::host::usb::{Change, UsbMonitor};
 use crate::host::xenstore::{Notice, Notices};
 use crate::host::{usb, xenstore};
@@ -18,6 +19,7 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Arrivals {
     pub(super) monitor: Monitor,
     pub(super) userdata: UserDataWatch,
+    pub(super) device_models: Ends,
     pub(super) notices: Notices,
     pub(super) signals: Signals,
 }
@@ -54,6 +56,9 @@ impl Arrivals {
                 None => Arrival::End,
             },
             scope = self.userdata.changes() => Arrival::Stirred(vec![scope]),
+            domid = self.device_models.next() => {
+                Arrival::Stirred(vec![Scope::Domains([domid].into())])
+            }
             arrival = self.signals.next() => arrival,
         }
     }

@@ -4,11 +4,13 @@
 mod clock;
 mod error;
 mod events;
+mod manager;
 mod shell;
 mod watching;
 
 pub use error::Error;
 
+use crate::host::device_models::DeviceModels;
 use crate::host::look::XenReader;
 use crate::host::perform::Performer;
 use crate::host::usb::{Drivers, UsbMonitor, UsbReader};
@@ -16,7 +18,9 @@ use crate::host::userdata::UserData;
 use crate::host::xenstore::{Endpoint, Xenstore};
 use crate::policy_file;
 use crate::reconcile::Reconciler;
+use clock::now;
 use events::{Arrivals, Monitor, Signals};
+use manager::Manager;
 use shell::Shell;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,11 +60,13 @@ pub fn run(options: &Options) -> Result<(), Error> {
         let signals = Signals::open().map_err(Error::Runtime)?;
         let (xs, notices) = Xenstore::open(options.endpoint.clone());
 
-        let xen = XenReader::new(xs.clone(), userdata);
+        let (device_models, ends) = DeviceModels::new();
+        let xen = XenReader::new(xs.clone(), userdata).holding(device_models);
         let performer = Performer::new(xs.clone(), xen.clone(), UsbReader::new(), Drivers::new());
         let arrivals = Arrivals {
             monitor: Monitor::Open(monitor),
             userdata: userdata_watch,
+            device_models: ends,
             notices,
             signals,
         };
@@ -71,6 +77,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
             performer,
             policy: options.policy.clone(),
             detach_on_exit: options.detach_on_exit,
+            manager: Manager::new(now()),
         };
         shell.run(arrivals).await;
         Ok(())

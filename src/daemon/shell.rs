@@ -2,6 +2,7 @@
 
 use super::clock::now;
 use super::events::{Arrival, Arrivals};
+use super::manager::Manager;
 use super::watching::Watches;
 use crate::host::look::XenReader;
 use crate::host::perform::Performer;
@@ -9,7 +10,6 @@ use crate::host::usb::UsbReader;
 use crate::policy_file;
 use crate::reconcile::{Input, Output, Reconciler, Scope, Sight};
 use crate::telemetry::{self, Notable};
-use sd_notify::NotifyState;
 use std::future::pending;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +30,7 @@ pub(super) struct Shell {
     pub(super) performer: Performer,
     pub(super) policy: PathBuf,
     pub(super) detach_on_exit: bool,
+    pub(super) manager: Manager,
 }
 
 /// Looks and steps on their way; each ends in an input.
@@ -42,9 +43,12 @@ impl Shell {
         let mut give_up: Option<Instant> = None;
         telemetry::log(&Notable::Started { rules: self.machine.policy().rules().len() });
         self.handle(Input::Timeout, &mut errands);
-        notify(&[NotifyState::Ready]);
+        Manager::ready();
         loop {
-            let deadline = self.machine.deadline().map(|(when, _)| when).into_iter().chain(give_up);
+            self.manager.alive(now());
+            self.tell_status();
+            let deadline = self.machine.deadline().map(|(when, _)| when).into_iter();
+            let deadline = deadline.chain(give_up).chain(self.manager.deadline());
             let inputs = tokio::select! {
                 // Each branch gives up nothing when another is first: the arrivals keep what they
                 // have, and a finished errand stays in its set.
@@ -63,6 +67,12 @@ impl Shell {
                 return;
             }
         }
+    }
+
+    /// Says in a line what the agent has done.
+    fn tell_status(&mut self) {
+        let (rules, attached) = (self.machine.policy().rules().len(), self.attached());
+        self.manager.status(format!("rules: {rules}, devices attached by them: {attached}"));
     }
 
     /// How many devices are where the agent has attached them.
@@ -165,9 +175,14 @@ impl Shell {
                 telemetry::log(&Notable::XenstoreLost(&error));
                 vec![Input::XenstoreLost]
             }
-            Arrival::Reload => self.reload(),
+            Arrival::Reload => {
+                Manager::reloading();
+                let inputs = self.reload();
+                Manager::ready();
+                inputs
+            }
             Arrival::End => {
-                notify(&[NotifyState::Stopping]);
+                Manager::stopping();
                 let patience = if self.detach_on_exit { DETACH_DEADLINE } else { END_DEADLINE };
                 *give_up = Some(now() + patience);
                 vec![Input::Leave { detach: self.detach_on_exit }]
@@ -198,13 +213,6 @@ fn ended(errand: Result<Input, JoinError>) -> Input {
         Err(Ok(panic)) => std::panic::resume_unwind(panic),
         // Nothing cancels errands.
         Err(Err(_)) => Input::Timeout,
-    }
-}
-
-/// Tells systemd, if it wants to know.
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        telemetry::log(&Notable::NotNotified(&error));
     }
 }
 

@@ -6,6 +6,7 @@
 //! A node that vanishes while it is being looked at counts as not there; the watch that tells of it
 //! leads to the next look.
 
+use super::device_models::{self, DeviceModels};
 use super::nodes::{
     CONTROLLER_NOTES, ControllerPaths, DEVICE_NOTES, DomainPaths, LIBXL, USBBACK, backend_root,
     controller_note, controller_notes, device_note, driver_path, parse_note, parse_vm, usbback,
@@ -19,7 +20,6 @@ use crate::model::{
 };
 use futures::future::{try_join, try_join_all, try_join3, try_join4};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::str::FromStr;
 
 /// Reads [`XenView`]s.
@@ -27,12 +27,20 @@ use std::str::FromStr;
 pub struct XenReader {
     xs: Xenstore,
     userdata: UserData,
+    device_models: Option<DeviceModels>,
 }
 
 impl XenReader {
     /// A reader of this xenstore.
     pub fn new(xs: Xenstore, userdata: UserData) -> Self {
-        Self { xs, userdata }
+        Self { xs, userdata, device_models: None }
+    }
+
+    /// The same, which holds the device models of domains with controllers, so that their end is
+    /// told.
+    #[must_use]
+    pub fn holding(self, device_models: DeviceModels) -> Self {
+        Self { device_models: Some(device_models), ..self }
     }
 
     /// Looks at everything that matters.
@@ -43,6 +51,9 @@ impl XenReader {
     pub async fn view(&self) -> Result<XenView, Error> {
         let (domids, notes, returns) =
             try_join3(self.domids(), self.notes(), self.returns()).await?;
+        if let Some(models) = &self.device_models {
+            models.retain(&domids);
+        }
         let guests = self.guests(&domids);
         let (guests, leftovers) = try_join(guests, self.leftovers(&domids)).await?;
         let guests =
@@ -73,8 +84,13 @@ impl XenReader {
         domids: &BTreeSet<DomId>,
     ) -> Result<BTreeMap<DomId, Option<Guest>>, Error> {
         let built = &self.userdata.built();
-        let guests =
-            domids.iter().map(async |domid| Ok((*domid, self.guest(*domid, built).await?)));
+        let guests = domids.iter().map(async |domid| {
+            let guest = self.guest(*domid, built).await?;
+            if let (None, Some(models)) = (&guest, &self.device_models) {
+                models.release(*domid);
+            }
+            Ok((*domid, guest))
+        });
         Ok(try_join_all(guests).await?.into_iter().collect())
     }
 
@@ -113,7 +129,9 @@ impl XenReader {
         };
         let device_model = match model {
             (None, ..) => DeviceModel::Absent,
-            (Some(_), _, Some(pid)) if has_ended(&pid) => DeviceModel::Dead,
+            (Some(_), _, Some(pid)) if self.has_ended(domid, &pid, !ids.is_empty()) => {
+                DeviceModel::Dead
+            }
             (Some(state), qusb, _) if state == b"running" => {
                 DeviceModel::Running { qusb: qusb.is_some() }
             }
@@ -271,6 +289,20 @@ impl XenReader {
         Ok(try_join_all(asked).await?.into_iter().flatten().collect())
     }
 
+    /// Whether a domain's device model has ended. Only one that `serves` controllers is worth a
+    /// descriptor: of the others it is enough to know when something is attached.
+    fn has_ended(&self, domid: DomId, pid: &[u8], serves: bool) -> bool {
+        let Some(pid) = parse::<u32>(pid) else { return false };
+        match &self.device_models {
+            Some(models) if serves => models.has_ended(domid, pid),
+            Some(models) => {
+                models.release(domid);
+                device_models::has_ended(pid)
+            }
+            None => device_models::has_ended(pid),
+        }
+    }
+
     fn optional(&self, path: &str) -> impl Future<Output = Result<Option<Vec<u8>>, Error>> + use<> {
         let reply = self.xs.read(path);
         async move { absent_as_none(reply.await) }
@@ -309,13 +341,4 @@ pub(super) async fn names<T: FromStr + Ord>(
 
 fn parse<T: FromStr>(value: &[u8]) -> Option<T> {
     std::str::from_utf8(value).ok()?.parse().ok()
-}
-
-/// Whether there is no process of this number. A device model that dies leaves all its nodes as they
-/// were (seen with Xen 4.17), so xenstore does not tell.
-fn has_ended(pid: &[u8]) -> bool {
-    parse::<u32>(pid).is_some_and(|pid| {
-        let there = Path::new("/proc").join(pid.to_string());
-        matches!(there.try_exists(), Ok(false))
-    })
 }

@@ -46,4 +46,6 @@ pub enum NoteState {
     },
     /// The port is empty again; dom0's drivers are to have the device back.
     Returning,
+    /// It was in quarantine and is let out; who is to have it has not got it yet.
+    Admitted,
 }

@@ -61,6 +61,16 @@ impl Device {
             .map(|(name, _)| name)
     }
 
+    /// The interfaces that drivers may have.
+    pub fn authorized(&self) -> impl Iterator<Item = &InterfaceName> {
+        self.interfaces.iter().filter(|(_, interface)| interface.authorized).map(|(name, _)| name)
+    }
+
+    /// The interfaces that no driver may have until they are authorized.
+    pub fn unauthorized(&self) -> impl Iterator<Item = &InterfaceName> {
+        self.interfaces.iter().filter(|(_, interface)| !interface.authorized).map(|(name, _)| name)
+    }
+
     /// The interfaces that `driver` has.
     pub fn bound_to(&self, driver: &str) -> impl Iterator<Item = &InterfaceName> {
         self.interfaces
@@ -77,6 +87,9 @@ pub struct Interface {
     pub class: ClassTriple,
     /// The name of the kernel driver that has it (`usbhid`; `usbfs` when a program has it).
     pub driver: Option<Box<str>>,
+    /// Whether the kernel lets drivers have it (`authorized`). On a bus whose
+    /// `interface_authorized_default` is 0, a new interface has to wait for that.
+    pub authorized: bool,
 }
 
 /// The kernel's name for an interface: `1-1.4:1.0` is interface 0 of configuration 1.
@@ -153,7 +166,7 @@ pub struct Plug {
 impl Plug {
     /// Whether `later` is the same plug, seen at the same time or later: what udev has not finished
     /// with is the same when it has.
-    pub fn may_become(self, later: Self) -> bool {
+    pub fn may_become(&self, later: &Self) -> bool {
         self.address == later.address
             && self.id == later.id
             && (self.initialized.is_none() || self.initialized == later.initialized)

@@ -56,7 +56,7 @@ fn present_home<'a>(busid: &BusId, targets: &[GuestName], xen: &'a XenView) -> O
         NoteState::Attached { place, uuid } => xen.guests.get(&place.domid).filter(|guest| {
             guest.uuid == uuid && guest.life == Life::Running && targets.contains(&guest.name)
         }),
-        NoteState::Returning => None,
+        NoteState::Returning | NoteState::Admitted => None,
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! [`desired`] says where a device should be, [`next`] compares that with where it is and names one
 //! small step, removals before additions, and [`interlock`] lets no step pass that would take a
-//! protected device from dom0. Nothing here reads a clock, a file or a socket; time is an argument.
+//! protected device from dom0. [`findings`] says what is not as it should be on the host. Nothing here reads a clock, a file or a socket; time is an argument.
 
 pub mod desired;
+pub mod findings;
 pub mod interlock;
 pub mod next;
 pub mod ports;
@@ -13,8 +14,9 @@ pub mod standing;
 pub mod step;
 
 pub use desired::{Desired, Reason};
+pub use findings::{Finding, FindingCode, Mend, Noted};
 pub use interlock::{Cleared, Refusal};
 pub use next::{Moment, Next, Outlook};
-pub use since::Since;
+pub use since::{HeldDown, Plugs, Since};
 pub use standing::{Problem, Standing};
 pub use step::{AfterClear, Cause, Claim, Step, StepError, Survey};

@@ -5,14 +5,14 @@
 
 use super::desired::{Desired, Reason, desired};
 use super::ports::{self, Choice, ControllerOutlook};
-use super::since::Since;
+use super::since::{HeldDown, Since};
 use super::standing::{Problem, Route, Standing};
 use super::step::{AfterClear, Claim, Step, Survey};
 use crate::model::{
     BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, InterfaceName, Life,
     Note, NoteState, Observed, Place, PortContent,
 };
-use crate::policy::{Action, Policy, Rule};
+use crate::policy::{Action, Policy, Rule, StalePorts};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -99,14 +99,17 @@ pub fn for_device(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
     };
     let Some(note) = note else {
         return Some(match xen.places_of(busid).next() {
-            Some(place) if moment.since.was_for_another_plug(place, device) => {
+            Some(place)
+                if moment.since.was_for_another_plug(place, device)
+                    && moment.policy.stale_ports() == StalePorts::Clear =>
+            {
                 clear_stale(busid, place, moment)
             }
             Some(place) => Outlook::rest(Standing::AttachedByOthers(place)),
             None => for_free(device, moment),
         });
     };
-    if note.plug != device.plug() {
+    if !note.plug.may_become(&device.plug()) {
         // Unplugged and plugged again before anybody looked.
         return Some(for_gone_note(busid, note, moment));
     }
@@ -152,15 +155,25 @@ pub fn for_controller(guest: &Guest, id: ControllerId, moment: &Moment<'_>) -> N
     }
 }
 
-/// A busid with nothing plugged: its ports are cleared at once, whoever wrote them. One stale port
-/// makes every `xl usbdev-attach` on the host fail (`libxl_usb.c: get_assigned_devices`).
+/// A busid with nothing plugged: its ports are cleared at once, whoever wrote them, unless the policy
+/// leaves those of others. One stale port makes every `xl usbdev-attach` on the host fail
+/// (`libxl_usb.c: get_assigned_devices`).
 fn for_gone(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
     let xen = &moment.observed.xen;
-    if let Some(place) = xen.places_of(busid).next() {
+    let clears = |place: &Place| match moment.policy.stale_ports() {
+        StalePorts::Clear => true,
+        StalePorts::Leave => xen.is_ours(busid, *place),
+    };
+    if let Some(place) = xen.places_of(busid).find(clears) {
         return Some(clear_stale(busid, place, moment));
     }
-    let known = xen.notes.contains_key(busid) || xen.returns.contains_key(busid);
-    known.then(|| forget(busid, Standing::Unplugged))
+    if xen.notes.contains_key(busid) {
+        return Some(forget(busid, Standing::Unplugged));
+    }
+    match xen.places_of(busid).next() {
+        Some(place) => Some(Outlook::rest(Standing::StaleOfOthers(place))),
+        None => xen.returns.contains_key(busid).then(|| forget(busid, Standing::Unplugged)),
+    }
 }
 
 /// The note speaks of an earlier plug. The port that it names is cleared; another port that names
@@ -169,7 +182,7 @@ fn for_gone_note(busid: &BusId, note: &Note, moment: &Moment<'_>) -> Outlook {
     let xen = &moment.observed.xen;
     let noted = match note.state {
         NoteState::Attached { place, .. } => Some(place),
-        NoteState::Returning => None,
+        NoteState::Returning | NoteState::Admitted => None,
     };
     match xen.places_of(busid).find(|place| Some(*place) == noted) {
         Some(place) => clear_stale(busid, place, moment),
@@ -181,12 +194,17 @@ fn for_gone_note(busid: &BusId, note: &Note, moment: &Moment<'_>) -> Outlook {
 /// that it knows and that no other driver wants (`usbstub.c: usbstub_probe`).
 fn clear_stale(busid: &BusId, place: Place, moment: &Moment<'_>) -> Outlook {
     let kind = kind_at(place, moment);
-    let interfaces = moment.observed.devices.get(busid).map(on_usbback).unwrap_or_default();
+    let there = moment.observed.devices.get(busid);
+    let interfaces = there.map(on_usbback).unwrap_or_default();
     if kind == ControllerKind::Pv && !interfaces.is_empty() {
         let step = Step::ReleaseInterfaces { busid: busid.clone(), interfaces };
         return Outlook::run(Standing::Unplugged, step);
     }
-    let after = AfterClear::Gone;
+    // Whoever serves the port may have taken what was plugged there since.
+    let after = there.map_or(AfterClear::Gone, |device| {
+        let (plug, state) = (device.plug(), NoteState::Returning);
+        AfterClear::Replaced(Note { plug, kind, state })
+    });
     Outlook::run(Standing::Unplugged, Step::ClearPort { place, kind, busid: busid.clone(), after })
 }
 
@@ -259,6 +277,15 @@ fn for_held(
     // The states of a controller stay as they were when the device model that served it dies.
     if guest.device_model == DeviceModel::Dead && controller.kind == ControllerKind::Qusb {
         return detach(device, note, place);
+    }
+    if moment.policy.quarantine() {
+        // Its driver has chosen another configuration, whose interfaces are new ones.
+        let interfaces: Vec<_> = device.unauthorized().cloned().collect();
+        if !interfaces.is_empty() {
+            let (busid, note) = (device.busid.clone(), note.clone());
+            let step = Step::Authorize { busid, note, interfaces };
+            return Outlook::run(Standing::Attaching(route), step);
+        }
     }
     match ports::outlook(guest, place.controller, controller, moment) {
         ControllerOutlook::Usable => match without_usbback(device, note.kind) {
@@ -346,16 +373,70 @@ fn for_returning(device: &Device, note: &Note, moment: &Moment<'_>) -> Outlook {
             Outlook::rest(Standing::NotReturned(Problem::StillHeld(held.clone())))
         };
     }
+    if moment.policy.quarantine()
+        && let Some(outlook) = for_quarantined(device, moment)
+    {
+        return outlook;
+    }
+    if note.kind == ControllerKind::Qusb
+        && let Some(outlook) = for_moving(device, moment)
+    {
+        return outlook;
+    }
     let driverless: Vec<_> = device.driverless().cloned().collect();
     if driverless.is_empty() {
         return forget(&busid, Standing::Returning);
     }
     let until = since + DRIVER_GRACE;
-    if note.kind == ControllerKind::Qusb && moment.now < until {
+    let had_by_qemu = note.kind == ControllerKind::Qusb && note.state == NoteState::Returning;
+    if had_by_qemu && moment.now < until {
         return Outlook::until(Standing::Returning, until, "drivers to come back by themselves");
     }
     let step = Step::ReturnDrivers { busid, kind: note.kind, interfaces: driverless };
     Outlook::run(Standing::Returning, step)
+}
+
+/// A device that no backend has any more and that goes into a domain as soon as a port is ready: it
+/// need not go by dom0. `None` if it does not.
+fn for_moving(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
+    let goes = matches!(desired(moment.policy, device, &moment.observed.xen), Desired::In { .. });
+    let is_soon = |outlook: &Outlook| match outlook.next {
+        Next::Run(_) => true,
+        Next::Until(..) => {
+            matches!(outlook.standing, Standing::Settling | Standing::WaitingForPort(_))
+        }
+        Next::Rest => false,
+    };
+    (goes && !moment.leaving).then(|| for_free(device, moment)).filter(is_soon)
+}
+
+/// A device in no port that dom0's drivers may have only if it is decided that it stays; `None` if
+/// that is so and nothing keeps them from it any more.
+fn for_quarantined(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
+    let busid = device.busid.clone();
+    let stays_outside = match desired(moment.policy, device, &moment.observed.xen) {
+        // Straight from one domain to the next, or from quarantine: dom0 is not on the way.
+        Desired::In { .. } if !moment.leaving => return Some(for_free(device, moment)),
+        Desired::In { .. } | Desired::Dom0(Reason::NoDomainRuns(_)) => true,
+        Desired::Dom0(Reason::Hub | Reason::NoRule | Reason::Kept(_)) => false,
+    };
+    if !stays_outside {
+        return authorize(device).map(|step| Outlook::run(Standing::Returning, step));
+    }
+    let interfaces: Vec<_> = device.authorized().cloned().collect();
+    Some(if interfaces.is_empty() {
+        forget(&busid, Standing::Returning)
+    } else {
+        Outlook::run(Standing::Returning, Step::Deauthorize { busid, interfaces })
+    })
+}
+
+/// Lets drivers have what they may not have yet, if there is anything.
+fn authorize(device: &Device) -> Option<Step> {
+    let interfaces: Vec<_> = device.unauthorized().cloned().collect();
+    let note = Note { plug: device.plug(), kind: ControllerKind::Qusb, state: NoteState::Admitted };
+    let busid = device.busid.clone();
+    (!interfaces.is_empty()).then_some(Step::Authorize { busid, note, interfaces })
 }
 
 fn on_usbback(device: &Device) -> Vec<InterfaceName> {
@@ -366,7 +447,7 @@ fn on_usbback(device: &Device) -> Vec<InterfaceName> {
 fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
     let (guest, rule) = match desired(moment.policy, device, &moment.observed.xen) {
         Desired::In { guest, rule } => (guest, rule),
-        Desired::Dom0(reason) => return Outlook::rest(at_home(&reason)),
+        Desired::Dom0(reason) => return for_dom0(device, &reason, moment),
     };
     let route = route(guest, rule);
     if moment.leaving {
@@ -386,6 +467,14 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
     if moment.now < settled {
         return Outlook::until(Standing::Settling, settled, "a new device to settle");
     }
+    let flapping = moment.policy.flapping();
+    match moment.since.held_down(&device.busid, flapping) {
+        Some(HeldDown { plugs, until }) if moment.now < until => {
+            let standing = Standing::HeldDown { route, plugs, pause: flapping.pause };
+            return Outlook::until(standing, until, "a device that flaps to stay plugged");
+        }
+        Some(_) | None => {}
+    }
     if guest.life == Life::Building {
         return Outlook::rest(Standing::Building(route));
     }
@@ -395,7 +484,13 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
         let problem = Problem::StillHeld(held.clone());
         return Outlook::rest(Standing::Stuck { route, problem });
     }
-    match ports::choose(device, guest, moment) {
+    let choice = ports::choose(device, guest, moment);
+    if matches!(choice, Choice::Take { .. } | Choice::Create { .. })
+        && let Some(outlook) = admit(device, &route, moment)
+    {
+        return outlook;
+    }
+    match choice {
         Choice::Take { place, kind } => {
             let step = Step::Claim(claim(device, guest, place, kind, moment));
             Outlook::run(Standing::Attaching(route), step)
@@ -420,6 +515,35 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
         }
         Choice::None(problem) => Outlook::rest(Standing::Stuck { route, problem }),
     }
+}
+
+/// A device that stays in dom0. If it is in quarantine it is let out once that is decided: a hub at
+/// once, since nothing behind it shows before; others when udev has finished with them, since a rule
+/// may ask for what udev finds out.
+fn for_dom0(device: &Device, reason: &Reason<'_>, moment: &Moment<'_>) -> Outlook {
+    let standing = at_home(reason);
+    let is_decided = match reason {
+        Reason::Hub => device.configured,
+        Reason::NoRule | Reason::Kept(_) => device.is_ready(),
+        Reason::NoDomainRuns(_) => false,
+    };
+    match authorize(device).filter(|_| is_decided && moment.policy.quarantine()) {
+        Some(step) => Outlook::run(standing, step),
+        None => Outlook::rest(standing),
+    }
+}
+
+/// Lets a device out of quarantine that is about to be attached: no backend can claim an interface
+/// that is not authorized (`drivers/usb/core/driver.c: usb_driver_claim_interface`). `None` if that
+/// is done.
+fn admit(device: &Device, route: &Route, moment: &Moment<'_>) -> Option<Outlook> {
+    let step = authorize(device)?;
+    Some(if moment.policy.quarantine() {
+        Outlook::run(Standing::Attaching(route.clone()), step)
+    } else {
+        let problem = Problem::NotAuthorized;
+        Outlook::rest(Standing::Stuck { route: route.clone(), problem })
+    })
 }
 
 fn claim(

@@ -4,7 +4,8 @@ use crate::model::{
     BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, GuestUuid, Place, Plug,
     XenbusState,
 };
-use std::collections::BTreeMap;
+use crate::policy::Flapping;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 /// Since when things are as they are, as far as the agent has seen it. Nothing here is needed for
@@ -13,6 +14,8 @@ use std::time::Instant;
 pub struct Since {
     /// When a plug was first seen ready.
     pub ready: BTreeMap<BusId, (Plug, Instant)>,
+    /// When plugs were first seen, by their place.
+    pub plugs: BTreeMap<BusId, Plugs>,
     /// When a controller's backend was first seen in its state.
     pub controllers: BTreeMap<(DomId, ControllerId), (XenbusState, Instant)>,
     /// When a port was first seen empty after it had held a device.
@@ -30,8 +33,33 @@ pub struct Since {
     pub unserved: BTreeMap<(DomId, GuestUuid), (ControllerId, ControllerKind, DeviceModel)>,
 }
 
+/// The plugs in one place.
+#[derive(Clone, Debug)]
+pub struct Plugs {
+    /// The last of them.
+    pub last: Plug,
+    /// When each was first seen, the last one at the end: no more than [`Plugs::MOST`], none older
+    /// than [`Flapping::MAX_TIME`] but the last.
+    pub seen: VecDeque<Instant>,
+}
+
+impl Plugs {
+    /// How many are remembered: enough to tell that they are too many.
+    pub const MOST: usize = Flapping::MAX_PLUGS as usize + 1;
+}
+
+/// A device that was plugged too often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldDown {
+    /// How often it was plugged within the time that counts.
+    pub plugs: u32,
+    /// Until when it is not attached, if it is not plugged again before.
+    pub until: Instant,
+}
+
 impl Since {
-    /// How many moments it holds.
+    /// How many moments it holds. The plugs in one place count as one: there are at most
+    /// [`Plugs::MOST`] of them.
     pub fn size(&self) -> usize {
         self.ready.len()
             + self.controllers.len()
@@ -41,6 +69,17 @@ impl Since {
             + self.loose.len()
             + self.returning.len()
             + self.unserved.len()
+            + self.plugs.len()
+    }
+
+    /// Whether a device was plugged more often than it may be, looking back from its last plug.
+    pub fn held_down(&self, busid: &BusId, flapping: Flapping) -> Option<HeldDown> {
+        let seen = &self.plugs.get(busid)?.seen;
+        let last = *seen.back()?;
+        let recent = seen.iter().filter(|when| last.duration_since(**when) <= flapping.within);
+        let plugs = u32::try_from(recent.count()).unwrap_or(u32::MAX);
+        let too_many = flapping.plugs != 0 && plugs > flapping.plugs;
+        too_many.then(|| HeldDown { plugs, until: last + flapping.pause })
     }
 
     /// When the controller was first seen in its present state.
@@ -52,7 +91,7 @@ impl Since {
     pub fn was_for_another_plug(&self, place: Place, device: &Device) -> bool {
         self.tenants
             .get(&place)
-            .is_some_and(|(busid, plug)| *busid == device.busid && !plug.may_become(device.plug()))
+            .is_some_and(|(busid, plug)| *busid == device.busid && !plug.may_become(&device.plug()))
     }
 
     /// The controller of `guest` that nobody served, unless its device model has changed since.
@@ -61,5 +100,52 @@ impl Since {
             .get(&(guest.domid, guest.uuid))
             .filter(|(_, _, device_model)| *device_model == guest.device_model)
             .map(|(controller, kind, _)| (*controller, *kind))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    proptest! {
+        #[test]
+        #[expect(clippy::disallowed_methods, reason = "a test needs some instant to begin with")]
+        fn a_device_is_held_down_exactly_when_its_last_plug_was_one_too_many(
+            gaps in prop::collection::vec(0_u64..20, 1..30),
+            plugs in 0_u32..6,
+            within in 0_u64..60,
+            pause in 0_u64..60,
+        ) {
+            let busid: BusId = "1-1".parse().unwrap();
+            let last = Plug {
+                address: "1.2".parse().unwrap(),
+                id: "05e0:1200".parse().unwrap(),
+                initialized: None,
+            };
+            let start = Instant::now();
+            let times: Vec<u64> =
+                gaps.iter().scan(0, |sum, gap| { *sum += gap; Some(*sum) }).collect();
+            let seen = times.iter().map(|t| start + Duration::from_secs(*t)).collect();
+            let since =
+                Since { plugs: [(busid.clone(), Plugs { last, seen })].into(), ..Since::default() };
+            let [within_s, pause_s] = [within, pause].map(Duration::from_secs);
+            let flapping = Flapping { plugs, within: within_s, pause: pause_s };
+
+            let end = times[times.len() - 1];
+            let mut recent = 0;
+            for time in &times {
+                if time + within >= end {
+                    recent += 1;
+                }
+            }
+            let held = since.held_down(&busid, flapping);
+            prop_assert_eq!(held.is_some(), plugs > 0 && recent > plugs);
+            if let Some(held) = held {
+                prop_assert_eq!(held.plugs, recent);
+                prop_assert_eq!(held.until, start + Duration::from_secs(end + pause));
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@ use crate::model::{
     ControllerId, ControllerKind, DomId, GuestName, InterfaceName, Place, UsbVersion,
 };
 use std::fmt;
+use std::time::Duration;
 
 /// How it stands with a device. Values carry all that a person needs to understand it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,15 @@ pub enum Standing {
     Kept {
         /// The rule.
         rule: Box<str>,
+    },
+    /// It stays in dom0 until it has been plugged for a while: it was plugged too often.
+    HeldDown {
+        /// Where it is to go.
+        route: Route,
+        /// How often it was plugged within the time that the policy counts.
+        plugs: u32,
+        /// How long it must stay plugged.
+        pause: Duration,
     },
     /// It stays in dom0 until one of its domains runs.
     NoDomainRuns {
@@ -59,6 +69,8 @@ pub enum Standing {
     Returning,
     /// Somebody else attached it; it is left alone.
     AttachedByOthers(Place),
+    /// Nothing is plugged there, and somebody else's port names it. The policy leaves such ports.
+    StaleOfOthers(Place),
     /// It was taken out of its port, as it seems because its domain is being destroyed: libxl drops
     /// the device model first (`libxl_domain.c: libxl__destroy_domid`).
     DomainEnding(Place),
@@ -74,6 +86,8 @@ pub enum Standing {
     },
     /// Its port is empty, but something keeps it from dom0.
     NotReturned(Problem),
+    /// A step on its way does not end. Nothing else happens to the device until it does.
+    Hanging(Problem),
     /// A device that was unplugged while it was attached: its port is being cleared.
     Unplugged,
 }
@@ -87,6 +101,7 @@ impl Standing {
             Self::Hub => "hub",
             Self::NoRule => "no rule",
             Self::Kept { .. } => "kept",
+            Self::HeldDown { .. } => "held down",
             Self::NoDomainRuns { .. } => "no domain runs",
             Self::Leaving(_) => "leaving",
             Self::Building(_) => "domain is built",
@@ -97,10 +112,12 @@ impl Standing {
             Self::Detaching { .. } => "detaching",
             Self::Returning => "returning",
             Self::AttachedByOthers(_) => "attached by others",
+            Self::StaleOfOthers(_) => "stale port of others",
             Self::DomainEnding(_) => "domain is ending",
             Self::TakenOutByHand(_) => "taken out by hand",
             Self::Stuck { .. } => "stuck",
             Self::NotReturned(_) => "not returned",
+            Self::Hanging(_) => "hanging",
             Self::Unplugged => "unplugged",
         }
     }
@@ -175,6 +192,9 @@ pub enum Problem {
     /// The device is too fast for what the policy allows to be made.
     #[error("a version {0} controller cannot carry this device")]
     TooFast(UsbVersion),
+    /// The kernel lets nobody have its interfaces, and the agent was not told to change that.
+    #[error("its interfaces are not authorized")]
+    NotAuthorized,
     /// The interlock refused.
     #[error("{0}")]
     Protected(#[from] super::Refusal),
@@ -185,6 +205,12 @@ pub enum Problem {
         step: &'static str,
         /// Why.
         cause: Box<str>,
+    },
+    /// A step has been on its way for longer than it can take.
+    #[error("{step}: has not ended within the deadline")]
+    StepHangs {
+        /// The step.
+        step: &'static str,
     },
     /// A program in dom0 still has interfaces of the device.
     #[error("a program still has interface {0}")]
@@ -216,10 +242,18 @@ impl Problem {
             }
             Self::NoFreePort => "detach a device, or give the controller more ports",
             Self::TooFast(_) => "set `controller: {version: 2}` in the policy",
+            Self::NotAuthorized => {
+                "something else holds new devices back (USBGuard?) and must let this one pass; if \
+                 that is the agent's job, set `quarantine: true` in the policy's defaults"
+            }
             Self::Protected(_) => "protected devices never leave dom0",
             Self::StepFailed { .. } => {
                 "it is tried again when the device is replugged, the domain changes or the policy \
                  is reloaded"
+            }
+            Self::StepHangs { .. } => {
+                "a driver in dom0 does not let go of the device: see dmesg; unplugging the device \
+                 usually ends it, and no other device waits for it"
             }
             Self::StillHeld(_) => "end the program that has it open (see /proc/*/fd)",
         }

@@ -60,6 +60,26 @@ pub enum Step {
         /// Its interfaces without a driver.
         interfaces: Vec<InterfaceName>,
     },
+    /// Lets drivers have interfaces of a device that was in quarantine, because it is decided where
+    /// it goes. No driver is looked for yet; the note, which is written before, tells that this is
+    /// still to come.
+    Authorize {
+        /// The device.
+        busid: BusId,
+        /// What is noted: [`NoteState::Admitted`](crate::model::NoteState::Admitted), or what is noted
+        /// already. Its plug is the only one that is let out: nothing was decided about a later one.
+        note: Note,
+        /// Its interfaces that no driver may have yet.
+        interfaces: Vec<InterfaceName>,
+    },
+    /// Puts a device that comes back from a domain into quarantine again: until it is decided where
+    /// it goes next, no driver may have these interfaces.
+    Deauthorize {
+        /// The device.
+        busid: BusId,
+        /// Its interfaces that drivers may have.
+        interfaces: Vec<InterfaceName>,
+    },
     /// Removes the note, and the drivers noted, of a device that is gone or is back.
     Forget {
         /// The device.
@@ -91,6 +111,8 @@ impl Step {
             | Self::ReleaseInterfaces { busid, .. }
             | Self::ClearPort { busid, .. }
             | Self::ReturnDrivers { busid, .. }
+            | Self::Authorize { busid, .. }
+            | Self::Deauthorize { busid, .. }
             | Self::Forget { busid } => Some(busid),
             Self::RemoveController { .. } | Self::RemoveLeftover(_) => None,
         }
@@ -108,13 +130,21 @@ impl Step {
             Self::TakeInterfaces { .. }
             | Self::ReleaseInterfaces { .. }
             | Self::ReturnDrivers { .. }
+            | Self::Authorize { .. }
+            | Self::Deauthorize { .. }
             | Self::Forget { .. } => None,
         }
     }
 
     /// Whether it takes something from dom0, so that the interlock must look at it.
     pub fn takes_from_dom0(&self) -> bool {
-        matches!(self, Self::Claim(_) | Self::CreateController { .. } | Self::TakeInterfaces { .. })
+        matches!(
+            self,
+            Self::Claim(_)
+                | Self::CreateController { .. }
+                | Self::TakeInterfaces { .. }
+                | Self::Deauthorize { .. }
+        )
     }
 
     /// A word for logs.
@@ -126,6 +156,8 @@ impl Step {
             Self::ReleaseInterfaces { .. } => "release interfaces",
             Self::ClearPort { .. } => "clear port",
             Self::ReturnDrivers { .. } => "return drivers",
+            Self::Authorize { .. } => "authorize",
+            Self::Deauthorize { .. } => "deauthorize",
             Self::Forget { .. } => "forget note",
             Self::RemoveController { .. } => "remove controller",
             Self::RemoveLeftover(_) => "remove leftover",
@@ -210,6 +242,9 @@ pub enum AfterClear {
     Gone,
     /// The device stays plugged: the note says from now on that it is on its way back.
     Returning(Note),
+    /// The device is gone and another is plugged in its place: the drivers noted go, and the note says
+    /// of the other that it is on its way back.
+    Replaced(Note),
 }
 
 /// Why a step did not do what it says, sorted by what to do about it.

@@ -14,6 +14,7 @@
 //! Not in here: files, sockets, clocks, the environment, logging, and what is plugged right now. A
 //! policy judges the device that it is shown, and that is all.
 
+mod defaults;
 mod matcher;
 mod problem;
 mod read;
@@ -25,6 +26,7 @@ mod suggest;
 mod tree;
 mod wish;
 
+pub use defaults::{Flapping, StalePorts};
 pub use matcher::{Condition, IdPattern, Matcher, PatternError, PortPattern};
 pub use problem::{Code, Problem, Problems, Severity};
 pub use rule::{Action, Rule};
@@ -51,6 +53,9 @@ use std::time::Duration;
 pub struct Policy {
     controller: ControllerWish,
     settle: Duration,
+    stale_ports: StalePorts,
+    flapping: Flapping,
+    quarantine: bool,
     rules: Vec<Rule>,
 }
 
@@ -76,6 +81,23 @@ impl Policy {
         self.settle
     }
 
+    /// What becomes of stale ports that are not the agent's own.
+    pub fn stale_ports(&self) -> StalePorts {
+        self.stale_ports
+    }
+
+    /// When a device counts as flapping.
+    pub fn flapping(&self) -> Flapping {
+        self.flapping
+    }
+
+    /// Whether dom0's drivers may have a new device only when it is decided that it stays in dom0.
+    /// That new interfaces are not authorized is the kernel's setting
+    /// (`udev/60-pvusb-agent-quarantine.rules`); with this the agent authorizes them.
+    pub fn quarantine(&self) -> bool {
+        self.quarantine
+    }
+
     /// The first rule that matches `device`. No rule, no wish: the device stays where it is.
     pub fn judge(&self, device: &Device) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.matcher().matches(device))
@@ -98,6 +120,9 @@ impl Default for Policy {
         Self {
             controller: ControllerWish::default(),
             settle: Self::DEFAULT_SETTLE,
+            stale_ports: StalePorts::default(),
+            flapping: Flapping::default(),
+            quarantine: false,
             rules: Vec::new(),
         }
     }

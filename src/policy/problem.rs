@@ -92,6 +92,12 @@ pub enum Code {
     NoDomain,
     /// P034: a rule's name that is empty.
     BadRuleName,
+    /// P035: neither `true` nor `false`.
+    BadTruth,
+    /// P038: not what can become of stale ports.
+    BadStalePorts,
+    /// P039: not a count of plugs.
+    BadPlugCount,
     /// P050: not a value that a scenario of the simulated world takes there.
     BadScenario,
     /// P099: there are more problems than are listed.
@@ -100,7 +106,7 @@ pub enum Code {
 
 impl Code {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 36] = [
         Self::Unreadable,
         Self::TooLong,
         Self::NotUtf8,
@@ -132,6 +138,9 @@ impl Code {
         Self::TwoActions,
         Self::NoDomain,
         Self::BadRuleName,
+        Self::BadTruth,
+        Self::BadStalePorts,
+        Self::BadPlugCount,
         Self::BadScenario,
         Self::MoreProblems,
     ];
@@ -170,6 +179,9 @@ impl Code {
             Self::TwoActions => "P032",
             Self::NoDomain => "P033",
             Self::BadRuleName => "P034",
+            Self::BadTruth => "P035",
+            Self::BadStalePorts => "P038",
+            Self::BadPlugCount => "P039",
             Self::BadScenario => "P050",
             Self::MoreProblems => "P099",
         }

@@ -3,6 +3,7 @@
 //! Each function reads one thing and is total: what is wrong goes into the report, and the reading
 //! goes on with what is right. A policy counts only when the report stays empty.
 
+use super::defaults::{Flapping, StalePorts};
 use super::matcher::{Condition, Matcher};
 use super::problem::{Code, Finding, Report};
 use super::rule::{Action, Rule};
@@ -22,7 +23,11 @@ pub(crate) struct Shape {
 }
 
 const POLICY: Shape = Shape { what: "a policy", keys: &["version", "defaults", "rules"] };
-const DEFAULTS: Shape = Shape { what: "`defaults`", keys: &["controller", "settle"] };
+const DEFAULTS: Shape = Shape {
+    what: "`defaults`",
+    keys: &["controller", "settle", "stale_ports", "flapping", "quarantine"],
+};
+const FLAPPING: Shape = Shape { what: "`flapping`", keys: &["plugs", "within", "pause"] };
 const CONTROLLER: Shape = Shape { what: "`controller`", keys: &["type", "version", "ports"] };
 const RULE: Shape = Shape { what: "a rule", keys: &["name", "match", "attach", "keep"] };
 const MATCH: Shape = Shape { what: "`match`", keys: &["id", "port", "bus_address"] };
@@ -71,9 +76,70 @@ impl Reader<'_, '_> {
         if let Some(controller) = fields.get("controller") {
             policy.controller = self.controller(controller);
         }
-        if let Some(settle) = fields.get("settle").and_then(|node| self.settle(node)) {
+        if let Some(settle) =
+            fields.get("settle").and_then(|node| self.duration(node, Policy::MAX_SETTLE))
+        {
             policy.settle = settle;
         }
+        if let Some(ports) = fields.get("stale_ports").and_then(|node| self.stale_ports(node)) {
+            policy.stale_ports = ports;
+        }
+        if let Some(flapping) = fields.get("flapping") {
+            policy.flapping = self.flapping(flapping);
+        }
+        if let Some(quarantine) = fields.get("quarantine").and_then(|node| self.truth(node)) {
+            policy.quarantine = quarantine;
+        }
+    }
+
+    fn stale_ports(&mut self, node: &Node) -> Option<StalePorts> {
+        let text = self.text(node, "the word `clear` or `leave`")?;
+        let ports = StalePorts::from_word(text);
+        if ports.is_none() {
+            let message = format!("stale ports are `clear` or `leave`, not `{}`", shown(text));
+            self.report.add(Finding::new(Code::BadStalePorts, node.span, message));
+        }
+        ports
+    }
+
+    fn flapping(&mut self, node: &Node) -> Flapping {
+        let mut flapping = Flapping::default();
+        let Some(fields) = self.fields(node, &FLAPPING) else { return flapping };
+        if let Some(plugs) = fields.get("plugs").and_then(|node| self.plug_count(node)) {
+            flapping.plugs = plugs;
+        }
+        let longest = Flapping::MAX_TIME;
+        if let Some(within) = fields.get("within").and_then(|node| self.duration(node, longest)) {
+            flapping.within = within;
+        }
+        if let Some(pause) = fields.get("pause").and_then(|node| self.duration(node, longest)) {
+            flapping.pause = pause;
+        }
+        flapping
+    }
+
+    fn plug_count(&mut self, node: &Node) -> Option<u32> {
+        let expected = format!("a number from 0 to {}", Flapping::MAX_PLUGS);
+        let text = self.text(node, &expected)?;
+        let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+        let count = text.parse().ok().filter(|count| plain && *count <= Flapping::MAX_PLUGS);
+        if count.is_none() {
+            let message = format!("`{}` is not {expected}", shown(text));
+            let finding = Finding::new(Code::BadPlugCount, node.span, message);
+            self.report.add(finding.help("with 0 a device may be plugged as often as it likes"));
+        }
+        count
+    }
+
+    /// Only the two words that mean the same to every version of YAML.
+    fn truth(&mut self, node: &Node) -> Option<bool> {
+        let text = self.text(node, "`true` or `false`")?;
+        let truth = text.parse().ok();
+        if truth.is_none() {
+            let message = format!("`{}` is neither `true` nor `false`", shown(text));
+            self.report.add(Finding::new(Code::BadTruth, node.span, message));
+        }
+        truth
     }
 
     fn controller(&mut self, node: &Node) -> ControllerWish {
@@ -121,11 +187,12 @@ impl Reader<'_, '_> {
         count
     }
 
-    fn settle(&mut self, node: &Node) -> Option<Duration> {
+    /// A duration of at most `longest`.
+    fn duration(&mut self, node: &Node, longest: Duration) -> Option<Duration> {
         let text = self.text(node, "a duration")?;
         let problem = match duration(text) {
-            Some(duration) if duration <= Policy::MAX_SETTLE => return Some(duration),
-            Some(_) => format!("`{}` is longer than 60s", shown(text)),
+            Some(duration) if duration <= longest => return Some(duration),
+            Some(_) => format!("`{}` is longer than {}s", shown(text), longest.as_secs()),
             None => format!("`{}` is not a duration", shown(text)),
         };
         let finding = Finding::new(Code::BadDuration, node.span, problem);

@@ -20,6 +20,13 @@ pub(super) fn policy(policy: &Policy) -> Result<String, serde_yaml::Error> {
                 ports: controller.ports.get(),
             },
             settle: duration(policy.settle()),
+            stale_ports: policy.stale_ports().word(),
+            flapping: ShownFlapping {
+                plugs: policy.flapping().plugs,
+                within: duration(policy.flapping().within),
+                pause: duration(policy.flapping().pause),
+            },
+            quarantine: policy.quarantine(),
         },
         rules: policy.rules().iter().map(shown_rule).collect(),
     })
@@ -36,6 +43,16 @@ struct ShownPolicy<'p> {
 struct ShownDefaults {
     controller: ShownController,
     settle: String,
+    stale_ports: &'static str,
+    flapping: ShownFlapping,
+    quarantine: bool,
+}
+
+#[derive(Serialize)]
+struct ShownFlapping {
+    plugs: u32,
+    within: String,
+    pause: String,
 }
 
 #[derive(Serialize)]

@@ -20,11 +20,18 @@ pub(super) enum Subject {
     Leftover(Leftover),
 }
 
+/// How long a step may be on its way before somebody is told. Each of its own waits ends sooner
+/// (usbback has five seconds for a port and for an interface, `perform/drivers.rs`; xenstored has
+/// thirty for an answer, `xenstore/connection.rs`); a write to sysfs has no end of its own.
+pub(super) const STEP_DEADLINE: Duration = Duration::from_secs(60);
+
 /// The memory of one job.
 #[derive(Debug, Default)]
 pub(super) struct Job {
     /// The step on its way.
     pub(super) flight: Option<(Ticket, Arc<Step>)>,
+    /// When the last step began.
+    pub(super) begun: Option<Instant>,
     /// The last step that ended, whose effect may not have been seen yet.
     pub(super) landed: Option<Arc<Step>>,
     /// The looks that must have ended before the next decision.
@@ -68,6 +75,12 @@ impl Job {
     /// The step whose port nobody else may have: on its way, or ended and not yet seen.
     pub(super) fn pending(&self) -> Option<&Step> {
         self.flight.as_ref().map(|(_, step)| step).or(self.landed.as_ref()).map(AsRef::as_ref)
+    }
+
+    /// When the step on its way is overdue, if one is on its way.
+    pub(super) fn overdue(&self) -> Option<(Instant, &Step)> {
+        let (_, step) = self.flight.as_ref()?;
+        Some((self.begun? + STEP_DEADLINE, step))
     }
 
     /// A step succeeded.
@@ -201,6 +214,8 @@ pub(super) fn reserves(step: &Step) -> Option<Place> {
         | Step::ReleaseInterfaces { .. }
         | Step::ClearPort { .. }
         | Step::ReturnDrivers { .. }
+        | Step::Authorize { .. }
+        | Step::Deauthorize { .. }
         | Step::Forget { .. }
         | Step::RemoveController { .. }
         | Step::RemoveLeftover(_) => None,

@@ -16,7 +16,7 @@ use super::event::Event;
 use super::job::{After, Job, Signature, Subject, reserves};
 use super::lookout::{Begin, Looks, Scope, Turn, XenLooks};
 use super::memory;
-use crate::model::{BusId, Device, DomId, Observed, Place, XenView};
+use crate::model::{BusId, Device, DomId, Leftover, Observed, Place, XenView};
 use crate::plan::next::{for_controller, for_device};
 use crate::plan::{
     Cause, Moment, Next, Outlook, Problem, Since, Standing, Step, StepError, interlock,
@@ -243,15 +243,11 @@ impl Reconciler {
     fn saw_device(&mut self, busid: BusId, device: Option<Device>) {
         let before = self.observed.devices.get(&busid);
         let same_plug = match (before, &device) {
-            (Some(before), Some(device)) => before.plug().may_become(device.plug()),
+            (Some(before), Some(device)) => before.plug().may_become(&device.plug()),
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        let drivers = |device: &Device| -> Vec<_> {
-            device.interfaces.values().map(|interface| interface.driver.clone()).collect()
-        };
         let was_there = before.is_some();
-        let rebound = before.map(drivers) != device.as_ref().map(drivers);
         if !same_plug {
             // What failed with the plug before is no reason to let a stale port wait.
             if let Some(job) = self.jobs.get_mut(&Subject::Device(busid.clone())) {
@@ -262,14 +258,6 @@ impl Reconciler {
             }
             if let Some(device) = &device {
                 self.report(Event::Plugged(Box::new(device.clone())));
-            }
-        }
-        // A device model that dies leaves its nodes as they were: that it has let go is all that tells.
-        if rebound {
-            let domids: BTreeSet<_> =
-                self.observed.xen.places_of(&busid).map(|place| place.domid).collect();
-            if !domids.is_empty() {
-                self.xen.stir(domids);
             }
         }
         match device {
@@ -379,6 +367,23 @@ impl Reconciler {
         for subject in subjects {
             self.decide_one(now, subject);
         }
+        self.watch_flights(now);
+    }
+
+    /// Says of a step that should have ended that it hangs. It is not given up: a write that hangs
+    /// in the kernel cannot be called back, and when it ends, its device is decided anew.
+    fn watch_flights(&mut self, now: Instant) {
+        let mut jobs = std::mem::take(&mut self.jobs);
+        for (subject, job) in &mut jobs {
+            let Some((when, step)) = job.overdue() else { continue };
+            if now < when {
+                self.wake(when, "a step to end");
+            } else {
+                let standing = Standing::Hanging(Problem::StepHangs { step: step.name() });
+                self.say(subject, job, standing);
+            }
+        }
+        self.jobs = jobs;
     }
 
     /// Everything that there is something to decide about.
@@ -436,6 +441,7 @@ impl Reconciler {
                         let ticket = Ticket(self.next_ticket);
                         self.next_ticket += 1;
                         job.flight = Some((ticket, Arc::new(step)));
+                        job.begun = Some(now);
                         self.outbox.push_back(Output::Run(ticket, cleared));
                     }
                     Err(refusal) => {
@@ -538,6 +544,8 @@ fn seed(subject: &Subject) -> u64 {
             .iter()
             .fold(u64::from(busid.bus()), |seed, port| seed * 31 + u64::from(*port)),
         Subject::Controller(domid, _) => u64::from(domid.get()),
-        Subject::Leftover(_) => 0,
+        Subject::Leftover(Leftover::Backend { domid, .. } | Leftover::ControllerNotes(domid)) => {
+            u64::from(domid.get())
+        }
     }
 }

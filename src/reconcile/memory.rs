@@ -3,7 +3,8 @@
 use crate::model::{BusId, ControllerKind, Observed, Place, PortContent, XenView, XenbusState};
 use crate::plan::next::without_usbback;
 use crate::plan::ports::PORT_REST;
-use crate::plan::{Since, Step};
+use crate::plan::{Plugs, Since, Step};
+use crate::policy::Flapping;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -17,6 +18,7 @@ pub(super) fn remember(
     is_read: impl Fn(&BusId) -> bool,
 ) {
     remember_ready(since, now, observed);
+    remember_plugs(since, now, observed);
     remember_controllers(since, now, observed);
     remember_emptied(since, now, before, observed);
     remember_returning(since, now, observed);
@@ -68,6 +70,32 @@ fn remember_ready(since: &mut Since, now: Instant, observed: &Observed) {
     }
 }
 
+/// Plugs are counted as they are seen: what was pulled and plugged between two looks is one plug. A
+/// place is forgotten when its last plug is too old to count and nothing is plugged there.
+fn remember_plugs(since: &mut Since, now: Instant, observed: &Observed) {
+    let is_old = |when: &Instant| now.duration_since(*when) > Flapping::MAX_TIME;
+    since.plugs.retain(|busid, plugs| {
+        observed.devices.contains_key(busid) || plugs.seen.back().is_some_and(|when| !is_old(when))
+    });
+    for (busid, device) in &observed.devices {
+        let plug = device.plug();
+        let plugs = since
+            .plugs
+            .entry(busid.clone())
+            .or_insert_with(|| Plugs { last: plug, seen: [now].into() });
+        if !plugs.last.may_become(&plug) {
+            plugs.seen.push_back(now);
+        }
+        plugs.last = plug;
+        while plugs.seen.len() > Plugs::MOST || plugs.seen.front().is_some_and(is_old) {
+            if plugs.seen.len() == 1 {
+                break;
+            }
+            plugs.seen.pop_front();
+        }
+    }
+}
+
 fn remember_controllers(since: &mut Since, now: Instant, observed: &Observed) {
     let states: BTreeMap<_, _> = observed
         .xen
@@ -107,7 +135,7 @@ fn remember_tenants(since: &mut Since, observed: &Observed, is_read: impl Fn(&Bu
             let plug = device.plug();
             let tenant = since.tenants.entry(place).or_insert_with(|| (busid.clone(), plug));
             // udev has finished with it since.
-            if tenant.1.may_become(plug) {
+            if tenant.1.may_become(&plug) {
                 tenant.1 = plug;
             }
         }

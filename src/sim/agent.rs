@@ -72,9 +72,9 @@ impl World {
         self.counts.kills += 1;
         // What it had asked of the kernel, the kernel goes on with.
         for work in agent.works.into_values() {
-            if let Some((interface, driver)) = work.in_kernel {
+            if let Some((interface, asked)) = work.in_kernel {
                 let delay = self.takes(1_000, 100_000);
-                self.soon(delay, Happening::Orphan(interface, driver));
+                self.soon(delay, Happening::Orphan(interface, asked));
             }
         }
         self.life += 1;
@@ -140,6 +140,8 @@ impl World {
             return self.tell(|| format!("policy {name} does not compile and changes nothing"));
         };
         self.policy = Arc::clone(policy);
+        // What was left may have to be cleared from now on.
+        self.stale.clear();
         self.tell(|| format!("policy {name} is loaded"));
         if self.agent.is_some() {
             self.input(Input::Policy(Arc::clone(&self.policy)));

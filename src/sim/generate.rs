@@ -16,29 +16,44 @@ const HUBS: [&str; 2] = ["1-2", "1-2.3"];
 const IDS: [&str; 4] = ["05e0:1200", "0951:1666", "1111:2222", "2e8a:0003"];
 const NAMES: [&str; 4] = ["kiosk", "desk", "lab", "spare"];
 
-/// The policies that seeds load. The last one does not compile.
-pub const POLICIES: [(&str, &str); 6] = [
+/// The policies that seeds load. In most of them a device may be plugged as often as it likes, since
+/// whatever is held down is not attached. The last one does not compile.
+pub const POLICIES: [(&str, &str); 8] = [
     (
         "kiosk",
-        "version: 1\nrules:\n  - match: {id: '05e0:*'}\n    attach: kiosk\n  - match: {port: \
-         '1-2.*'}\n    attach: [desk, kiosk]\n  - match: {id: '*:*'}\n    keep: dom0\n",
+        "version: 1\ndefaults: {flapping: {plugs: 0}}\nrules:\n  - match: {id: '05e0:*'}\n    attach: \
+         kiosk\n  - match: {port: '1-2.*'}\n    attach: [desk, kiosk]\n  - match: {id: '*:*'}\n    keep: dom0\n",
     ),
     (
         "everything",
-        "version: 1\ndefaults: {controller: {ports: 1}}\nrules:\n  - match: {port: '2-1'}\n    \
+        "version: 1\ndefaults: {controller: {ports: 1}, flapping: {plugs: 2, within: 10s, pause: \
+         7s}}\nrules:\n  - match: {port: '2-1'}\n    \
          attach: lab\n  - match: {id: '*:*'}\n    attach: [desk, lab]\n",
     ),
     ("nothing", "version: 1\nrules: []\n"),
     (
         "qusb",
-        "version: 1\ndefaults: {controller: {type: qusb, ports: 2}, settle: 300ms}\nrules:\n  - \
+        "version: 1\ndefaults: {controller: {type: qusb, ports: 2}, settle: 300ms, flapping: \
+         {plugs: 0}}\nrules:\n  - \
          match: {id: '0951:*'}\n    attach: [lab, spare]\n  - match: {id: '*:*'}\n    attach: \
          [kiosk, desk]\n",
     ),
     (
         "pv",
-        "version: 1\ndefaults: {controller: {type: pv, ports: 3}}\nrules:\n  - match: {id: \
+        "version: 1\ndefaults: {controller: {type: pv, ports: 3}, stale_ports: leave, flapping: {plugs: \
+         0}}\nrules:\n  - match: {id: \
          '*:*'}\n    attach: [kiosk, desk, lab]\n",
+    ),
+    (
+        "quarantine",
+        "version: 1\ndefaults: {quarantine: true, flapping: {plugs: 0}}\nrules:\n  - match: {id: \
+         '05e0:*'}\n    attach: [kiosk, desk]\n  - match: {id: '1111:*'}\n    keep: dom0\n  - match: \
+         {port: '1-2.*'}\n    attach: lab\n",
+    ),
+    (
+        "quarantine-all",
+        "version: 1\ndefaults: {quarantine: true, controller: {type: qusb}, flapping: {plugs: \
+         0}}\nrules:\n  - match: {id: '*:*'}\n    attach: [desk, lab, kiosk]\n",
     ),
     ("broken", "version: 1\nrules: maybe\n"),
 ];
@@ -56,9 +71,12 @@ pub fn compile(policies: &[(&str, &str)]) -> Vec<(Box<str>, Option<Arc<Policy>>)
 pub fn setting(seed: u64) -> Setting {
     let mut dice = Random::new(seed ^ 0x5e77_1465);
     let mut policies = compile(&POLICIES);
-    let first = usize::try_from(dice.below(5)).unwrap_or(0);
+    let held_back = dice.one_in(4);
+    let first = usize::try_from(dice.below(7)).unwrap_or(0);
+    // Where new devices are held back, the first policy mostly lets them out.
+    let first = if held_back && dice.below(4) > 0 { 5 + first % 2 } else { first };
     policies.swap(0, first);
-    Setting { policies, usbback: dice.one_in(2), chance: true, listen: false }
+    Setting { policies, usbback: dice.one_in(2), held_back, chance: true, listen: false }
 }
 
 /// What happens in the world of a seed.

@@ -175,7 +175,6 @@ impl World {
                 self.ghosts.remove(&domid);
                 self.history.insert(domid, self.now);
                 self.qemus.remove(&domid);
-                self.silent.remove(&domid);
                 self.tell(|| format!("domain {domid} is gone"));
                 self.rumour_of_domains();
                 if let Some(facts) = self.guests.remove(&domid)
@@ -289,13 +288,15 @@ impl World {
         }
     }
 
-    /// The process ends and its nodes stay: nothing in xenstore tells.
+    /// The process ends and its nodes stay: nothing in xenstore tells, but the kernel does, of a process
+    /// that serves controllers (`host/device_models.rs`).
     fn kill_qemu(&mut self, domid: DomId, in_peace: bool) {
         if self.qemus.contains_key(&domid) {
             if let Some(domain) = self.store.domains.get_mut(&domid) {
                 domain.model = DeviceModel::Dead;
             }
             self.end_qemu(domid, in_peace);
+            self.rumour_of_domain(domid);
         }
     }
 
@@ -305,12 +306,6 @@ impl World {
         let Some(qemu) = self.qemus.get_mut(&domid) else { return };
         qemu.is_alive = false;
         let held = std::mem::take(&mut qemu.held);
-        let told = held.values().all(|held| {
-            self.usb.get(&held.busid, held.plug_no).is_none_or(|socket| socket.is_on(USBFS))
-        });
-        if !told && !in_peace {
-            self.silent.insert(domid);
-        }
         for held in held.into_values() {
             self.let_go(&held, in_peace);
         }
@@ -502,7 +497,9 @@ impl World {
             return;
         }
         let Some(socket) = self.usb.get(busid, plug_no) else { return };
-        let names: Vec<_> = socket.device.interfaces.keys().cloned().collect();
+        // What is not authorized, nobody can claim (`drivers/usb/core/driver.c:
+        // usb_driver_claim_interface`).
+        let names: Vec<_> = socket.device.authorized().cloned().collect();
         for name in names {
             self.set_driver(&name, Some(USBFS.into()));
         }

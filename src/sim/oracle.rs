@@ -168,9 +168,7 @@ impl World {
         if !targets.contains(&domain.name) {
             return Some("no rule wants it there");
         }
-        // Nobody tells of a device model that dies before it has claimed what it has.
-        let is_known = !self.silent.contains(&place.domid);
-        if ctl.kind == ControllerKind::Qusb && domain.model == DeviceModel::Dead && is_known {
+        if ctl.kind == ControllerKind::Qusb && domain.model == DeviceModel::Dead {
             return Some("its device model is dead");
         }
         match ctl.backend {
@@ -189,6 +187,9 @@ impl World {
     fn why_not_possible(&self, socket: &Socket, domain: &Domain) -> Option<&'static str> {
         if domain.life() != Life::Running {
             return Some("it is being built");
+        }
+        if !self.policy.quarantine() && socket.device.unauthorized().next().is_some() {
+            return Some("nobody may claim it");
         }
         let fits = |version: UsbVersion| {
             version == UsbVersion::V2 || !matches!(socket.spec.speed, Speed::High | Speed::Super)
@@ -272,24 +273,56 @@ impl World {
             return Verdict::Excused("xl was here");
         }
         for (name, interface) in &socket.device.interfaces {
-            let native = socket.native(name);
             if interface.driver.as_deref() == Some(USBFS) {
                 return Verdict::Excused("still held");
             }
-            if interface.driver != native {
+            let native = socket.native(name).filter(|_| interface.authorized);
+            let is_outside = interface.driver.is_none() && self.waits_outside(busid, socket);
+            if interface.driver != native && !is_outside {
                 return Verdict::Wrong(format!(
                     "interface {name} is back in dom0 and has {:?} instead of {native:?}",
                     interface.driver
                 ));
             }
         }
-        right
+        self.judge_quarantine(busid, socket)
+    }
+
+    /// With quarantine, what stays in dom0 may have its drivers, and what comes back from a domain and
+    /// does not stay may not, whole.
+    fn judge_quarantine(&self, busid: &BusId, socket: &Socket) -> Verdict {
+        if !self.policy.quarantine() || self.is_taken_out(busid, socket) {
+            return Verdict::Right { attached: false };
+        }
+        let authorized = socket.device.authorized().count();
+        let targets = self.targets(socket);
+        if targets.is_empty() && authorized < socket.device.interfaces.len() {
+            return Verdict::Wrong(format!("{busid} stays in dom0 and is not let out"));
+        }
+        if authorized > 0 && authorized < socket.device.interfaces.len() {
+            return Verdict::Wrong(format!("{busid} is half in quarantine"));
+        }
+        Verdict::Right { attached: false }
+    }
+
+    /// Whether the device, in quarantine by the policy, is on its way from one domain to another that
+    /// cannot have it yet: dom0 is not on that way.
+    fn waits_outside(&self, busid: &BusId, socket: &Socket) -> bool {
+        let is_noted = self.store.notes.get(busid).is_some_and(|note| match note.state {
+            NoteState::Returning | NoteState::Admitted => true,
+            // Where it was is no more.
+            NoteState::Attached { place, uuid } => {
+                self.store.domains.get(&place.domid).is_none_or(|domain| domain.uuid != uuid)
+            }
+        });
+        is_noted && self.policy.quarantine() && self.wanted(&self.targets(socket)).is_some()
     }
 
     fn judge_ports(&self, found: &mut Vec<String>) {
         for (place, tenant) in self.store.tenants() {
             let is_seen = self.store.domains.get(&place.domid).is_some_and(|d| d.has_nodes);
-            if is_seen && !self.usb.sockets.contains_key(&tenant.busid) {
+            let is_to_clear = is_seen && self.is_to_clear(&tenant.busid, place);
+            if is_to_clear && !self.usb.sockets.contains_key(&tenant.busid) {
                 found.push(format!("{place} names {}, which is not plugged", tenant.busid));
             }
         }
@@ -304,12 +337,12 @@ impl World {
                 found.push(format!("there is a note of {busid}, which is not plugged"));
                 continue;
             };
-            let is_held = self.is_held(busid, socket);
+            let is_held = self.is_held(busid, socket) || self.waits_outside(busid, socket);
             let is_there = match note.state {
                 NoteState::Attached { place, .. } => {
                     self.store.places_of(busid).any(|there| there == place)
                 }
-                NoteState::Returning => false,
+                NoteState::Returning | NoteState::Admitted => false,
             };
             if note.plug != socket.device.plug() {
                 found.push(format!("the note of {busid} speaks of an earlier plug"));

@@ -3,11 +3,15 @@
 //! Whoever changes something on the agent's behalf asks here first; what takes time is looked at
 //! between two happenings. The end state is judged in `oracle`.
 
+use super::steps::Asked;
 use super::store::Hand;
 use super::usb::{Micros, USBBACK};
 use super::world::World;
-use crate::model::{BusId, ControllerId, ControllerKind, DomId, InterfaceName, Life, Place};
+use crate::model::{
+    BusId, ControllerId, ControllerKind, DomId, InterfaceName, Life, NoteState, Place,
+};
 use crate::plan::{AfterClear, Claim, Step};
+use crate::policy::StalePorts;
 use std::collections::BTreeMap;
 
 /// How long a port may name what is not plugged while nothing keeps the agent from clearing it: the
@@ -41,7 +45,9 @@ impl World {
             .store
             .tenants()
             .filter(|(place, tenant)| {
-                !self.usb.sockets.contains_key(&tenant.busid) && is_seen(place)
+                !self.usb.sockets.contains_key(&tenant.busid)
+                    && is_seen(place)
+                    && self.is_to_clear(&tenant.busid, *place)
             })
             .map(|(place, tenant)| (place, tenant.busid.clone()))
             .collect();
@@ -54,6 +60,14 @@ impl World {
             }
         }
         self.stale = since;
+    }
+
+    /// Whether a stale port is the agent's to clear: its own always is.
+    pub(super) fn is_to_clear(&self, busid: &BusId, place: Place) -> bool {
+        let noted = self.store.notes.get(busid).is_some_and(
+            |note| matches!(note.state, NoteState::Attached { place: there, .. } if there == place),
+        );
+        noted || self.policy.stale_ports() == StalePorts::Clear
     }
 
     /// A step is on its way.
@@ -73,6 +87,10 @@ impl World {
             self.violate(1, format!("{busid} goes to {place} and is at {elsewhere}"));
         }
         let plug_no = self.usb.plug_no(busid);
+        let socket = self.usb.sockets.get(busid);
+        if socket.is_some_and(|socket| socket.device.unauthorized().next().is_some()) {
+            self.violate(0, format!("{busid} goes to {place}, where nobody may claim it"));
+        }
         // Rule 5: who had it by the agent's hand must have let go.
         let holder = self.qemus.iter().find_map(|(domid, qemu)| {
             let holds = qemu.held.values().any(|held| {
@@ -142,11 +160,15 @@ impl World {
     }
 
     /// The agent is about to move an interface.
-    pub(super) fn check_interface(&mut self, name: &InterfaceName, driver: Option<&str>) {
+    pub(super) fn check_interface(&mut self, name: &InterfaceName, asked: &Asked) {
         let busid = name.busid();
         let Some(socket) = self.usb.sockets.get(busid) else { return };
-        if socket.spec.hub && driver == Some(USBBACK) {
-            return self.violate(2, format!("interface {name} of a hub goes to usbback"));
+        let is_taken = match asked {
+            Asked::Driver(driver) => driver.as_deref() == Some(USBBACK),
+            Asked::Authorized(allowed) => !allowed,
+        };
+        if socket.spec.hub && is_taken {
+            return self.violate(2, format!("interface {name} of a hub is taken from dom0"));
         }
         let plug_no = Some(socket.plug_no);
         let others = self.store.tenants().find(|(place, tenant)| {

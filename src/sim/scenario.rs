@@ -40,6 +40,8 @@ pub struct Scenario {
     pub policies: Vec<(String, String)>,
     /// Whether dom0's kernel has usbback.
     pub usbback: bool,
+    /// Whether the buses hold new devices back.
+    pub held_back: bool,
     /// Whether chance decides how long things take.
     pub chance: bool,
     /// What happens.
@@ -50,7 +52,7 @@ pub struct Scenario {
 
 const SCENARIO: Shape = Shape {
     what: "a scenario",
-    keys: &["version", "about", "policy", "policies", "usbback", "chance", "timeline"],
+    keys: &["version", "about", "policy", "policies", "usbback", "held-back", "chance", "timeline"],
 };
 
 const MOMENT: Shape = Shape {
@@ -108,6 +110,7 @@ pub fn read(source: Source<'_>) -> Result<Scenario, Problems> {
         policy: None,
         policies: Vec::new(),
         usbback: false,
+        held_back: false,
         chance: false,
         timeline: Vec::new(),
         places: Vec::new(),
@@ -140,8 +143,8 @@ impl Scenario {
         {
             policies.swap(0, at);
         }
-        let (usbback, chance) = (self.usbback, self.chance);
-        Setting { policies, usbback, chance, listen: false }
+        let Self { usbback, held_back, chance, .. } = *self;
+        Setting { policies, usbback, held_back, chance, listen: false }
     }
 }
 
@@ -163,6 +166,9 @@ impl Writer<'_, '_> {
         }
         if let Some(node) = fields.get("usbback") {
             scenario.usbback = self.truth(node).unwrap_or_default();
+        }
+        if let Some(node) = fields.get("held-back") {
+            scenario.held_back = self.truth(node).unwrap_or_default();
         }
         if let Some(node) = fields.get("chance") {
             scenario.chance = self.truth(node).unwrap_or_default();
@@ -482,12 +488,15 @@ fn duration(text: &str) -> Option<Duration> {
     number.checked_mul(micros).map(Duration::from_micros)
 }
 
-/// Writes a scenario that plays these operations. It names the policies that seeds load, the one
-/// called `first` before the others.
-pub fn write(first: &str, usbback: bool, ops: &[Timed]) -> String {
+/// Writes a scenario that plays these operations in the world of a seed. It names the policies that
+/// seeds load.
+pub fn write(setting: &Setting, ops: &[Timed]) -> String {
     let mut text = String::from("version: 1\n");
+    let first = setting.policies.first().map_or("nothing", |(name, _)| name);
+    let (usbback, held_back) = (yes(setting.usbback), yes(setting.held_back));
     // Writing into a String cannot fail.
-    let _ = writeln!(text, "policy: {first}\nusbback: {}\nchance: yes", yes(usbback));
+    let _ = writeln!(text, "policy: {first}\nusbback: {usbback}");
+    let _ = writeln!(text, "held-back: {held_back}\nchance: yes");
     text.push_str("timeline:\n");
     for Timed { after, dice, op } in ops {
         let _ = writeln!(text, "  - after: {}us\n    dice: {dice}", after.as_micros());

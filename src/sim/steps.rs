@@ -34,7 +34,16 @@ pub(super) struct Work {
     /// What was changed in xenstore before the transaction's reads.
     stamp: u64,
     /// What the kernel was asked for and has not answered.
-    pub(super) in_kernel: Option<(InterfaceName, Option<Box<str>>)>,
+    pub(super) in_kernel: Option<(InterfaceName, Asked)>,
+}
+
+/// What the kernel can be asked to do with an interface.
+#[derive(Clone, Debug)]
+pub(super) enum Asked {
+    /// To take it from its driver, and to give it to this one.
+    Driver(Option<Box<str>>),
+    /// To let drivers have it, or not.
+    Authorized(bool),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +158,10 @@ impl World {
             Step::ReturnDrivers { busid, kind, interfaces } => {
                 self.return_drivers(work, busid, *kind, interfaces)
             }
+            Step::Authorize { busid, note, interfaces } => {
+                self.authorize(work, busid, note, interfaces)
+            }
+            Step::Deauthorize { busid: _, interfaces } => self.deauthorize(work, interfaces),
             Step::Forget { busid } => self.transact(work, |_| Ok(()), |world| world.forget(busid)),
             Step::RemoveController { domid, uuid, controller, ports, .. } => {
                 let ask = |world: &Self| world.may_remove(*domid, *uuid, *controller, ports);
@@ -348,12 +361,18 @@ impl World {
         self.store.empty(place);
         match after {
             AfterClear::Gone => self.forget(busid),
-            AfterClear::Returning(note) => {
-                self.store.notes.insert(busid.clone(), note.clone());
-                self.rumour_of_notes();
+            AfterClear::Returning(note) => self.note(busid, note),
+            AfterClear::Replaced(note) => {
+                self.forget(busid);
+                self.note(busid, note);
             }
         }
         self.port_changed(place);
+    }
+
+    fn note(&mut self, busid: &BusId, note: &Note) {
+        self.store.notes.insert(busid.clone(), note.clone());
+        self.rumour_of_notes();
     }
 
     fn forget(&mut self, busid: &BusId) {
@@ -384,18 +403,86 @@ impl World {
 
     /// Asks the kernel to take an interface from its driver or to give it to one.
     fn ask_kernel(&mut self, work: &mut Work, name: &InterfaceName, driver: Option<&str>) -> Way {
-        work.in_kernel = Some((name.clone(), driver.map(Into::into)));
+        self.ask_kernel_for(work, name, Asked::Driver(driver.map(Into::into)))
+    }
+
+    fn ask_kernel_for(&mut self, work: &mut Work, name: &InterfaceName, asked: Asked) -> Way {
+        work.in_kernel = Some((name.clone(), asked));
         let hangs = self.hangs_for(name.busid());
         Way::Later(hangs + self.takes(500, 400_000))
     }
 
     /// The kernel has done so. Tells whether the agent is still there.
     fn kernel_done(&mut self, work: &mut Work) -> bool {
-        let Some((name, driver)) = work.in_kernel.take() else { return true };
+        let Some((name, asked)) = work.in_kernel.take() else { return true };
         !self.effect(|world| {
-            world.check_interface(&name, driver.as_deref());
-            world.set_driver(&name, driver);
+            world.check_interface(&name, &asked);
+            world.kernel_does(&name, asked);
         })
+    }
+
+    pub(super) fn kernel_does(&mut self, name: &InterfaceName, asked: Asked) {
+        match asked {
+            Asked::Driver(driver) => self.set_driver(name, driver),
+            Asked::Authorized(allowed) => self.set_authorized(name, allowed),
+        }
+    }
+
+    /// `host/perform/quarantine.rs: authorize`.
+    fn authorize(
+        &mut self,
+        work: &mut Work,
+        busid: &BusId,
+        note: &Note,
+        interfaces: &[InterfaceName],
+    ) -> Way {
+        if work.phase == Phase::Begin {
+            if !self.agent.as_ref().is_some_and(|agent| agent.connected) {
+                return transient("the connection was lost");
+            }
+            work.phase = Phase::Ask;
+            if self.effect(|world| {
+                world.store.changed();
+                world.note(busid, note);
+            }) {
+                return Way::Gone;
+            }
+            return Way::Later(self.takes(200, 5_000));
+        }
+        if work.in_kernel.is_none() && work.at < interfaces.len() {
+            let socket = self.usb.sockets.get(busid);
+            if socket.is_none_or(|s| s.device.address.device != note.plug.address.device) {
+                return stale("the device is not plugged as it was");
+            }
+        }
+        self.set_authorizations(work, interfaces, true)
+    }
+
+    fn deauthorize(&mut self, work: &mut Work, interfaces: &[InterfaceName]) -> Way {
+        self.set_authorizations(work, interfaces, false)
+    }
+
+    fn set_authorizations(
+        &mut self,
+        work: &mut Work,
+        interfaces: &[InterfaceName],
+        allowed: bool,
+    ) -> Way {
+        if work.in_kernel.is_some() {
+            if !self.kernel_done(work) {
+                return Way::Gone;
+            }
+            work.at += 1;
+            return Way::Later(self.takes(200, 5_000));
+        }
+        let Some(name) = interfaces.get(work.at) else { return Way::Done(Ok(())) };
+        if matches!(self.driver(name), Bound::Gone) {
+            return stale("the interface is gone");
+        }
+        if self.strikes(Fault::Busy, Some(name.busid())) {
+            return transient("the kernel refuses");
+        }
+        self.ask_kernel_for(work, name, Asked::Authorized(allowed))
     }
 
     fn driver(&self, name: &InterfaceName) -> Bound {
@@ -471,6 +558,7 @@ impl World {
                 Bound::Free => {
                     let socket = self.usb.sockets.get(busid);
                     if socket.is_none_or(|socket| socket.spec.refused)
+                        || !self.is_authorized(name)
                         || !self.usb.port_ids.contains_key(busid)
                     {
                         return Way::Done(Err(StepError::Permanent(
@@ -546,7 +634,7 @@ impl World {
         let noted = self.store.driver_note(name).map(Box::from);
         let noted = noted.filter(|_| kind == ControllerKind::Pv);
         // What no driver wants stays without one, and that is no error.
-        match noted.or_else(|| self.usb.native(name)) {
+        match noted.or_else(|| self.usb.native(name)).filter(|_| self.is_authorized(name)) {
             None => {
                 work.at += 1;
                 Way::Later(100)

@@ -22,7 +22,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// it; so the domain in the storm is started again and again.
 const POLICY: (&str, &str) = (
     "storm",
-    "version: 1\ndefaults: {controller: {type: qusb}}\nrules:\n  - match: {id: '0951:*'}\n    \
+    "version: 1\ndefaults: {controller: {type: qusb}, flapping: {plugs: 0}}\nrules:\n  - match: {id: '0951:*'}\n    \
      attach: kiosk\n  - match: {id: '*:*'}\n    attach: lab\n",
 );
 
@@ -57,7 +57,8 @@ impl fmt::Display for Storm {
 /// Lets it storm for so many simulated seconds, with so many plugs and unplugs in each.
 pub fn storm(seconds: u64, rate: u64, epoch: Instant) -> Storm {
     let policies = compile(&[POLICY]);
-    let setting = Setting { policies, usbback: false, chance: false, listen: false };
+    let setting =
+        Setting { policies, usbback: false, held_back: false, chance: false, listen: false };
     let mut world = World::new(setting, epoch);
     let mut dice = Random::new(rate);
     let play = |world: &mut World, after: Duration, op: Op| {

@@ -19,6 +19,8 @@ pub(super) struct Usb {
     pub(super) sockets: BTreeMap<BusId, Socket>,
     /// Whether usbback is loaded.
     pub(super) usbback: bool,
+    /// Whether no driver may have the interfaces of a new device (`interface_authorized_default`).
+    pub(super) held_back: bool,
     /// The devices that usbback has been told of (`usbstub.c: usbstub_show_portids`).
     pub(super) port_ids: BTreeMap<BusId, Place>,
     addresses: BTreeMap<u16, u8>,
@@ -41,16 +43,18 @@ pub(super) struct Socket {
 }
 
 impl Usb {
-    pub(super) fn new(usbback: bool) -> Self {
-        Self { usbback, ..Self::default() }
+    pub(super) fn new(usbback: bool, held_back: bool) -> Self {
+        Self { usbback, held_back, ..Self::default() }
     }
 
-    /// A device appears. It has neither configuration nor an entry in udev's database yet.
+    /// A device appears. It has neither configuration nor an entry in udev's database yet. Behind a hub
+    /// without its driver nothing appears.
     pub(super) fn plug(&mut self, spec: &PlugSpec) -> Option<PlugNo> {
         let busid = &spec.port;
         let parent = parent(busid);
-        let has_parent =
-            parent.is_none_or(|hub| self.sockets.get(&hub).is_some_and(|socket| socket.spec.hub));
+        let works =
+            |socket: &Socket| socket.spec.hub && socket.device.unauthorized().next().is_none();
+        let has_parent = parent.is_none_or(|hub| self.sockets.get(&hub).is_some_and(works));
         if self.sockets.contains_key(busid) || !has_parent {
             return None;
         }
@@ -123,14 +127,17 @@ impl Usb {
 }
 
 impl Socket {
-    /// The kernel has chosen a configuration: the interfaces are there, without drivers.
-    pub(super) fn configure(&mut self) {
+    /// The kernel has chosen a configuration: the interfaces are there, without drivers. On a bus that
+    /// holds new devices back, no driver may have them yet.
+    pub(super) fn configure(&mut self, held_back: bool) {
         let class = if self.spec.hub { ClassTriple::HUB } else { 3 };
         let busid = &self.device.busid;
         self.device.configured = true;
         self.device.interfaces = (0..self.spec.interfaces.len())
             .filter_map(|number| format!("{busid}:1.{number}").parse().ok())
-            .map(|name| (name, Interface { class: triple(class), driver: None }))
+            .map(|name| {
+                (name, Interface { class: triple(class), driver: None, authorized: !held_back })
+            })
             .collect();
     }
 

@@ -8,6 +8,7 @@ use super::guests::{Qemu, Stage};
 use super::op::{Fault, GuestSpec, ModelSpec, Op, PlugSpec, Timed};
 use super::random::Random;
 use super::report::{Counts, Told, Violation};
+use super::steps::Asked;
 use super::store::Store;
 use super::usb::{Micros, PlugNo, Usb};
 use super::xl::XlRun;
@@ -20,12 +21,15 @@ use std::time::{Duration, Instant};
 
 /// How a world is set up, before anything happens in it.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a property of its own")]
 pub struct Setting {
     /// The policies that can be loaded, by name; `None` for one that does not compile. The first
     /// one is in force at the start.
     pub policies: Vec<(Box<str>, Option<Arc<Policy>>)>,
     /// Whether dom0's kernel has usbback.
     pub usbback: bool,
+    /// Whether the buses hold new devices back (`interface_authorized_default`).
+    pub held_back: bool,
     /// Whether chance decides how long things take. Without it they take as long as they usually do.
     pub chance: bool,
     /// Whether what happens is written down.
@@ -70,9 +74,6 @@ pub struct World {
     pub(super) misfortunes: BTreeMap<Option<BusId>, u8>,
     /// Devices taken out of the agent's port by xl, in this plug, and of which domain.
     pub(super) taken_out: BTreeMap<BusId, (PlugNo, DomId, GuestUuid)>,
-    /// Domains whose device model died while it had devices and had not claimed them: nothing at all
-    /// tells of that.
-    pub(super) silent: BTreeSet<DomId>,
     /// Devices that xl has had its hands on, or a backend by itself, in this plug.
     pub(super) touched: BTreeMap<BusId, PlugNo>,
     /// Since when a port has named what is not plugged, as far as nothing kept the agent from it.
@@ -146,7 +147,7 @@ pub(super) enum Happening {
     /// A step goes on.
     Step(u64, u64),
     /// What a killed agent had asked of the kernel happens all the same.
-    Orphan(InterfaceName, Option<Box<str>>),
+    Orphan(InterfaceName, Asked),
     /// The connection to xenstore is back.
     Reconnect(u64),
     /// The agent is started.
@@ -159,7 +160,7 @@ impl World {
     /// A world in which nothing has happened, and whose agent has just been started at `epoch`.
     pub fn new(setting: Setting, epoch: Instant) -> Self {
         let policy = setting.policies.first().and_then(|(_, policy)| policy.clone());
-        let usb = Usb::new(setting.usbback);
+        let usb = Usb::new(setting.usbback, setting.held_back);
         let mut world = Self {
             setting,
             epoch,
@@ -183,7 +184,6 @@ impl World {
             faults: BTreeMap::new(),
             misfortunes: BTreeMap::new(),
             taken_out: BTreeMap::new(),
-            silent: BTreeSet::new(),
             touched: BTreeMap::new(),
             stale: BTreeMap::new(),
             next_check: 0,
@@ -395,7 +395,7 @@ impl World {
             Happening::Look(life, number) if life == self.life => self.look_goes_on(number),
             Happening::Step(life, number) if life == self.life => self.step_goes_on(number),
             Happening::Look(..) | Happening::Step(..) => {}
-            Happening::Orphan(interface, driver) => self.set_driver(&interface, driver),
+            Happening::Orphan(interface, asked) => self.kernel_does(&interface, asked),
             Happening::Reconnect(life) => {
                 if life == self.life {
                     self.reconnect();
@@ -450,14 +450,15 @@ impl World {
 
     fn configured(&mut self, busid: &BusId, plug_no: PlugNo) {
         let listed = self.usb.port_ids.contains_key(busid);
+        let held_back = self.usb.held_back;
         let Some(socket) = self.usb.get_mut(busid, plug_no) else { return };
         if socket.device.configured {
             return;
         }
-        socket.configure();
+        socket.configure(held_back);
         // usbback's id table matches everything: what no driver wants is its own, if it is told of
         // the port (`usbstub.c: usbstub_probe`).
-        if listed && !socket.spec.hub && !socket.spec.refused {
+        if listed && !held_back && !socket.spec.hub && !socket.spec.refused {
             let orphans: Vec<_> = socket
                 .device
                 .driverless()
@@ -478,7 +479,7 @@ impl World {
         let Some(socket) = self.usb.get(busid, plug_no) else { return };
         let driverless: Vec<_> = socket.device.driverless().cloned().collect();
         for name in driverless {
-            if let Some(driver) = self.usb.native(&name) {
+            if let Some(driver) = self.usb.native(&name).filter(|_| self.is_authorized(&name)) {
                 self.set_driver(&name, Some(driver));
             }
         }
@@ -507,6 +508,21 @@ impl World {
             interface.driver = driver;
             self.rumour_of_device(name.busid().clone());
         }
+    }
+
+    /// What may have no driver loses the one that it has; what may have one gets none by that alone, and
+    /// nobody is told (`drivers/usb/core/message.c: usb_authorize_interface`).
+    pub(super) fn set_authorized(&mut self, name: &InterfaceName, allowed: bool) {
+        let Some(interface) = self.usb.interface_mut(name) else { return };
+        interface.authorized = allowed;
+        if !allowed && interface.driver.is_some() {
+            self.set_driver(name, None);
+        }
+    }
+
+    pub(super) fn is_authorized(&self, name: &InterfaceName) -> bool {
+        let device = self.usb.sockets.get(name.busid()).map(|socket| &socket.device);
+        device.and_then(|device| device.interfaces.get(name)).is_some_and(|i| i.authorized)
     }
 
     /// udev tells of a device, in a moment.

@@ -5,8 +5,8 @@ use super::store::{Ctl, Hand};
 use super::usb::USBBACK;
 use super::world::{Happening, World};
 use crate::model::{
-    BusId, ControllerId, ControllerKind, DomId, GuestKind, GuestName, GuestUuid, InterfaceName,
-    NoteState, Place, PortNumber, UsbVersion, XenbusState,
+    BusId, ControllerId, ControllerKind, DomId, GuestKind, GuestName, GuestUuid, Interface,
+    InterfaceName, NoteState, Place, PortNumber, UsbVersion, XenbusState,
 };
 
 /// What xl is about to do.
@@ -141,7 +141,11 @@ impl World {
             }
             XlRun::Take(place, busid) => {
                 let listed = self.usb.port_ids.get(&busid) == Some(&place);
-                let refused = self.usb.sockets.get(&busid).is_none_or(|s| s.spec.refused);
+                let refused = self
+                    .usb
+                    .sockets
+                    .get(&busid)
+                    .is_none_or(|s| s.spec.refused || s.device.unauthorized().next().is_some());
                 if !listed || refused {
                     return self.xl_goes_on(XlRun::Clear(place, busid));
                 }
@@ -248,7 +252,8 @@ impl World {
         self.store.changed();
         self.rumour_of_notes();
         for (name, driver) in noted {
-            let has_none = self.usb.interface_mut(&name).is_some_and(|i| i.driver.is_none());
+            let may_have = |i: &mut Interface| i.driver.is_none() && i.authorized;
+            let has_none = self.usb.interface_mut(&name).is_some_and(may_have);
             if has_none {
                 self.set_driver(&name, Some(driver));
             }

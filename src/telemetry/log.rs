@@ -118,6 +118,18 @@ fn log_standing(device: &BusId, standing: &Standing) {
             let (domains, rule) = (quoted(&targets.join(", ")), quoted(rule));
             info!(%device, %domains, %rule, "stays in dom0: none of its domains runs");
         }
+        Standing::HeldDown { route, plugs, pause } => {
+            let Words { domain, domid, rule } = Words::of(route);
+            warn!(
+                %device, %domain, %domid, %rule, plugs, pause = ?pause,
+                "held down: plugged too often, attached when it has stayed plugged for the pause"
+            );
+        }
+        Standing::StaleOfOthers(Place { domid, controller, port }) => warn!(
+            %device, %domid, %controller, %port,
+            "left alone: nothing is plugged there, and a port that somebody else wrote names it; \
+             until it is emptied, every xl usbdev-attach on this host fails"
+        ),
         Standing::Building(route) => {
             let Words { domain, domid, rule } = Words::of(route);
             info!(%device, %domain, %domid, %rule, "waits: the domain is being built");
@@ -141,6 +153,10 @@ fn log_standing(device: &BusId, standing: &Standing) {
         Standing::NotReturned(problem) => {
             let (cause, advice) = (quoted(&problem.to_string()), quoted(problem.advice()));
             warn!(%device, %cause, %advice, "not back in dom0");
+        }
+        Standing::Hanging(problem) => {
+            let (cause, advice) = (quoted(&problem.to_string()), quoted(problem.advice()));
+            warn!(%device, %cause, %advice, "hangs");
         }
         Standing::WaitingForController { route, controller } => {
             let Words { domain, domid, .. } = Words::of(route);
@@ -169,7 +185,9 @@ fn log_performed(step: &Step) {
         Step::ClearPort { place: Place { domid, controller, port }, busid, after, .. } => {
             let device = busid;
             match after {
-                AfterClear::Gone => info!(%device, %domid, %controller, %port, "port cleared"),
+                AfterClear::Gone | AfterClear::Replaced(_) => {
+                    info!(%device, %domid, %controller, %port, "port cleared");
+                }
                 AfterClear::Returning(_) => info!(%device, %domid, %controller, %port, "detached"),
             }
         }
@@ -180,6 +198,8 @@ fn log_performed(step: &Step) {
             info!(%domid, %controller, "removed what a domain that is gone had left");
         }
         Step::ReturnDrivers { busid, .. } => info!(device = %busid, "dom0's drivers called back"),
+        Step::Authorize { busid, .. } => info!(device = %busid, "let out of quarantine"),
+        Step::Deauthorize { busid, .. } => info!(device = %busid, "put back into quarantine"),
         Step::RemoveLeftover(Leftover::ControllerNotes(_))
         | Step::Claim(_)
         | Step::TakeInterfaces { .. }

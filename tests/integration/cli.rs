@@ -74,6 +74,7 @@ fn each_verb_explains_itself() {
         (&["check", "--help"], "help-check.txt"),
         (&["devices", "--help"], "help-devices.txt"),
         (&["list", "--help"], "help-list.txt"),
+        (&["doctor", "--help"], "help-doctor.txt"),
     ] {
         let output = program(args).output().unwrap();
         assert_eq!((code(&output), err(&output)), (0, ""), "{args:?}");
@@ -250,6 +251,8 @@ fn an_answer_that_nobody_reads_is_74_and_no_panic() {
         &["devices", "--policy", policy, "--json"],
         &["list"],
         &["list", "--json"],
+        &["doctor"],
+        &["doctor", "--json"],
         &["check", policy],
         &["check", "--json", policy],
         &["check", "--show", policy],

@@ -12,6 +12,7 @@ use crate::world::{
 };
 use serde_json::Value;
 use std::process::Command;
+use std::time::Duration;
 
 /// A host with a domain that has a keyboard, and the agent that gave it.
 fn with_keyboard(world: &mut World) -> (Domain, Agent) {
@@ -22,6 +23,9 @@ fn with_keyboard(world: &mut World) -> (Domain, Agent) {
     agent.wait_for_line("attached device=1-1", PATIENCE);
     (kiosk, agent)
 }
+
+/// How long xenstored may take to answer (`src/host/xenstore/connection.rs: ANSWER_DEADLINE`).
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// A policy that keeps everything in dom0.
 fn nothing() -> String {
@@ -363,5 +367,51 @@ fn a_connection_that_is_cut_in_a_transaction_is_made_up_for() {
             }
         }
         assert_eq!(world.names("/libxl/5/device/vusb"), ["0"]);
+    });
+}
+
+/// Nothing in xenstore tells of it, and nothing else happens.
+#[test]
+fn a_device_model_that_dies_gives_its_device_back_at_once() {
+    on_both(|mut world| {
+        let mut kiosk = world.domain(5, "kiosk");
+        let mut process = Command::new("sleep").arg("1000").spawn().unwrap();
+        world.toolstack.run_device_model_as(&kiosk.guest, process.id());
+        let mut agent = world.ready_agent(&keyboards_to_kiosk());
+        world.bed.plug(&keyboard("1-1", 2));
+        world.wait_until_given(&kiosk, "1-1");
+        agent.wait_for_line("attached device=1-1", PATIENCE);
+        kiosk.qemu.kill();
+        process.kill().unwrap();
+        world.wait_until_home("1-1");
+        let told = agent.wait_for_line("cannot be attached device=1-1", PATIENCE);
+        assert!(told.contains("the domain's device model has died"), "{told}");
+        process.wait().unwrap();
+
+        let kiosk = world.reboot(&kiosk, 6);
+        world.wait_until_given(&kiosk, "1-1");
+    });
+}
+
+/// xenstored lives and takes requests, and does not answer: the connection is given up after thirty
+/// seconds, and what was under way is decided anew on the next one.
+#[test]
+fn a_xenstored_that_falls_silent_is_left_and_asked_anew() {
+    everywhere(|mut world| {
+        hurry(&world);
+        let kiosk = world.domain(5, "kiosk");
+        let mut agent = world.ready_agent(&keyboards_to_kiosk());
+        world.settle_by(&kiosk, &keyboard("1-2", 3));
+        let commits = |request: &Message| request.op == Op::TRANSACTION_END;
+        world.proxy.pause_at(commits);
+        world.bed.plug(&keyboard("1-1", 4));
+        wait_until(PATIENCE, "the agent waits for an answer", || !world.proxy.is_armed());
+        let lost = agent.wait_for_line("no connection to xenstore", SILENCE + PATIENCE);
+        assert!(lost.contains("xenstored has not answered within 30 s"), "{lost}");
+        world.proxy.resume();
+        agent.wait_for_line("connected to xenstore", PATIENCE);
+        world.wait_until_given(&kiosk, "1-1");
+        world.bed.unplug("1-1");
+        world.wait_until_forgotten("1-1");
     });
 }

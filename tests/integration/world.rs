@@ -93,9 +93,10 @@ pub(crate) fn on_each(
     });
 }
 
-/// A policy of these rules in which a new device need not settle.
+/// A policy of these rules in which a new device need not settle, and may be plugged as often as a
+/// test likes.
 pub(crate) fn rules(rules: &[&str]) -> String {
-    policy("settle: 0ms", rules)
+    policy("settle: 0ms, flapping: {plugs: 0}", rules)
 }
 
 /// A policy of these defaults and rules.
@@ -159,13 +160,18 @@ impl World {
     }
 
     pub(crate) fn agent_with(&self, policy: &str, more: &[&str]) -> Agent {
+        self.agent_in(policy, more, &[])
+    }
+
+    /// Starts the agent with more arguments, and in an environment with these variables too.
+    pub(crate) fn agent_in(&self, policy: &str, more: &[&str], env: &[(String, String)]) -> Agent {
         self.write_policy(policy);
         let policy = self.policy_path();
-        let libxl = self.dir.path().join("libxl");
+        let libxl = self.libxl_dir();
         let mut args = vec!["run", "--policy", policy.to_str().unwrap()];
         args.extend(["--libxl-dir", libxl.to_str().unwrap()]);
         args.extend(more);
-        Agent::start(&args, &self.env())
+        Agent::start(&args, &[&self.env(), env].concat())
     }
 
     /// Starts the agent and waits until it listens.
@@ -188,6 +194,11 @@ impl World {
         let own =
             [("XENSTORED_PATH".to_owned(), socket), ("PVUSB_AGENT_LOG".into(), "debug".into())];
         self.bed.env().into_iter().chain(own).collect()
+    }
+
+    /// Where libxl keeps its files about domains.
+    pub(crate) fn libxl_dir(&self) -> PathBuf {
+        self.dir.path().join("libxl")
     }
 
     pub(crate) fn policy_path(&self) -> PathBuf {

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what building, testing and the demo need: on Debian and its relatives, and only what is
-# missing. Elsewhere it says what is missing and ends with 1.
+# missing. Elsewhere it says what is missing and ends with 1. Names of more packages may be given.
 #
 # The tests start xenstored themselves, from /usr/lib/xen-*/bin and in directories of their own. No
 # service has to run, and outside of Xen the packages start none.
@@ -49,7 +49,7 @@ as_root() {
 
 on_debian() {
     missing=
-    for package in $(printf '%s\n' "$packages" | awk '{ print $1 }'); do
+    for package in $(printf '%s\n' "$packages" | awk '{ print $1 }') "$@"; do
         installed "$package" || missing="$missing $package"
     done
     if [ -z "$missing" ] && has_xen_utils; then
@@ -108,7 +108,7 @@ if ! have cargo; then
     exit 1
 fi
 if have dpkg-query && have apt-get; then
-    on_debian
+    on_debian "$@"
 else
     on_others
 fi

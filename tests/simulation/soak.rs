@@ -38,7 +38,7 @@ fn main() -> ExitCode {
             if failures > 0 {
                 failures -= 1;
                 let short = sim::shrink(&setting, &list, epoch, 2000);
-                println!("{}", sim::write(&setting.policies[0].0, setting.usbback, &short));
+                println!("{}", sim::write(&setting, &short));
             }
         }
     }

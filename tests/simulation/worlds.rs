@@ -1,7 +1,10 @@
 //! Whole worlds: of seeds, of what was found before, and under a storm.
 
+use pvusb_agent::plan::Standing;
 use pvusb_agent::policy::Source;
-use pvusb_agent::sim::{self, Counts, Scenario};
+use pvusb_agent::reconcile::Event;
+use pvusb_agent::sim::{self, Counts, Scenario, Setting, Told};
+use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -26,7 +29,7 @@ fn whatever_happens_every_device_ends_where_it_should_be() {
         counts.add(&world.counts);
         if let Some(violation) = world.violations.first() {
             let short = sim::shrink(&setting, &ops, epoch(), 1000);
-            let text = sim::write(&setting.policies[0].0, setting.usbback, &short);
+            let text = sim::write(&setting, &short);
             panic!("seed {seed}: {violation}\nas short as can be:\n{text}");
         }
     }
@@ -64,10 +67,13 @@ fn one_seed_gives_one_world() {
 fn what_is_written_is_read_as_it_was() {
     for seed in 0..50 {
         let ops = sim::ops(seed, 100);
-        let text = sim::write("nothing", true, &ops);
-        let scenario = read("written.yaml", &text);
+        let setting = sim::setting(seed);
+        let scenario = read("written.yaml", &sim::write(&setting, &ops));
         assert_eq!(scenario.timeline, ops);
-        assert!(scenario.usbback && scenario.chance);
+        let again = scenario.setting(None);
+        let [then, now] = [&setting, &again].map(|s| (s.usbback, s.held_back, s.chance));
+        assert_eq!(now, then);
+        assert_eq!(again.policies[0].0, setting.policies[0].0);
     }
 }
 
@@ -83,12 +89,62 @@ fn a_device_that_hangs_delays_no_other() {
     meets_its_expectations("hang", &read("hang", text));
 }
 
+/// What hangs is told of once, and not asked for again and again; when it ends, all is well.
+#[test]
+fn a_step_that_hangs_is_told_of_once() {
+    let text = "version: 1\npolicy: qusb\ntimeline:\n  - {at: 0s, start: {domain: \
+                kiosk}}\n  - {at: 3s, plug: {port: 1-1, id: '05e0:1200'}}\n  - {at: 3200ms, hang: \
+                {device: 1-1, for: 10m}}\n  - {at: 12m, expect: {device: 1-1, in: kiosk}}\n";
+    let said = what_is_said("1-1", &read("hanging", text));
+    let hanging = |standing: &&Standing| matches!(standing, Standing::Hanging(_));
+    assert_eq!(said.iter().filter(hanging).count(), 1, "{said:?}");
+    assert!(matches!(said.last(), Some(Standing::Attached { .. })), "{said:?}");
+}
+
+/// A device with a loose plug: it is attached once it has stayed plugged for half a minute.
+#[test]
+fn a_device_that_flaps_is_held_down_until_it_stays() {
+    let mut text = String::from(
+        "version: 1\npolicies: {loose: '{version: 1, rules: [{match: {id: \"*:*\"}, attach: \
+         kiosk}]}'}\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n",
+    );
+    for turn in 0..11 {
+        let (plug, unplug) = (5000 + 60 * turn, 5050 + 60 * turn);
+        let _ = writeln!(text, "  - {{at: {plug}ms, plug: {{port: 1-1, id: '05e0:1200'}}}}");
+        if turn < 10 {
+            let _ = writeln!(text, "  - {{at: {unplug}ms, unplug: 1-1}}");
+        }
+    }
+    text += "  - {at: 35s, expect: {device: 1-1, in: dom0}}\n  - {at: 40s, expect: {device: 1-1, \
+             in: kiosk}}\n";
+    let said = what_is_said("1-1", &read("flapping", &text));
+    let held = |standing: &Standing| matches!(standing, Standing::HeldDown { plugs: 11, .. });
+    assert!(said.iter().any(held), "{said:?}");
+}
+
+/// Plays a scenario and gives what the agent has said of a device.
+fn what_is_said(device: &str, scenario: &Scenario) -> Vec<Standing> {
+    let setting = Setting { listen: true, ..scenario.setting(None) };
+    let world = sim::play(&setting, &scenario.timeline, epoch());
+    assert_eq!(world.violations, []);
+    let mut said = Vec::new();
+    for told in world.told {
+        match told {
+            Told::Said(_, Event::Standing(busid, standing)) if busid.to_string() == device => {
+                said.push(standing);
+            }
+            Told::Expected(_, verdict) => assert_eq!(verdict.err(), None, "{said:?}"),
+            Told::Said(..) | Told::Happened(..) => {}
+        }
+    }
+    said
+}
+
 fn meets_its_expectations(name: &str, scenario: &Scenario) {
     let world = sim::play(&scenario.setting(None), &scenario.timeline, epoch());
     assert_eq!(world.violations, [], "{name}");
     let told = world.told.iter();
-    let unmet: Vec<_> =
-        told.filter(|told| matches!(told, sim::Told::Expected(_, Err(_)))).collect();
+    let unmet: Vec<_> = told.filter(|told| matches!(told, Told::Expected(_, Err(_)))).collect();
     assert!(unmet.is_empty(), "{name}: {unmet:?}");
 }
 

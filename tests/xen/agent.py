@@ -1,11 +1,10 @@
-"""The agent in dom0: installs it, starts and ends it, and reads what it says."""
+"""The agent in dom0: starts and ends it, and reads what it says."""
 
 import re
-import shutil
 
-from waiting import RigFault, expect, until
+from waiting import expect, until
 
-PROGRAM = "/usr/local/bin/pvusb-agent"
+PROGRAM = "/usr/bin/pvusb-agent"
 POLICY = "/etc/pvusb-agent/policy.yaml"
 LOG = "/tmp/agent.log"
 
@@ -17,20 +16,6 @@ DEADLINE = 30
 class Agent:
     def __init__(self, machine):
         self._dom0, self._eyes = machine.dom0, machine.eyes
-        self._share = machine.share
-
-    def install(self, program, rules):
-        """Copies the program and its udev rules into dom0."""
-        shutil.copy(program, self._share / "pvusb-agent")
-        for rule in rules:
-            shutil.copy(rule, self._share / rule.name)
-        self._dom0.out(
-            f"cp /share/pvusb-agent {PROGRAM} && chmod 755 {PROGRAM} && mkdir -p /etc/pvusb-agent && "
-            "cp /share/*.rules /usr/lib/udev/rules.d/ && udevadm control --reload"
-        )
-        answer = self._dom0.run(f"{PROGRAM} --version")
-        if not answer.ok:
-            raise RigFault(f"the agent does not run in dom0, which is Debian 12: {answer.out}")
 
     def policy(self, *rules, **defaults):
         """Writes the policy: each rule is a line of YAML's short form."""

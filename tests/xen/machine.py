@@ -15,8 +15,9 @@ from qmp import Qmp
 from waiting import RigFault, be_patient
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-CACHE = ROOT / ".cache" / "xen"
-IMAGES = CACHE / "out"
+RUNS = ROOT / ".cache" / "xen" / "runs"
+# As in `build`.
+IMAGES = pathlib.Path(os.environ.get("PVUSB_XEN_CACHE") or ROOT / ".cache" / "xen") / "out"
 
 # The images must be booted within this. It takes 20 to 40 s on two cores; CI machines are slower.
 BOOT_LIMIT = 300
@@ -25,7 +26,12 @@ XEN_LINE = (
     "console=com1 com1=115200,8n1 dom0_mem=1280M,max:1280M dom0_max_vcpus={vcpus} noreboot=0 "
     "loglvl=warning guest_loglvl=warning spec-ctrl=no,eager-fpu=1 xpti=no pv-l1tf=no"
 )
-LINUX_LINE = "console=hvc0 quiet loglevel=4 net.ifnames=0 mitigations=off tsc=reliable"
+LINUX_LINE = "console=hvc0 quiet loglevel=4 net.ifnames=0 mitigations=off tsc=reliable init={init}"
+
+# What runs in dom0: a script that starts the least that Xen needs, or systemd as in a plain Debian.
+# Each has its own disk and first program.
+PLAIN, SYSTEMD = "plain", "systemd"
+DISKS = {PLAIN: ("dom0.ext4", "/sbin/dom0-init"), SYSTEMD: ("dom0-systemd.ext4", "/lib/systemd/systemd")}
 
 # Programs whose crash is a fault of the rig. A device model or the agent may crash for reasons that
 # are ours; those are for the scenario to judge.
@@ -33,9 +39,10 @@ OURS = re.compile(r"qemu-system|xen-qemu|pvusb-agent")
 
 
 class Machine:
-    def __init__(self, directory, vcpus=1):
+    def __init__(self, directory, vcpus=1, dom0=PLAIN):
         self.directory = pathlib.Path(directory)
         self.vcpus = vcpus
+        self.kind = dom0
         self.share = self.directory / "share"
         self.share.mkdir(parents=True, exist_ok=True)
         self.boot_seconds = None
@@ -93,7 +100,9 @@ class Machine:
         self._known_faults |= faults
         if new:
             raise RigFault("a program or the kernel of dom0 has crashed:\n" + "\n".join(sorted(new)))
-        for name in ["systemd-udevd", "xenstored", "xenconsoled"]:
+        # Debian's own script for Xen prefers oxenstored.
+        xenstored = "oxenstored" if self.kind == SYSTEMD else "xenstored"
+        for name in ["systemd-udevd", xenstored, "xenconsoled"]:
             if not self.eyes.processes(name=name):
                 raise RigFault(f"dom0's {name} has died")
 
@@ -111,18 +120,21 @@ class Machine:
         if program is None:
             raise RigFault("there is no qemu-system-x86_64: run tests/xen/build")
         here = self.directory
+        disk, init = DISKS[self.kind]
+        if not (IMAGES / disk).exists():
+            raise RigFault(f"there is no {disk}: run tests/xen/build")
         thread = "single" if self.vcpus == 1 else "multi"
         command = [
             *[program, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"],
             *["-accel", f"tcg,thread={thread}", "-M", "pc", "-smp", str(self.vcpus), "-m", "2560"],
             *["-cpu", "max,-smap,-smep,-avx,-avx2,-f16c,-fma"],
             *["-kernel", IMAGES / "xen", "-append", XEN_LINE.format(vcpus=self.vcpus)],
-            *["-initrd", f"{IMAGES}/vmlinuz {LINUX_LINE},{IMAGES}/dom0-initrd.img"],
+            *["-initrd", f"{IMAGES}/vmlinuz {LINUX_LINE.format(init=init)},{IMAGES}/dom0-initrd.img"],
             *["-chardev", f"file,id=console,path={here}/console.log", "-serial", "chardev:console"],
             *["-chardev", f"socket,id=person,path={here}/person,server=on,wait=off"],
             *["-serial", "chardev:person"],
             *["-qmp", f"unix:{here}/qmp,server=on,wait=off"],
-            *["-drive", f"file={IMAGES}/dom0.ext4,format=raw,snapshot=on,if=none,id=disk"],
+            *["-drive", f"file={IMAGES}/{disk},format=raw,snapshot=on,if=none,id=disk"],
             *["-device", "virtio-blk-pci,drive=disk"],
             *["-fsdev", f"local,id=share,path={self.share},security_model=none"],
             *["-device", "virtio-9p-pci,fsdev=share,mount_tag=share"],

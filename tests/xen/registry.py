@@ -6,6 +6,8 @@ import pathlib
 import pkgutil
 from typing import Callable
 
+from machine import PLAIN
+
 
 @dataclasses.dataclass(frozen=True)
 class Scenario:
@@ -13,21 +15,28 @@ class Scenario:
     theme: str
     run: Callable
     vcpus: int
+    # What runs in dom0: machine.PLAIN or machine.SYSTEMD.
+    dom0: str
     # Not part of the plain run, because it takes long and measures rather than checks.
     measures: bool
     # Why it is known to fail; None for a scenario that must pass.
     known: str | None
 
+    @property
+    def machine(self):
+        """The kind of machine that it needs."""
+        return (self.vcpus, self.dom0)
+
 
 _found = []
 
 
-def scenario(vcpus=1, measures=False, known=None):
+def scenario(vcpus=1, dom0=PLAIN, measures=False, known=None):
     """Marks a function as a scenario. Its name is the scenario's; its docstring says what must hold."""
 
     def mark(function):
         theme = function.__module__.rsplit(".", 1)[-1]
-        _found.append(Scenario(function.__name__, theme, function, vcpus, measures, known))
+        _found.append(Scenario(function.__name__, theme, function, vcpus, dom0, measures, known))
         return function
 
     return mark

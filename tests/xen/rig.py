@@ -2,28 +2,50 @@
 
 import os
 import re
+import subprocess
 
 from agent import Agent
 from guests import Guests
-from machine import ROOT, Machine
+from machine import PLAIN, ROOT, SYSTEMD, Machine
+from service import Service
 from store import Store
 from usb import Usb
-from waiting import Failure, expect, until
+from waiting import Failure, RigFault, expect, until
+
+
+# What the service does before a scenario has said what it should do.
+NOTHING = "version: 1\nrules: []\n"
 
 
 class Rig:
-    def __init__(self, directory, program, vcpus=1):
-        self.machine = Machine(directory, vcpus)
+    def __init__(self, directory, program, vcpus=1, dom0=PLAIN):
+        self.machine = Machine(directory, vcpus, dom0)
         self.program = program
 
     def start(self):
+        self._install()
         self.machine.start()
         self.dom0 = self.machine.dom0
         self.usb = Usb(self.machine)
         self.store = Store(self.machine)
         self.guests = Guests(self.machine)
         self.agent = Agent(self.machine)
-        self.agent.install(self.program, sorted((ROOT / "udev").glob("*.rules")))
+        self.service = Service(self.machine)
+
+    def _install(self):
+        """Installs the agent into the tree that dom0's initramfs copies to its disk before the boot."""
+        tree = self.machine.share / "tree"
+        words = ["make", "-s", "install", f"BUILT={self.program.absolute()}", f"DESTDIR={tree}", "PREFIX=/usr"]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+        if done.returncode:
+            raise RigFault(f"make install: {done.stderr}")
+        (tree / "etc/pvusb-agent").mkdir(parents=True)
+        if self.machine.kind == SYSTEMD:
+            # As `systemctl enable` does it, and a policy: so the service is there at boot.
+            (tree / "etc/pvusb-agent/policy.yaml").write_text(NOTHING)
+            wants = tree / "etc/systemd/system/multi-user.target.wants"
+            wants.mkdir(parents=True)
+            (wants / "pvusb-agent.service").symlink_to("/usr/lib/systemd/system/pvusb-agent.service")
 
     def stop(self):
         self.machine.stop()
@@ -115,6 +137,7 @@ class Rig:
             "guests.txt": "tail -n +1 /var/log/xen/console/*.log",
             "device-models.txt": "tail -n +1 /var/log/xen/qemu-dm-*.log",
             "dmesg.txt": "dmesg",
+            "journal.txt": "journalctl --no-pager -o short-monotonic",
             "usb.txt": "lsusb -t; lsusb",
         }
         for name, command in commands.items():

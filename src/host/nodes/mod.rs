@@ -3,11 +3,15 @@
 //! Every path is computed from numbers that the agent knows; none is ever read from a node and
 //! followed (`docs/threat-model.md`).
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod note;
 mod paths;
+mod shown;
 
 pub(super) use note::{format_note, parse_note};
 pub(super) use paths::{
     CONTROLLER_NOTES, ControllerPaths, DEVICE_NOTES, DomainPaths, LIBXL, OWN, USBBACK,
     backend_root, controller_note, controller_notes, device_note, driver_path, parse_vm, usbback,
 };
+pub(crate) use shown::node_of;

@@ -16,6 +16,7 @@ pub(in crate::host) fn format_note(note: &Note) -> String {
             format!("attached {plug} domid={domid} uuid={uuid} controller={controller} port={port}")
         }
         NoteState::Returning => format!("returning {plug}"),
+        NoteState::Admitted => format!("admitted {plug}"),
     }
 }
 
@@ -41,6 +42,7 @@ pub(in crate::host) fn parse_note(value: &[u8]) -> Option<Note> {
             uuid: get(&pairs, "uuid")?,
         },
         "returning" => NoteState::Returning,
+        "admitted" => NoteState::Admitted,
         _ => return None,
     };
     Some(Note { plug, kind: get(&pairs, "type")?, state })
@@ -61,6 +63,7 @@ mod tests {
             "attached type=qusb id=05e0:1200 address=1.6 initialized=81234567 domid=5 \
              uuid=6d3ae5a6-2c8c-4c8b-9d1e-0c5b7d1f2a30 controller=0 port=3",
             "returning type=pv id=0951:1666 address=3.127 initialized=-",
+            "admitted type=qusb id=05e0:1200 address=1.6 initialized=81234567",
         ] {
             let note = parse_note(text.as_bytes()).unwrap();
             assert_eq!(format_note(&note), text);

@@ -7,8 +7,8 @@ use super::error::{Changed, Failure};
 use crate::host::look::{absent_as_none, names, port_content};
 use crate::host::nodes::{ControllerPaths, DomainPaths, LIBXL, parse_vm};
 use crate::host::xenstore::{Reply, Transaction};
-use crate::model::{ControllerId, ControllerKind, DomId, GuestUuid, Place, PortContent};
-use crate::plan::Claim;
+use crate::model::{BusId, ControllerId, ControllerKind, DomId, GuestUuid, Place, PortContent};
+use crate::plan::{Claim, Survey};
 use std::collections::BTreeSet;
 
 /// A question that has been asked: is the node's value this?
@@ -73,7 +73,10 @@ pub(super) async fn all(questions: impl IntoIterator<Item = Expect>) -> Result<(
 /// The question whether a device is in no port of the host, and its port number in no other `qusb`
 /// controller of its domain, asked of every port there is.
 pub(super) struct Unattached<'a> {
-    claim: &'a Claim,
+    busid: &'a BusId,
+    survey: &'a Survey,
+    /// The port of a `qusb` controller that is to be filled.
+    filled: Option<Place>,
     domids: Reply<Vec<String>>,
     controllers: Vec<(DomId, Reply<Vec<String>>)>,
     ports: Vec<AskedPort>,
@@ -86,8 +89,14 @@ struct AskedPort {
 }
 
 impl<'a> Unattached<'a> {
+    /// For a device that is to get a port.
     pub(super) fn ask(t: &Transaction, claim: &'a Claim) -> Self {
-        let survey = &claim.survey;
+        let filled = (claim.kind == ControllerKind::Qusb).then_some(claim.place);
+        Self { filled, ..Self::ask_of(t, &claim.busid, &claim.survey) }
+    }
+
+    /// For a device that is to have none.
+    pub(super) fn ask_of(t: &Transaction, busid: &'a BusId, survey: &'a Survey) -> Self {
         let controllers = survey
             .guests
             .iter()
@@ -102,7 +111,9 @@ impl<'a> Unattached<'a> {
             })
         });
         Self {
-            claim,
+            busid,
+            survey,
+            filled: None,
             domids: t.directory(LIBXL),
             controllers: controllers.collect(),
             ports: ports.collect(),
@@ -112,28 +123,28 @@ impl<'a> Unattached<'a> {
     pub(super) async fn answer(self) -> Result<(), Failure> {
         let mut domids: BTreeSet<DomId> = names(self.domids).await?;
         domids.remove(&DomId::DOM0);
-        if domids != self.claim.survey.domids {
+        if domids != self.survey.domids {
             return Err(Changed::Survey.into());
         }
         for (domid, reply) in self.controllers {
             // A name that is no number is no controller for anybody.
             let there: BTreeSet<ControllerId> = names(reply).await?;
-            let known = self.claim.survey.controllers.iter().filter(|seen| seen.domid == domid);
+            let known = self.survey.controllers.iter().filter(|seen| seen.domid == domid);
             if there != known.map(|seen| seen.controller).collect() {
                 return Err(Changed::Survey.into());
             }
         }
         for AskedPort { place, kind, reply } in self.ports {
             let content = absent_as_none(reply.await)?.map(|content| port_content(&content));
-            if content == Some(PortContent::Taken(self.claim.busid.clone())) {
-                return Err(Changed::Attached(self.claim.busid.clone(), place).into());
+            if content == Some(PortContent::Taken(self.busid.clone())) {
+                return Err(Changed::Attached(self.busid.clone(), place).into());
             }
             // QEMU aborts on the second use of a port number (see `plan/ports.rs`), and xl does not
             // know that.
-            let same_number = (place.domid, place.port)
-                == (self.claim.place.domid, self.claim.place.port)
-                && kind == ControllerKind::Qusb
-                && self.claim.kind == ControllerKind::Qusb;
+            let same_number = kind == ControllerKind::Qusb
+                && self
+                    .filled
+                    .is_some_and(|filled| (place.domid, place.port) == (filled.domid, filled.port));
             if same_number && content.is_some_and(|content| content != PortContent::Free) {
                 return Err(Changed::Port(place).into());
             }

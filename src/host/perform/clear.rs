@@ -6,7 +6,7 @@ use super::error::{Changed, Failure};
 use crate::host::look::{absent_as_none, port_content};
 use crate::host::nodes::{ControllerPaths, device_note, format_note, usbback};
 use crate::host::xenstore::{Outcome, Reply, Transaction};
-use crate::model::{BusId, ControllerKind, Place, PortContent};
+use crate::model::{BusId, ControllerKind, Note, Place, PortContent};
 use crate::plan::AfterClear;
 
 impl Performer {
@@ -16,6 +16,18 @@ impl Performer {
         kind: ControllerKind,
         busid: &BusId,
         after: &AfterClear,
+    ) -> Result<(), Failure> {
+        self.clear_port_if(place, kind, busid, after, || Ok(())).await
+    }
+
+    /// The same, if something holds right before the write.
+    pub(super) async fn clear_port_if(
+        &self,
+        place: Place,
+        kind: ControllerKind,
+        busid: &BusId,
+        after: &AfterClear,
+        holds: impl Fn() -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         self.xs
             .transaction(async |t| {
@@ -32,11 +44,14 @@ impl Performer {
                     return Err(Changed::Port(place).into());
                 }
 
+                holds()?;
                 t.defer(t.write(&paths.port(place.port), b""));
                 match after {
                     AfterClear::Gone => traces.remove(t, busid),
-                    AfterClear::Returning(note) => {
-                        t.defer(t.write(&device_note(busid), format_note(note).as_bytes()));
+                    AfterClear::Returning(note) => write_note(t, busid, note),
+                    AfterClear::Replaced(note) => {
+                        traces.remove(t, busid);
+                        write_note(t, busid, note);
                     }
                 }
                 Ok(Outcome::Commit(()))
@@ -55,19 +70,23 @@ impl Performer {
     }
 }
 
+fn write_note(t: &Transaction, busid: &BusId, note: &Note) {
+    t.defer(t.write(&device_note(busid), format_note(note).as_bytes()));
+}
+
 /// What is noted of a device: asked for before it is removed, since xenstored refuses to remove a
 /// node whose parent is not there.
-struct Traces<Answer> {
+pub(super) struct Traces<Answer> {
     note: Answer,
     drivers: Answer,
 }
 
 impl Traces<Reply<Vec<String>>> {
-    fn ask(t: &Transaction, busid: &BusId) -> Self {
+    pub(super) fn ask(t: &Transaction, busid: &BusId) -> Self {
         Self { note: t.directory(&device_note(busid)), drivers: t.directory(&usbback(busid)) }
     }
 
-    async fn answer(self) -> Result<Traces<bool>, Failure> {
+    pub(super) async fn answer(self) -> Result<Traces<bool>, Failure> {
         Ok(Traces {
             note: absent_as_none(self.note.await)?.is_some(),
             drivers: absent_as_none(self.drivers.await)?.is_some(),
@@ -76,7 +95,7 @@ impl Traces<Reply<Vec<String>>> {
 }
 
 impl Traces<bool> {
-    fn remove(&self, t: &Transaction, busid: &BusId) {
+    pub(super) fn remove(&self, t: &Transaction, busid: &BusId) {
         if self.note {
             t.defer(t.rm(&device_note(busid)));
         }

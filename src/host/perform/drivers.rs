@@ -93,6 +93,16 @@ impl Performer {
             ControllerKind::Pv => self.xen.drivers(busid).await?,
             ControllerKind::Qusb | ControllerKind::DeviceModel => BTreeMap::new(),
         };
+        self.bind_again(interfaces, &noted).await?;
+        self.forget(busid).await
+    }
+
+    /// Binds each interface to the driver that is noted for it, or lets the kernel look for one.
+    pub(super) async fn bind_again(
+        &self,
+        interfaces: &[InterfaceName],
+        noted: &BTreeMap<InterfaceName, Box<str>>,
+    ) -> Result<(), Failure> {
         for interface in interfaces {
             let name = interface.clone();
             // A path out of xenstore becomes a path in sysfs only if it names a driver and no more.
@@ -106,10 +116,10 @@ impl Performer {
             })
             .await?;
         }
-        self.forget(busid).await
+        Ok(())
     }
 
-    async fn off_loop<T: Send + 'static>(
+    pub(super) async fn off_loop<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Drivers) -> Result<T, usb::Error> + Send + 'static,
     ) -> Result<T, Failure> {

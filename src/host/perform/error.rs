@@ -38,6 +38,14 @@ pub(super) enum Changed {
     Survey,
     #[error("the controller is in use")]
     InUse,
+    #[error("what is noted of device {0} is not as it was")]
+    Note(BusId),
+    #[error("something is plugged at {0}")]
+    Plugged(BusId),
+    #[error("the bus of {0} holds new devices back: only a running agent says who may have them")]
+    HeldBack(BusId),
+    #[error("the controller has a type or a backend")]
+    Whole,
     #[error("domain {0} is back")]
     DomainBack(DomId),
 }

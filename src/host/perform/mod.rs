@@ -8,6 +8,8 @@ mod claim;
 mod clear;
 mod drivers;
 mod error;
+mod mend;
+mod quarantine;
 mod remove;
 
 use super::usb::{Drivers, UsbReader};
@@ -72,6 +74,10 @@ impl Performer {
             Step::ReturnDrivers { busid, kind, interfaces } => {
                 self.return_drivers(busid, *kind, interfaces).await
             }
+            Step::Authorize { busid, note, interfaces } => {
+                self.authorize(busid, note, interfaces).await
+            }
+            Step::Deauthorize { busid: _, interfaces } => self.deauthorize(interfaces).await,
             Step::Forget { busid } => self.forget(busid).await,
             Step::RemoveController { domid, uuid, controller, kind, ports } => {
                 self.remove_controller(*domid, *uuid, *controller, *kind, ports).await

@@ -71,7 +71,7 @@ impl Performer {
 }
 
 /// Removes a node, and then every parent that has no value and no children left.
-async fn remove_with_parents(t: &Transaction, path: &str) -> Result<(), Failure> {
+pub(super) async fn remove_with_parents(t: &Transaction, path: &str) -> Result<(), Failure> {
     absent_as_none(t.rm(path).await)?;
     let mut path = path;
     while let Some((parent, _)) = path.rsplit_once('/').filter(|(parent, _)| !parent.is_empty()) {

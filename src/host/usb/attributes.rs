@@ -27,8 +27,8 @@ pub(super) const OF_DEVICE: [&str; 12] = [
 ];
 
 /// The attributes of an interface that are looked at.
-pub(super) const OF_INTERFACE: [&str; 3] =
-    ["bInterfaceClass", "bInterfaceSubClass", "bInterfaceProtocol"];
+pub(super) const OF_INTERFACE: [&str; 4] =
+    ["bInterfaceClass", "bInterfaceSubClass", "bInterfaceProtocol", "authorized"];
 
 /// The attributes that are there, by name.
 pub(super) type Attributes = BTreeMap<&'static str, Vec<u8>>;
@@ -118,7 +118,9 @@ impl RawInterface {
             None => None,
             Some(name) => Some(name.to_str().ok_or_else(|| fields.flaw("driver", "is no text"))?),
         };
-        Ok(Interface { class, driver: driver.map(Into::into) })
+        // Kernels before 4.2 do not have it and let all interfaces have drivers.
+        let authorized = !fields.text("authorized").is_ok_and(|text| text == "0");
+        Ok(Interface { class, driver: driver.map(Into::into), authorized })
     }
 }
 
@@ -230,7 +232,7 @@ mod tests {
     fn every_field_comes_from_its_attribute() {
         let device = scanner().into_device(busid()).unwrap();
         let class = ClassTriple { class: 3, subclass: 1, protocol: 2 };
-        let interface = Interface { class, driver: Some("usbhid".into()) };
+        let interface = Interface { class, driver: Some("usbhid".into()), authorized: true };
         let wanted = Device {
             busid: busid(),
             address: BusAddress { bus: 1, device: 6 },

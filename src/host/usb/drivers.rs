@@ -107,6 +107,18 @@ impl Drivers {
         }
     }
 
+    /// Says whether drivers may have `interface` (`drivers/usb/core/sysfs.c:
+    /// interface_authorized_store`). A driver that has it loses it with the permission; with the
+    /// permission alone none is looked for. It is no error if it was so already.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gone`] when the interface is gone; others as they come.
+    pub fn authorize(&self, interface: &InterfaceName, allowed: bool) -> Result<(), Error> {
+        let path = self.interface(interface).join("authorized");
+        sysfs::write(&path, if allowed { "1" } else { "0" })
+    }
+
     /// Whether usbback has seen that a port names this device: it then lists it in `port_ids`, a
     /// line `busid:domid:handle:port` each (`usbstub.c: usbstub_show_portids`). `None`: there is no
     /// such list.

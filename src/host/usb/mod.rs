@@ -8,6 +8,8 @@ mod attributes;
 mod driver_dir;
 mod drivers;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod monitor;
 mod reader;
 mod sysfs;

@@ -166,7 +166,7 @@ impl Found {
 
 /// The device that an event is about: its own name, or the first part of its interface's. Root
 /// hubs and their interfaces (`usb1`, `1-0:1.0`) are no devices to us.
-fn concerned(name: &OsStr) -> Option<BusId> {
+pub(super) fn concerned(name: &OsStr) -> Option<BusId> {
     let name = name.to_str()?;
     name.split_once(':').map_or(name, |(device, _)| device).parse().ok()
 }

@@ -102,6 +102,21 @@ impl UsbReader {
         number.map(Some).ok_or(Error::Malformed { path, what: "is no device number" })
     }
 
+    /// Whether new interfaces on the bus of `busid` get no driver until somebody allows it: the
+    /// bus's `interface_authorized_default` (`drivers/usb/core/hcd.c`). Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// When the attribute is there and cannot be read.
+    pub fn holds_back(&self, busid: &BusId) -> Result<bool, Error> {
+        let bus = Path::new(DEVICES).join(format!("usb{}", busid.bus()));
+        match sysfs::read(&bus.join("interface_authorized_default")) {
+            Ok(None) | Err(Error::Gone { .. }) => Ok(false),
+            Ok(Some(value)) => Ok(value == b"0"),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether the kernel's usbback is loaded.
     pub fn usbback_loaded(&self) -> bool {
         sysfs::exists(Path::new(USBBACK))

@@ -1,9 +1,10 @@
 //! The task that owns the connection: IO, reconnect and back-off.
 //!
 //! It moves bytes between a [`Transport`] and a [`Session`] and decides when to connect. What the
-//! bytes mean is the session's business. While there is a connection it has no timer: an idle
+//! bytes mean is the session's business. It has a timer only while an answer is to come: an idle
 //! client wakes up for nothing.
 
+use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{
     UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel,
 };
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::endpoint::Endpoint;
 use super::error::{Error, Lost};
@@ -25,6 +26,11 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Most time between two attempts. An attempt costs little, and the host waits for us.
 const LAST_PAUSE: Duration = Duration::from_secs(8);
+
+/// How long an answer may take. xenstored answers within milliseconds, and pauses for some seconds
+/// when it updates itself while it runs (`tools/xenstored/lu.c`). One that says nothing for longer
+/// does not serve this connection any more, and a new one may find it well.
+pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Bytes of one read(2). Holds a few replies of the largest size.
 const READ_LEN: usize = 16 * 1024;
@@ -99,7 +105,8 @@ impl Connection {
 
     async fn serve(&mut self, transport: Transport, backoff: &mut Backoff) -> End {
         self.epoch += 1;
-        let mut session = Session::new(self.epoch, self.handle.clone(), &mut self.watches);
+        let mut session =
+            Session::new(self.epoch, self.handle.clone(), &mut self.watches, Instant::now());
         let mut buffer = vec![0; READ_LEN];
         let mut told = false;
         let mut has_handles = true;
@@ -132,9 +139,11 @@ impl Connection {
                     }
                 }
                 command = self.commands.recv(), if has_handles => match command {
-                    Some(command) => session.submit(command, &mut self.watches),
+                    Some(command) => session.submit(command, &mut self.watches, Instant::now()),
                     None => has_handles = false,
                 },
+                // Made anew in each round, so that none stays behind when nothing is asked.
+                () = overdue(session.waiting_since()) => break Lost::Silent,
             }
         };
         session.fail(&why);
@@ -153,6 +162,14 @@ impl Connection {
                 },
             }
         }
+    }
+}
+
+/// Waits until an answer that is waited for since then is overdue.
+async fn overdue(since: Option<Instant>) {
+    match since {
+        Some(since) => sleep_until(since + ANSWER_DEADLINE).await,
+        None => pending().await,
     }
 }
 
@@ -406,6 +423,50 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_daemon_that_does_not_answer_is_left_and_asked_anew() {
+        let Setup { peer, mut link, xs, mut notices } = open().await;
+        // As long as nothing is asked, nothing is owed.
+        sleep(ANSWER_DEADLINE * 10).await;
+        let start = Instant::now();
+        let (first, second) = (xs.read("/a"), xs.read("/b"));
+        let asked = [link.asked().await, link.asked().await];
+        link.answer(&asked[1], "it answers others").await;
+        second.await.unwrap();
+        let error = first.await.unwrap_err();
+        let during = During::InFlight { what: Kind::Read, path: "/a".into() };
+        assert!(
+            matches!(&error, Error::Disconnected { during: d, why: Lost::Silent } if *d == during),
+            "{error:?}"
+        );
+        let waited = start.elapsed();
+        assert!(waited >= ANSWER_DEADLINE && waited < ANSWER_DEADLINE * 2, "{waited:?}");
+        let error = disconnected(&mut notices).await;
+        assert!(matches!(error, Error::Disconnected { why: Lost::Silent, .. }), "{error:?}");
+        link.expect_end().await;
+
+        let mut link = peer.accept().await;
+        assert!(matches!(soon(notices.next()).await, Some(Notice::Connected)));
+        let reply = xs.read("/a");
+        let asked = link.asked().await;
+        link.answer(&asked, "").await;
+        soon(reply).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_daemon_that_never_sets_a_watch_again_is_left_too() {
+        let mut setup = open().await;
+        watched(&mut setup, "/a").await;
+        let Setup { peer, link, mut notices, .. } = setup;
+        drop(link);
+        disconnected(&mut notices).await;
+        let mut link = peer.accept().await;
+        link.asked().await;
+        let error = notices.next().await;
+        let Some(Notice::Disconnected(error)) = error else { panic!("{error:?}") };
+        assert!(matches!(error, Error::Disconnected { why: Lost::Silent, .. }), "{error:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_daemon_that_breaks_the_protocol_is_left() {
         let read = Kind::Read as u32;
         let fault = fault_after(async |link, _| link.send_bytes(&[0xff; 64]).await).await;
@@ -437,7 +498,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn attempts_keep_their_distance() {
         let Setup { peer, link, xs: _xs, mut notices } = open().await;
-        let start = tokio::time::Instant::now();
+        let start = Instant::now();
         drop(link);
         disconnected(&mut notices).await;
         drop(peer.accept().await);
@@ -451,7 +512,7 @@ mod tests {
     async fn a_connection_that_lasted_is_made_again_at_once() {
         let Setup { peer, link, xs: _xs, mut notices } = open().await;
         sleep(Duration::from_secs(3600)).await;
-        let start = tokio::time::Instant::now();
+        let start = Instant::now();
         drop(link);
         disconnected(&mut notices).await;
         let _link = peer.accept().await;
@@ -469,7 +530,7 @@ mod tests {
         assert!(matches!(xs.read("/a").await, Err(Error::Disconnected { .. })));
         sleep(Duration::from_secs(60)).await;
         let peer = Peer::listen(dir);
-        let start = tokio::time::Instant::now();
+        let start = Instant::now();
         let _link = peer.accept().await;
         assert!(start.elapsed() <= LAST_PAUSE);
         let next = soon(notices.next()).await;

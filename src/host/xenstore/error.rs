@@ -148,9 +148,12 @@ impl Error {
         match why {
             Lost::Malformed(fault) => Self::Protocol { fault },
             Lost::Unreachable { endpoint, source } => Self::Connect { endpoint, source },
-            Lost::Closed | Lost::Io(_) | Lost::Watch { .. } | Lost::Stale | Lost::Ended => {
-                Self::Disconnected { during: During::Nothing, why }
-            }
+            Lost::Closed
+            | Lost::Silent
+            | Lost::Io(_)
+            | Lost::Watch { .. }
+            | Lost::Stale
+            | Lost::Ended => Self::Disconnected { during: During::Nothing, why },
         }
     }
 }
@@ -197,6 +200,9 @@ pub enum Lost {
     /// The daemon closed it.
     #[error("xenstored closed the connection")]
     Closed,
+    /// The daemon takes requests and does not answer them.
+    #[error("xenstored has not answered within {} s", super::connection::ANSWER_DEADLINE.as_secs())]
+    Silent,
     /// The system failed to read or write.
     #[error("input or output failed")]
     Io(#[source] Arc<io::Error>),

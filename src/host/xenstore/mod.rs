@@ -54,6 +54,8 @@ mod compat;
 mod connection;
 mod endpoint;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod listing;
 mod notice;
 mod path;

@@ -1,13 +1,15 @@
 //! One connection's state: what was asked, what answers it, what must be written.
 //!
-//! No IO and no time: bytes come in through [`Session::receive`], bytes go out through
-//! [`Session::outgoing`]. It ends with its connection; what outlives connections is not kept here.
+//! No IO and no clock: bytes come in through [`Session::receive`], bytes go out through
+//! [`Session::outgoing`], the time is an argument. It ends with its connection; what outlives
+//! connections is not kept here.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::mpsc::WeakUnboundedSender;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::error::{Error, Lost};
 use super::listing::{self, Listing, Next};
@@ -76,6 +78,15 @@ struct InFlight {
     tx_id: u32,
     path: String,
     purpose: Purpose,
+    /// Since when its answer is waited for. A listing in parts waits since its first one.
+    since: Instant,
+}
+
+/// What a listing that comes in parts is about.
+struct Asked {
+    tx_id: u32,
+    path: String,
+    since: Instant,
 }
 
 #[derive(Debug)]
@@ -93,6 +104,7 @@ impl Session {
         epoch: u64,
         commands: WeakUnboundedSender<Command>,
         watches: &mut Watches,
+        now: Instant,
     ) -> Self {
         let mut session = Self {
             epoch,
@@ -105,7 +117,7 @@ impl Session {
             decoder: Decoder::default(),
         };
         for ticket in watches.ask_all() {
-            let req_id = session.send_watch(ticket);
+            let req_id = session.send_watch(ticket, now);
             session.setting_up.insert(req_id);
         }
         session
@@ -119,6 +131,12 @@ impl Session {
     /// Whether nothing is to be written and no reply is to come.
     pub(super) fn is_idle(&self) -> bool {
         self.in_flight.is_empty() && self.outbox.is_empty()
+    }
+
+    /// Since when the oldest of the answers that are still to come is waited for. Ids go up, so it is
+    /// that of the lowest one; when they begin anew, for a moment a younger one stands for it.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        self.in_flight.first_key_value().map(|(_, asked)| asked.since)
     }
 
     /// What is to be written next: the rest of one message, never more.
@@ -136,13 +154,13 @@ impl Session {
     }
 
     /// Takes a command: its request goes behind those that wait to be written.
-    pub(super) fn submit(&mut self, command: Command, watches: &mut Watches) {
+    pub(super) fn submit(&mut self, command: Command, watches: &mut Watches, now: Instant) {
         match command {
-            Command::Ask(request) => self.submit_request(request),
+            Command::Ask(request) => self.submit_request(request, now),
             Command::Begin(sink) => match Payload::strings(&[""]) {
                 Ok(payload) => {
                     let purpose = Purpose::Begin(sink);
-                    self.send(Kind::TransactionStart, 0, String::new(), &payload, purpose);
+                    self.send(Kind::TransactionStart, 0, String::new(), &payload, purpose, now);
                 }
                 Err(len) => {
                     let error = Error::too_large(Kind::TransactionStart, "", len);
@@ -151,13 +169,13 @@ impl Session {
             },
             Command::Watch { path, reader, sink } => {
                 if let Some(ticket) = watches.add(path, reader, sink) {
-                    self.send_watch(ticket);
+                    self.send_watch(ticket, now);
                 }
             }
             Command::Unwatch { path, reader, sink } => match watches.remove(&path, &reader) {
                 Some(ticket) => {
                     let purpose = Purpose::Answer(sink);
-                    self.send(Kind::Unwatch, 0, path, &ticket.payload, purpose);
+                    self.send(Kind::Unwatch, 0, path, &ticket.payload, purpose, now);
                 }
                 None => deliver(sink, Ok(Answer::Done)),
             },
@@ -195,7 +213,7 @@ impl Session {
         }
     }
 
-    fn submit_request(&mut self, request: Request) {
+    fn submit_request(&mut self, request: Request, now: Instant) {
         let Request { kind, path, scope, payload, sink } = request;
         match scope {
             Some(Scope { epoch, .. }) if epoch != self.epoch => {
@@ -203,14 +221,14 @@ impl Session {
             }
             _ => {
                 let tx_id = scope.map_or(0, |scope| scope.tx_id);
-                self.send(kind, tx_id, path, &payload, Purpose::Answer(sink));
+                self.send(kind, tx_id, path, &payload, Purpose::Answer(sink), now);
             }
         }
     }
 
-    fn send_watch(&mut self, ticket: Ticket) -> u32 {
+    fn send_watch(&mut self, ticket: Ticket, now: Instant) -> u32 {
         let Ticket { token, path, payload } = ticket;
-        self.send(Kind::Watch, 0, path, &payload, Purpose::Watch { token })
+        self.send(Kind::Watch, 0, path, &payload, Purpose::Watch { token }, now)
     }
 
     fn send(
@@ -220,10 +238,11 @@ impl Session {
         path: String,
         payload: &Payload,
         purpose: Purpose,
+        since: Instant,
     ) -> u32 {
         let req_id = self.free_id();
         self.outbox.push_back(wire::encode(kind, req_id, tx_id, payload));
-        self.in_flight.insert(req_id, InFlight { kind, tx_id, path, purpose });
+        self.in_flight.insert(req_id, InFlight { kind, tx_id, path, purpose, since });
         req_id
     }
 
@@ -268,7 +287,7 @@ impl Session {
         result: Result<Answer, String>,
         watches: &mut Watches,
     ) -> Result<(), Lost> {
-        let InFlight { kind, tx_id, path, purpose } = asked;
+        let InFlight { kind, tx_id, path, purpose, since } = asked;
         match (purpose, result) {
             (Purpose::Watch { token }, Ok(_)) => watches.set(token),
             (Purpose::Watch { token }, Err(errno)) => watches.refused(token, errno)?,
@@ -278,10 +297,10 @@ impl Session {
                 let _ = sink.send(Err(Error::refused(kind, &path, errno)));
             }
             (Purpose::Part(listing, sink), Ok(Answer::Part(part))) => {
-                self.list_further(listing, part, tx_id, path, sink);
+                self.list_further(listing, part, Asked { tx_id, path, since }, sink);
             }
             (Purpose::Answer(sink), Err(errno)) if kind == Kind::Directory && errno == "E2BIG" => {
-                self.ask_part(Listing::new(), tx_id, path, sink);
+                self.ask_part(Listing::new(), Asked { tx_id, path, since }, sink);
             }
             (Purpose::Answer(sink) | Purpose::Part(_, sink), result) => {
                 deliver(sink, result.map_err(|errno| Error::refused(kind, &path, errno)));
@@ -300,31 +319,26 @@ impl Session {
         }
     }
 
-    fn list_further(
-        &mut self,
-        mut listing: Listing,
-        part: wire::Part,
-        tx_id: u32,
-        path: String,
-        sink: Sink,
-    ) {
+    fn list_further(&mut self, mut listing: Listing, part: wire::Part, asked: Asked, sink: Sink) {
         let what = Kind::Directory;
+        let path = || asked.path.clone();
         match listing.add(part) {
-            Next::Ask => self.ask_part(listing, tx_id, path, sink),
+            Next::Ask => self.ask_part(listing, asked, sink),
             Next::Done(names) => deliver(sink, Ok(Answer::Names(names))),
             Next::Changing => {
                 let attempts = listing::MAX_ATTEMPTS;
-                deliver(sink, Err(Error::Conflict { what, path, attempts }));
+                deliver(sink, Err(Error::Conflict { what, path: path(), attempts }));
             }
-            Next::TooLong => deliver(sink, Err(Error::refused(what, &path, "E2BIG".to_owned()))),
+            Next::TooLong => deliver(sink, Err(Error::refused(what, &path(), "E2BIG".to_owned()))),
         }
     }
 
-    fn ask_part(&mut self, listing: Listing, tx_id: u32, path: String, sink: Sink) {
+    fn ask_part(&mut self, listing: Listing, asked: Asked, sink: Sink) {
+        let Asked { tx_id, path, since } = asked;
         let kind = Kind::DirectoryPart;
         match Payload::strings(&[path.as_str(), &listing.offset().to_string()]) {
             Ok(payload) => {
-                self.send(kind, tx_id, path, &payload, Purpose::Part(listing, sink));
+                self.send(kind, tx_id, path, &payload, Purpose::Part(listing, sink), since);
             }
             Err(len) => deliver(sink, Err(Error::too_large(kind, &path, len))),
         }
@@ -382,7 +396,7 @@ mod tests {
     fn session() -> (Session, Watches, Vec<Reply<()>>) {
         let (commands, mut queue) = unbounded_channel();
         let mut watches = Watches::default();
-        let mut session = Session::new(1, commands.downgrade(), &mut watches);
+        let mut session = Session::new(1, commands.downgrade(), &mut watches, Instant::now());
         let scope = Some(Scope { tx_id: 5, epoch: 1 });
         let requests = [Requests::new(&commands, None), Requests::new(&commands, scope)];
         let mut replies = Vec::new();
@@ -391,7 +405,7 @@ mod tests {
             drop(requests.directory("/a"));
         }
         while let Ok(command) = queue.try_recv() {
-            session.submit(command, &mut watches);
+            session.submit(command, &mut watches, Instant::now());
         }
         (session, watches, replies)
     }
@@ -416,10 +430,10 @@ mod tests {
     fn a_request_of_an_earlier_connection_is_not_sent() {
         let (commands, mut queue) = unbounded_channel();
         let mut watches = Watches::default();
-        let mut session = Session::new(2, commands.downgrade(), &mut watches);
+        let mut session = Session::new(2, commands.downgrade(), &mut watches, Instant::now());
         let scope = Some(Scope { tx_id: 5, epoch: 1 });
         let mut reply = Requests::new(&commands, scope).mkdir("/a");
-        session.submit(queue.try_recv().unwrap(), &mut watches);
+        session.submit(queue.try_recv().unwrap(), &mut watches, Instant::now());
         assert!(is_ready(&mut reply));
         assert!(session.is_idle());
     }

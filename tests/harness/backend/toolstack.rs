@@ -182,6 +182,12 @@ impl Toolstack {
         start().expect("dom0 may write");
     }
 
+    /// The device model of a domain is this process.
+    pub(crate) fn run_device_model_as(&mut self, guest: &Guest, pid: u32) {
+        let node = format!("{}/image/device-model-pid", paths::home(guest.domid));
+        self.store.write(&node, pid.to_string()).expect("dom0 may write");
+    }
+
     /// A device model that was started and has not said yet that it runs.
     pub(crate) fn begin_device_model(&mut self, guest: &Guest) {
         let state = format!("{}/state", paths::device_model(guest.domid));

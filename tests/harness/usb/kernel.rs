@@ -18,12 +18,13 @@ pub(crate) const ENODEV: i32 = 19;
 /// `EBUSY`: another driver has it.
 pub(crate) const EBUSY: i32 = 16;
 /// `EINVAL`: not something that can be written there.
-const EINVAL: i32 = 22;
+pub(super) const EINVAL: i32 = 22;
 
 /// A write to a control file, and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KernelWrite {
-    /// The file below /sys/bus/usb: `drivers/usbhid/unbind`, `drivers_probe`.
+    /// The file below /sys/bus/usb: `drivers/usbhid/unbind`, `drivers_probe`; `authorized=` and what
+    /// was written for that of an interface.
     pub(crate) file: String,
     /// What was written, without a newline: an interface's name.
     pub(crate) interface: String,
@@ -169,14 +170,22 @@ fn answer(mut writer: UnixStream, bed: &Weak<Inner>) {
     let mut parts = question.splitn(2, |byte| *byte == 0).map(String::from_utf8_lossy);
     let (path, text) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let prefix = format!("{}/sys/bus/usb/", bed.root().display());
-    let file = path.strip_prefix(&prefix).unwrap_or(&path).to_owned();
-    let interface = text.strip_suffix('\n').unwrap_or(&text).to_owned();
+    let mut file = path.strip_prefix(&prefix).unwrap_or(&path).to_owned();
+    let mut interface = text.strip_suffix('\n').unwrap_or(&text).to_owned();
+    // Here the directory names the interface, and what is written is the order.
+    if let Some((_, name)) = path.strip_suffix("/authorized").and_then(|dir| dir.rsplit_once('/')) {
+        file = format!("authorized={interface}");
+        name.clone_into(&mut interface);
+    }
 
     bed.kernel.wait_while_stalled(&interface);
     let errno = match file.split('/').collect::<Vec<_>>()[..] {
         ["drivers", driver, "bind"] => bed.bind(driver, &interface),
         ["drivers", driver, "unbind"] => bed.unbind(driver, &interface),
         ["drivers_probe"] => bed.probe(&interface),
+        _ if file.starts_with("authorized=") => {
+            bed.authorize(&interface, file.trim_start_matches("authorized="))
+        }
         _ => EINVAL,
     };
     bed.kernel.lock().writes.push(KernelWrite { file, interface, errno });

@@ -28,6 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tempfile::TempDir;
 
 pub(crate) use device::{Class, Interface, UsbDevice};
+use kernel::EINVAL;
 pub(crate) use kernel::{EBUSY, ENODEV, Kernel, KernelWrite};
 pub(crate) use udevd::Delivery;
 
@@ -168,6 +169,17 @@ impl UsbBed {
         self.0.lock().own_driver(interface)
     }
 
+    /// Whether drivers may have the interfaces of devices that are plugged in from now on: the
+    /// buses' `interface_authorized_default`.
+    pub(crate) fn authorize_by_default(&self, allowed: bool) {
+        self.0.lock().authorized_default = allowed;
+    }
+
+    /// Whether drivers may have an interface.
+    pub(crate) fn is_authorized(&self, interface: &str) -> bool {
+        self.0.lock().is_authorized(interface)
+    }
+
     /// Binds an interface to another driver or to none, whatever the driver says, as libusb does
     /// with usbfs. Nothing happens when the interface does not exist or has this driver already.
     pub(crate) fn set_driver(&self, interface: &str, driver: Option<&str>) {
@@ -251,10 +263,25 @@ impl Inner {
         if bound {
             return EBUSY;
         }
-        if !self.kernel.accepts(driver, interface, own) {
+        if !self.lock().is_authorized(interface) || !self.kernel.accepts(driver, interface, own) {
             return ENODEV;
         }
         self.lock().set_driver(interface, Some(driver));
+        0
+    }
+
+    /// `interface_authorized_store` of the kernel: 0 or an errno.
+    fn authorize(&self, interface: &str, value: &str) -> i32 {
+        let allowed = match value {
+            "1" => true,
+            "0" => false,
+            _ => return EINVAL,
+        };
+        let mut state = self.lock();
+        if state.find(interface).is_none() {
+            return ENODEV;
+        }
+        state.authorize(interface, allowed);
         0
     }
 

@@ -1,7 +1,7 @@
 //! What is plugged in, and what happens in sysfs and in udevd when that changes. Whether a driver
 //! wants an interface is decided elsewhere (see [`kernel`](super::kernel)).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::device::{Interface, UsbDevice};
@@ -20,6 +20,8 @@ pub(super) struct State {
     pub(super) hosts: BTreeMap<u8, String>,
     /// The devices, by busid.
     pub(super) plugged: BTreeMap<String, Plugged>,
+    /// Whether drivers may have new interfaces: the buses' `interface_authorized_default`.
+    pub(super) authorized_default: bool,
     /// How many devices were ever plugged in.
     incarnations: u64,
 }
@@ -39,6 +41,8 @@ pub(super) struct Plugged {
     pub(super) initialized: bool,
     /// The interfaces' drivers, by the interfaces' names.
     pub(super) drivers: BTreeMap<String, Option<String>>,
+    /// The interfaces that no driver may have.
+    unauthorized: BTreeSet<String>,
 }
 
 impl State {
@@ -49,6 +53,7 @@ impl State {
             udevd: Udevd::new(root),
             hosts: BTreeMap::new(),
             plugged: BTreeMap::new(),
+            authorized_default: true,
             incarnations: 0,
         }
     }
@@ -78,8 +83,20 @@ impl State {
         let device = device.clone();
         self.incarnations += 1;
         let incarnation = self.incarnations;
-        let plugged = Plugged { device, path, id_path, incarnation, initialized: false, drivers };
+        let plugged = Plugged {
+            device,
+            path,
+            id_path,
+            incarnation,
+            initialized: false,
+            drivers,
+            unauthorized: BTreeSet::new(),
+        };
+        let interfaces: Vec<String> = plugged.drivers.keys().cloned().collect();
         self.plugged.insert(plugged.device.busid.clone(), plugged);
+        for interface in interfaces {
+            self.authorize(&interface, self.authorized_default);
+        }
     }
 
     /// udevd processes a device: its records are written and its events sent.
@@ -139,8 +156,34 @@ impl State {
         plugged.interface(interface).driver
     }
 
-    /// Changes an interface's driver and sends the events.
+    /// Says whether drivers may have an interface. Without the permission it has none; with it none
+    /// is looked for.
+    pub(super) fn authorize(&mut self, interface: &str, allowed: bool) {
+        if !allowed {
+            self.set_driver(interface, None);
+        }
+        let Some((plugged, _)) = self.find(interface) else { return };
+        let (busid, dir) = (plugged.device.busid.clone(), format!("{}/{interface}", plugged.path));
+        self.sysfs.attribute(&dir, "authorized", if allowed { "1\n" } else { "0\n" });
+        let plugged = self.plugged.get_mut(&busid).expect("it was just found");
+        if allowed {
+            plugged.unauthorized.remove(interface);
+        } else {
+            plugged.unauthorized.insert(interface.to_owned());
+        }
+    }
+
+    /// Whether drivers may have an interface.
+    pub(super) fn is_authorized(&self, interface: &str) -> bool {
+        self.find(interface).is_some_and(|(plugged, _)| !plugged.unauthorized.contains(interface))
+    }
+
+    /// Changes an interface's driver and sends the events. One that is not authorized gets none
+    /// (`drivers/usb/core/driver.c: usb_driver_claim_interface, usb_probe_interface`).
     pub(super) fn set_driver(&mut self, interface: &str, driver: Option<&str>) {
+        if driver.is_some() && !self.is_authorized(interface) {
+            return;
+        }
         let Some((plugged, old)) = self.find(interface) else { return };
         let (busid, old) = (plugged.device.busid.clone(), old.clone());
         if old.as_deref() == driver {

@@ -116,7 +116,6 @@ impl Sysfs {
         fs::create_dir_all(self.sys(&path)).expect("a new directory");
         let [class, subclass, protocol] = interface.class;
         let attributes = [
-            ("authorized", "1".to_owned()),
             ("bAlternateSetting", " 0".to_owned()),
             ("bInterfaceClass", format!("{class:02x}")),
             ("bInterfaceNumber", format!("{:02x}", interface.number)),
@@ -128,6 +127,7 @@ impl Sysfs {
         for (attribute, text) in attributes {
             self.attribute(&path, attribute, format!("{text}\n"));
         }
+        self.control(&format!("{path}/authorized"));
         self.link(&format!("{path}/subsystem"), "bus/usb");
         self.link(&format!("bus/usb/devices/{name}"), &path);
         self.write_interface_uevent(&path, device, interface, None);

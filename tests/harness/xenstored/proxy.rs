@@ -142,6 +142,12 @@ impl Proxy {
             Some(Fuse { left: answered, counts: |_| true, then: Then::Pause });
     }
 
+    /// Holds back all that the daemon says from the next request on for which `counts` says so. That
+    /// request reaches the daemon.
+    pub(crate) fn pause_at(&self, counts: fn(&Message) -> bool) {
+        self.shared.lock().fuse = Some(Fuse { left: 0, counts, then: Then::Pause });
+    }
+
     /// Whether the cut or the pause that was ordered is still to come.
     pub(crate) fn is_armed(&self) -> bool {
         self.shared.lock().fuse.is_some()

@@ -97,3 +97,17 @@ def device_model_killed(rig):
     rig.leaves(stick, kiosk)
     rig.xl_works(kiosk)
     desk.destroy()
+
+
+@scenario(known="the agent does not watch device models: it notices their death when something else happens")
+def device_model_dies_alone(rig):
+    """A device model dies and nothing else happens: the agent says so, and dom0 has the device back."""
+    desk = rig.guests.make("desk").create()
+    rig.agent.policy("{match: {port: '1-1'}, attach: desk}")
+    rig.agent.start()
+    keyboard = rig.usb.plug("kbd", 1)
+    rig.arrives(keyboard, desk)
+    rig.dom0.out(f"kill -9 {desk.device_model()}")
+    rig.agent.says("cannot be attached.*device=1-1.*device model has died.*advice", timeout=12)
+    until("dom0 has it back", lambda: set(keyboard.drivers().values()) == {"usbhid"})
+    expect(rig.store.place(keyboard.busid) is None, "a port still names it")

@@ -50,6 +50,21 @@ def bounce(rig):
 
 
 @scenario()
+def bounce_to_another_port(rig):
+    """Pulled, and plugged into another port within 100 ms, to and fro: the guest sees it again each time,
+    and it is in one port."""
+    kiosk, keyboard = begin(rig)
+    for port in [2, 1, 3]:
+        before = len(kiosk.reports())
+        keyboard.pull(wait=False)
+        time.sleep(0.05)
+        keyboard = rig.usb.plug("kbd", port, serial="BOUNCE", wait=False)
+        returns(rig, kiosk, before, keyboard)
+        until("one port is in use", lambda: len(rig.store.ports()) == 1)
+    rig.xl_works(kiosk)
+
+
+@scenario()
 def burst(rig):
     """Three devices at once, pulled at once: all arrive, none leaves a stale port."""
     kiosk = rig.guests.kept("kiosk")

@@ -3,9 +3,11 @@
 What may differ is listed here by name, with its reason; docs/architecture.md has the same list.
 """
 
+import json
 import re
 
 from registry import scenario
+from scenarios.g_kill import unserved_controller
 from waiting import expect, until
 
 # The agent's own notes. xl keeps its own in a file (libxl's userdata), and has none here.
@@ -67,3 +69,55 @@ def same_nodes_as_xl(rig):
     rig.xl("usbctrl-detach desk 0")
     differ("after xl has removed the agent's controller", xl_end, usb_nodes(rig, desk.domid))
     differ("at the end", start, usb_nodes(rig, desk.domid))
+
+
+@scenario()
+def same_removal_as_xl(rig):
+    """A controller that nobody serves, once removed by the agent and once with `xl usbctrl-detach`: the
+    same nodes are left."""
+    desk = rig.guests.make("desk", "vfb = ['vnc=0']").create()
+    keyboard = rig.usb.plug("kbd", 1)
+    rig.dom0.out("udevadm settle -t 20")
+    start = usb_nodes(rig, desk.domid)
+    rig.dom0.out(f"kill -STOP {desk.device_model()}")
+
+    unserved_controller(rig, desk, keyboard)
+    same = usb_nodes(rig, desk.domid)
+    rig.agent.start()
+    until("the agent has removed it", lambda: not rig.store.controllers(desk.domid), 30)
+    rig.agent.stop()
+    by_agent = usb_nodes(rig, desk.domid)
+
+    unserved_controller(rig, desk, keyboard)
+    differ("the start", same, usb_nodes(rig, desk.domid))
+    rig.xl("usbctrl-detach desk 0")
+    differ("with the controller removed", usb_nodes(rig, desk.domid), by_agent)
+    differ("at the end", start, by_agent)
+    rig.dom0.out(f"kill -CONT {desk.device_model()}")
+
+
+@scenario()
+def same_list_as_xl(rig):
+    """Two domains with devices from the agent and from xl: `pvusb-agent list` and `xl usb-list` tell the
+    same of ports, buses and addresses."""
+    kiosk = rig.guests.kept("kiosk")
+    desk = rig.guests.make("desk", "usbctrl = ['type=qusb,version=2,ports=4', 'type=qusb,version=2,ports=6']").create()
+    rig.agent.policy("{match: {port: '1-1'}, attach: kiosk}", "{match: {port: '1-2'}, attach: desk}")
+    rig.agent.start()
+    for port, guest in [(1, kiosk), (2, desk)]:
+        rig.arrives(rig.usb.plug("kbd", port), guest)
+    stick = rig.usb.plug("storage", 3)
+    rig.dom0.out("udevadm settle -t 20")
+    rig.xl(f"usbdev-attach desk {stick.hostaddr} controller=1 port=6")
+    until("the guest sees it", lambda: desk.sees(stick))
+    rows = json.loads(rig.dom0.out("pvusb-agent list --json"))
+    for guest in [kiosk, desk]:
+        ours = {
+            (row["controller"], row["port"]): tuple(map(int, row["bus_address"].split(".")))
+            for row in rows
+            if row["domid"] == guest.domid and row["domain"] == guest.name
+        }
+        by_xl = rig.store.listed_by_xl(guest.name)
+        expect(ours == by_xl, f"{guest.name}: xl {by_xl}, agent {ours}")
+    by = sorted((row["busid"], row["by"]) for row in rows)
+    expect(by == [("1-1", "agent"), ("1-2", "agent"), (stick.busid, "others")], f"who attached them: {by}")

@@ -1,0 +1,58 @@
+//! What must hold whatever the bytes are: one function for each place where bytes come in.
+//!
+//! Only in tests and under a fuzzer (`fuzz/`); no part of the program. Each function panics when a
+//! rule is broken.
+
+pub use crate::host::nodes::fuzz::nodes;
+pub use crate::host::usb::fuzz::device;
+pub use crate::host::xenstore::fuzz::wire;
+
+use crate::policy::{self, Source};
+
+/// A policy's text: it is refused with a place, or understood so that what is understood can be
+/// written down and means the same again.
+///
+/// # Panics
+///
+/// When that does not hold.
+pub fn policy(bytes: &[u8]) {
+    match policy::compile(Source { name: "policy.yaml", bytes }) {
+        Ok(policy) => {
+            let text = policy.to_yaml().unwrap_or_default();
+            let again = policy::compile(Source { name: "again.yaml", bytes: text.as_bytes() });
+            assert_eq!(again.ok(), Some(policy), "{text}");
+        }
+        Err(problems) => {
+            assert!(problems.iter().next().is_some());
+            // As the journal and a terminal get to see it: nothing that gives them orders.
+            let shown = problems.render(false);
+            assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    /// What a fuzzer begins with and what it has found.
+    fn replay(target: &str, run: fn(&[u8])) {
+        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
+        let mut count = 0;
+        for entry in fs::read_dir(&seeds).unwrap() {
+            run(&fs::read(entry.unwrap().path()).unwrap());
+            count += 1;
+        }
+        assert!(count > 0, "{} is empty", seeds.display());
+    }
+
+    #[test]
+    fn every_seed_is_taken() {
+        replay("wire", wire);
+        replay("nodes", nodes);
+        replay("device", device);
+        replay("policy", policy);
+    }
+}

@@ -1,0 +1,38 @@
+//! Letting a device out of quarantine, and putting it back: which interfaces drivers may have.
+//!
+//! A write to sysfs can block for seconds, so each is made on a thread of its own, off the loop.
+
+use super::Performer;
+use super::error::{Changed, Failure};
+use crate::host::nodes::{device_note, format_note};
+use crate::model::{BusId, InterfaceName, Note};
+
+impl Performer {
+    /// The note is written first. The other way round, a kill in between would leave a device that
+    /// nobody knows is still to get its drivers.
+    pub(super) async fn authorize(
+        &self,
+        busid: &BusId,
+        note: &Note,
+        interfaces: &[InterfaceName],
+    ) -> Result<(), Failure> {
+        self.xs.write(&device_note(busid), format_note(note).as_bytes()).await?;
+        for interface in interfaces {
+            // The next plug in this port has interfaces of the same names and was not decided about.
+            if self.usb.device_number(busid)? != Some(note.plug.address.device) {
+                return Err(Changed::Device(busid.clone()).into());
+            }
+            let name = interface.clone();
+            self.off_loop(move |drivers| drivers.authorize(&name, true)).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn deauthorize(&self, interfaces: &[InterfaceName]) -> Result<(), Failure> {
+        for interface in interfaces {
+            let name = interface.clone();
+            self.off_loop(move |drivers| drivers.authorize(&name, false)).await?;
+        }
+        Ok(())
+    }
+}
