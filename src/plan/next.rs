@@ -484,6 +484,12 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
         let problem = Problem::StillHeld(held.clone());
         return Outlook::rest(Standing::Stuck { route, problem });
     }
+    // usbback has taken it by itself, when it came into a port that was about to be cleared, or xl is
+    // about to attach it: which of the two cannot be told, and in the second it is xl's.
+    if let Some(held) = device.bound_to(USBBACK).next() {
+        let problem = Problem::OnUsbback(held.clone());
+        return Outlook::rest(Standing::Stuck { route, problem });
+    }
     let choice = ports::choose(device, guest, moment);
     if matches!(choice, Choice::Take { .. } | Choice::Create { .. })
         && let Some(outlook) = admit(device, &route, moment)

@@ -123,7 +123,11 @@ impl Reconciler {
             Input::Stirred(scope) => self.stir(scope),
             Input::Saw(sight) => self.saw(now, sight),
             Input::LookFailed(scope, cause) => self.look_failed(now, scope, &cause),
-            Input::XenstoreLost => self.connected = false,
+            Input::XenstoreLost => {
+                self.connected = false;
+                // Others go on meanwhile: nothing is decided before it was looked at again.
+                self.seen_xen = false;
+            }
             Input::XenstoreBack => {
                 self.connected = true;
                 self.xen.stir_everything();

@@ -29,8 +29,8 @@ pub(super) fn remember(
     });
 }
 
-/// Takes over what the first look has shown: any port that is free may have been emptied just before,
-/// by an agent that was killed since.
+/// Takes over what the first look has shown, and the first after a time without xenstore: any port that
+/// is free may have been emptied just before, by an agent that was killed since or by somebody else.
 pub(super) fn remember_start(since: &mut Since, now: Instant, xen: &XenView) {
     let free = xen.ports().filter(|(_, content)| **content == PortContent::Free);
     let served = free.filter(|(place, _)| {

@@ -13,12 +13,14 @@
 //!   in between.
 //! * `attached twice by xl`: xl does not look whether the agent has attached the device meanwhile.
 //! * `still held`: a program has not let go of the device within the deadline.
+//! * `usbback refused it elsewhere`: what a device's own fault has barred in one domain is not tried in
+//!   another that runs beside it, until the first one changes.
 //! * `xl was here`: the drivers of a device that xl has had its hands on in this plug, or that a backend
 //!   took by itself when it came into a stale port. What these leave half done is not the agent's.
 
 use super::op::ModelSpec;
 use super::store::{Ctl, Domain, Hand};
-use super::usb::{Socket, USBFS};
+use super::usb::{Socket, USBBACK, USBFS};
 use super::world::World;
 use crate::model::{
     BusId, ControllerId, ControllerKind, DeviceModel, DomId, GuestKind, GuestName, Life, NoteState,
@@ -109,6 +111,9 @@ impl World {
                 Some(_) if self.is_held(busid, socket) => Verdict::Excused("still held"),
                 Some(domain) => match self.why_not_possible(socket, domain) {
                     Some(_) => Verdict::Right { attached: false },
+                    None if socket.spec.refused && self.usb.usbback => {
+                        Verdict::Excused("usbback refused it elsewhere")
+                    }
                     None => Verdict::Wrong(format!(
                         "{busid} is not in domain {} ({}), where it should be",
                         domain.domid, domain.name
@@ -152,6 +157,10 @@ impl World {
     }
 
     fn is_held(&self, busid: &BusId, socket: &Socket) -> bool {
+        // usbback took it by itself, while a port named what was plugged there before.
+        if socket.is_on(USBBACK) && self.has_touched(busid) {
+            return true;
+        }
         let note = self.store.notes.get(busid);
         let returning = note.is_some_and(|note| note.state == NoteState::Returning);
         returning && socket.is_on(USBFS)
@@ -311,9 +320,11 @@ impl World {
         let is_noted = self.store.notes.get(busid).is_some_and(|note| match note.state {
             NoteState::Returning | NoteState::Admitted => true,
             // Where it was is no more.
-            NoteState::Attached { place, uuid } => {
-                self.store.domains.get(&place.domid).is_none_or(|domain| domain.uuid != uuid)
-            }
+            NoteState::Attached { place, uuid } => self
+                .store
+                .domains
+                .get(&place.domid)
+                .is_none_or(|domain| domain.uuid != uuid || domain.life() == Life::Dead),
         });
         is_noted && self.policy.quarantine() && self.wanted(&self.targets(socket)).is_some()
     }
@@ -351,7 +362,9 @@ impl World {
             }
         }
         for busid in self.store.returns.keys() {
-            if !self.usb.sockets.contains_key(busid) {
+            // Of a port that is left as it is, what is noted is left as well.
+            let is_left = self.store.places_of(busid).any(|place| !self.is_to_clear(busid, place));
+            if !self.usb.sockets.contains_key(busid) && !is_left {
                 found.push(format!("drivers are noted for {busid}, which is not plugged"));
             }
         }
