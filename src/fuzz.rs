@@ -7,7 +7,29 @@ pub use crate::host::nodes::fuzz::nodes;
 pub use crate::host::usb::fuzz::device;
 pub use crate::host::xenstore::fuzz::wire;
 
+use crate::control::protocol::Question;
 use crate::policy::{self, Source};
+
+/// A line from a client of the control socket: it is a question, which can be written down and means
+/// the same again, or it gets an answer of one line that says what is wrong.
+///
+/// # Panics
+///
+/// When that does not hold.
+pub fn control(bytes: &[u8]) {
+    match Question::read(bytes) {
+        Ok(question) => {
+            let line = question.write().unwrap_or_default();
+            let again = Question::read(line.trim_end_matches('\n').as_bytes());
+            assert_eq!(again.ok(), Some(question), "{line}");
+        }
+        Err(reply) => {
+            let line = reply.write().unwrap_or_default();
+            assert!(line.ends_with('\n') && line.matches('\n').count() == 1, "{line:?}");
+            assert!(reply.error.is_some_and(|fault| !fault.message.is_empty()));
+        }
+    }
+}
 
 /// A policy's text: it is refused with a place, or understood so that what is understood can be
 /// written down and means the same again.
@@ -54,5 +76,6 @@ mod tests {
         replay("nodes", nodes);
         replay("device", device);
         replay("policy", policy);
+        replay("control", control);
     }
 }

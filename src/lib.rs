@@ -9,6 +9,7 @@
 //! * [`reconcile`]: when. The state machine that owns order, retries and deadlines.
 //! * [`sim`]: a made-up host in made-up time, against which the reconciler is held.
 //! * [`host`]: the outside. Adapters for udev, sysfs and xenstore. Sees `model` and `plan`'s steps.
+//! * [`control`]: the socket by which a running agent is told something.
 //! * [`daemon`]: the loop. The only clock, the only `select!`.
 //! * [`cli`]: one file per verb. [`telemetry`]: what the journal gets to read.
 //!
@@ -16,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod control;
 pub mod daemon;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

@@ -2,6 +2,8 @@
 //!
 //! It never waits: what is not a plain file is refused, not read.
 
+pub mod remembered;
+
 use crate::policy::{self, Policy, Problems, Source};
 use nix::fcntl::OFlag;
 use std::fs::{File, OpenOptions};
@@ -18,6 +20,26 @@ pub fn load(path: &Path) -> Result<Policy, Problems> {
     let name = path.to_string_lossy();
     let bytes = read(path).map_err(|error| Problems::unreadable(&name, &words(&error)))?;
     policy::compile(Source { name: &name, bytes: &bytes })
+}
+
+/// A policy as it is in force: with the remembered rules before its own.
+#[derive(Clone, Debug)]
+pub struct InForce {
+    /// All of it.
+    pub policy: Policy,
+    /// How many of its rules are remembered ones.
+    pub remembered: usize,
+}
+
+/// Loads the policy in the file at `path`, with the remembered rules beside it.
+///
+/// # Errors
+///
+/// Every problem of one of the files; the policy's come first.
+pub fn load_in_force(path: &Path) -> Result<InForce, Problems> {
+    let policy = load(path)?;
+    let first = remembered::load(&remembered::beside(path))?;
+    Ok(InForce { remembered: first.rules().len(), policy: first.before(policy) })
 }
 
 /// Reads what may be a policy from `reader`: at most one byte more than a policy may have, so that

@@ -17,17 +17,21 @@ use std::process::Command;
 use pvusb_agent::policy::{self, Source as PolicyText};
 
 /// What each part of the library may use of the others.
-const MAY_USE: [(&str, &[&str]); 11] = [
+const MAY_USE: [(&str, &[&str]); 12] = [
     ("model", &[]),
     ("policy", &["model"]),
     ("plan", &["model", "policy"]),
     ("reconcile", &["model", "policy", "plan"]),
     ("sim", &["model", "policy", "plan", "reconcile"]),
+    ("control", &["model", "policy", "plan", "reconcile"]),
     ("host", &["model", "plan"]),
     ("policy_file", &["model", "policy"]),
-    ("fuzz", &["model", "policy", "host"]),
+    ("fuzz", &["model", "policy", "host", "control"]),
     ("telemetry", &["model", "policy", "plan", "reconcile", "host"]),
-    ("daemon", &["model", "policy", "plan", "reconcile", "host", "policy_file", "telemetry"]),
+    (
+        "daemon",
+        &["model", "policy", "plan", "reconcile", "control", "host", "policy_file", "telemetry"],
+    ),
     (
         "cli",
         &[
@@ -36,6 +40,7 @@ const MAY_USE: [(&str, &[&str]); 11] = [
             "plan",
             "reconcile",
             "sim",
+            "control",
             "host",
             "policy_file",
             "telemetry",

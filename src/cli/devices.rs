@@ -2,11 +2,13 @@
 
 use super::{EX_CONFIG, EX_IOERR, EX_OK, EX_UNAVAILABLE, fail, policy_path, table};
 use crate::host::usb::UsbReader;
-use crate::model::{Device, Text};
+use crate::model::{Device, Observed, Text, Use};
+use crate::plan::interlock::{Scene, guard};
 use crate::policy::{Action, Policy, Rule};
 use crate::policy_file;
 use clap::Args;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -35,8 +37,21 @@ struct Row {
     anchor: Option<String>,
     hub: bool,
     ready: bool,
+    uses: Vec<ShownUse>,
     rule: Option<String>,
     verdict: String,
+}
+
+/// One thing that dom0 does with a device. The names are an interface, too.
+#[derive(Serialize)]
+#[serde(tag = "use", rename_all = "lowercase")]
+enum ShownUse {
+    Mounted { device: String, at: String },
+    Swap { device: String },
+    Held { device: String, holder: String },
+    Route { interface: String },
+    Keyboard,
+    Pointer,
 }
 
 pub(super) fn run(
@@ -45,9 +60,9 @@ pub(super) fn run(
     err: &mut dyn Write,
     colour: bool,
 ) -> u8 {
-    let policy = match policy_path(args.policy.as_deref()).map(policy_file::load) {
+    let policy = match policy_path(args.policy.as_deref()).map(policy_file::load_in_force) {
         None => None,
-        Some(Ok(policy)) => Some(policy),
+        Some(Ok(in_force)) => Some(in_force.policy),
         Some(Err(problems)) => {
             return match write!(err, "{}", problems.render(colour)) {
                 Ok(()) => EX_CONFIG,
@@ -55,8 +70,9 @@ pub(super) fn run(
             };
         }
     };
-    let scan = match UsbReader::new().devices() {
-        Ok(scan) => scan,
+    let usb = UsbReader::new();
+    let (scan, desk) = match usb.devices().and_then(|scan| Ok((scan, usb.desk()?))) {
+        Ok(found) => found,
         Err(error) => return fail(err, &error, EX_UNAVAILABLE),
     };
     for (busid, error) in &scan.unreadable {
@@ -64,7 +80,9 @@ pub(super) fn run(
             return EX_IOERR;
         }
     }
-    let rows: Vec<Row> = scan.devices.values().map(|device| row(device, policy.as_ref())).collect();
+    let observed = Observed { devices: scan.devices, desk, ..Observed::default() };
+    let rows: Vec<Row> =
+        observed.devices.values().map(|device| row(device, policy.as_ref(), &observed)).collect();
     let written = if args.json { write_json(&rows, out) } else { write_text(&rows, out) };
     match written.and_then(|()| out.flush()) {
         Ok(()) => EX_OK,
@@ -72,7 +90,7 @@ pub(super) fn run(
     }
 }
 
-fn row(device: &Device, policy: Option<&Policy>) -> Row {
+fn row(device: &Device, policy: Option<&Policy>, observed: &Observed) -> Row {
     let text = |text: &Option<Text>| text.as_ref().map(ToString::to_string);
     let rule = policy.filter(|_| !device.is_hub()).and_then(|policy| policy.judge(device));
     Row {
@@ -87,18 +105,42 @@ fn row(device: &Device, policy: Option<&Policy>) -> Row {
         anchor: device.anchor.as_ref().map(ToString::to_string),
         hub: device.is_hub(),
         ready: device.is_ready(),
+        uses: device.uses.iter().map(shown_use).collect(),
         rule: rule.map(Rule::label),
-        verdict: verdict(device, policy, rule),
+        verdict: verdict(device, policy, rule, observed),
     }
 }
 
-fn verdict(device: &Device, policy: Option<&Policy>, rule: Option<&Rule>) -> String {
+fn shown_use(what: &Use) -> ShownUse {
+    let text = Text::to_string;
+    match what {
+        Use::Mounted { device, at } => ShownUse::Mounted { device: text(device), at: text(at) },
+        Use::Swap { device } => ShownUse::Swap { device: text(device) },
+        Use::Held { device, holder } => {
+            ShownUse::Held { device: text(device), holder: text(holder) }
+        }
+        Use::Route { interface } => ShownUse::Route { interface: text(interface) },
+        Use::Keyboard => ShownUse::Keyboard,
+        Use::Pointer => ShownUse::Pointer,
+    }
+}
+
+fn verdict(
+    device: &Device,
+    policy: Option<&Policy>,
+    rule: Option<&Rule>,
+    observed: &Observed,
+) -> String {
     match (policy, rule.map(Rule::action)) {
         _ if device.is_hub() => "stays in dom0: hub".to_owned(),
         (None, _) => "no policy".to_owned(),
         (Some(_), None) => "stays in dom0: no rule".to_owned(),
         (Some(_), Some(Action::Keep)) => "stays in dom0".to_owned(),
-        (Some(_), Some(Action::Attach(targets))) => {
+        (Some(policy), Some(Action::Attach(targets))) => {
+            let scene = Scene { observed, policy, departing: &BTreeSet::new() };
+            if let Err(refusal) = guard(device, &scene) {
+                return format!("stays in dom0: {refusal}");
+            }
             let names: Vec<_> = targets.iter().map(ToString::to_string).collect();
             format!("attach to {}", names.join(" or "))
         }

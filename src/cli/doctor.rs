@@ -141,7 +141,8 @@ async fn look(xen: &XenReader) -> Result<(Observed, Unreadable), Error> {
     let xen = xen.view().await?;
     let usb = UsbReader::new();
     let scan = usb.devices()?;
-    let observed = Observed { devices: scan.devices, usbback: usb.usbback_loaded(), xen };
+    let observed =
+        Observed { devices: scan.devices, usbback: usb.usbback_loaded(), desk: usb.desk()?, xen };
     Ok((observed, scan.unreadable))
 }
 

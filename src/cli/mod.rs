@@ -6,8 +6,11 @@ pub mod check;
 mod devices;
 mod doctor;
 mod list;
+mod order;
 mod rehearse;
 mod run;
+mod socket;
+mod status;
 mod table;
 
 use crate::host::xenstore::Endpoint;
@@ -20,11 +23,13 @@ use std::path::Path;
 
 /// Everything went well.
 pub const EX_OK: u8 = 0;
+/// The agent refuses, or it could not be done.
+pub const EX_REFUSED: u8 = 1;
 /// `doctor` has found something.
 pub const EX_FINDINGS: u8 = 1;
 /// The command line is wrong.
 pub const EX_USAGE: u8 = 64;
-/// udev or xenstore is not there.
+/// udev, xenstore or the agent is not there.
 pub const EX_UNAVAILABLE: u8 = 69;
 /// The system has no room.
 pub const EX_OSERR: u8 = 71;
@@ -40,10 +45,10 @@ pub const DEFAULT_POLICY: &str = "/etc/pvusb-agent/policy.yaml";
 #[derive(Debug, Parser)]
 #[command(name = "pvusb-agent", version, about, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 all well, 1 doctor has found something, 64 wrong usage, 69 udev or xenstore is not there, \
-    74 cannot write, 78 bad policy.\n\
-    Environment: XENSTORED_PATH names xenstored's socket; PVUSB_AGENT_LOG is one of error, warn, \
-    info, debug, trace."
+    after_help = "Exit codes: 0 all well, 1 refused or not done (doctor: something was found), \
+    64 wrong usage, 69 udev, xenstore or the agent is not there, 74 cannot write, 78 bad policy.\n\
+    Environment: XENSTORED_PATH names xenstored's socket, PVUSB_AGENT_SOCKET the agent's; \
+    PVUSB_AGENT_LOG is one of error, warn, info, debug, trace."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -63,6 +68,28 @@ enum Verb {
     Devices(devices::DevicesArgs),
     /// List what is attached where, by the agent and by others
     List(list::ListArgs),
+    /// Give a device to a domain, whatever the policy says
+    ///
+    /// The order holds until the device is unplugged or the host is booted. If the domain does not run,
+    /// the device waits for it in dom0. What somebody attached with xl is left alone.
+    #[command(after_help = order::ATTACH_HELP)]
+    Attach(order::AttachArgs),
+    /// Take a device back to dom0 and leave it there until it is plugged again
+    #[command(after_help = order::DETACH_HELP)]
+    Detach(order::DetachArgs),
+    /// Keep a device in dom0, also when it is plugged again into the same port
+    #[command(after_help = order::HOLD_HELP)]
+    Hold(order::HoldArgs),
+    /// Let the policy decide about a device again
+    ///
+    /// Takes back what `attach`, `detach` and `hold` said, also what was remembered; a device that was
+    /// taken out with xl counts as new.
+    #[command(after_help = order::RELEASE_HELP)]
+    Release(order::ReleaseArgs),
+    /// Let the running agent read its policy anew
+    Reload(status::ReloadArgs),
+    /// Tell how the running agent is
+    Status(status::StatusArgs),
     /// Find what others left behind, say what it does to the host, and mend it
     ///
     /// It can be used beside a running agent, and without one. Hints may be quite all right; they do
@@ -98,6 +125,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Check(args) => check::run(&args, &mut out, &mut err, colour),
         Verb::Devices(args) => devices::run(&args, &mut out, &mut err, colour),
         Verb::List(args) => list::run(&args, endpoint(), &mut out, &mut err),
+        Verb::Attach(args) => args.run(&mut out, &mut err),
+        Verb::Detach(args) => args.run(&mut out, &mut err),
+        Verb::Hold(args) => args.run(&mut out, &mut err),
+        Verb::Release(args) => args.run(&mut out, &mut err),
+        Verb::Reload(args) => args.run(&mut out, &mut err),
+        Verb::Status(args) => args.run(&mut out, &mut err),
         Verb::Doctor(args) => doctor::run(&args, endpoint(), &mut out, &mut err),
         Verb::Rehearse(args) => rehearse::run(&args, &mut out, &mut err, colour),
     }

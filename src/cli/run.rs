@@ -1,5 +1,6 @@
 //! `pvusb-agent run`: the daemon.
 
+use super::socket::SocketArg;
 use super::{DEFAULT_POLICY, EX_CONFIG, EX_IOERR, EX_OK, EX_OSERR, EX_UNAVAILABLE, fail};
 use crate::daemon::{self, Error, Options};
 use crate::host::userdata::UserData;
@@ -20,6 +21,8 @@ pub(super) struct RunArgs {
     /// Where libxl keeps its files about domains
     #[arg(long, value_name = "DIR", default_value = UserData::DIR)]
     libxl_dir: PathBuf,
+    #[command(flatten)]
+    socket: SocketArg,
 }
 
 pub(super) fn run(args: &RunArgs, endpoint: Endpoint, err: &mut dyn Write, colour: bool) -> u8 {
@@ -28,6 +31,7 @@ pub(super) fn run(args: &RunArgs, endpoint: Endpoint, err: &mut dyn Write, colou
         detach_on_exit: args.detach_on_exit,
         endpoint,
         userdata: args.libxl_dir.clone(),
+        socket: args.socket.path(),
     };
     match daemon::run(&options) {
         Ok(()) => EX_OK,
@@ -35,7 +39,9 @@ pub(super) fn run(args: &RunArgs, endpoint: Endpoint, err: &mut dyn Write, colou
             Ok(()) => EX_CONFIG,
             Err(_) => EX_IOERR,
         },
-        Err(error @ Error::Usb(_)) => fail(err, &error, EX_UNAVAILABLE),
-        Err(error @ (Error::UserData(_) | Error::Runtime(_))) => fail(err, &error, EX_OSERR),
+        Err(error @ (Error::Usb(_) | Error::Control(_))) => fail(err, &error, EX_UNAVAILABLE),
+        Err(error @ (Error::UserData(_) | Error::Uses(_) | Error::Runtime(_))) => {
+            fail(err, &error, EX_OSERR)
+        }
     }
 }

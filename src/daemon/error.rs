@@ -1,5 +1,6 @@
 //! Why the daemon cannot run.
 
+use crate::control::server::AddressError;
 use crate::host::usb;
 use crate::policy::Problems;
 use std::io;
@@ -10,9 +11,15 @@ pub enum Error {
     /// The policy is bad.
     #[error("the policy cannot be used")]
     Policy(Problems),
+    /// Another agent has the control socket: two would be in each other's way.
+    #[error(transparent)]
+    Control(AddressError),
     /// udev cannot be listened to.
     #[error("cannot listen to udev")]
     Usb(#[from] usb::Error),
+    /// The kernel does not tell of mounts or routes.
+    #[error("cannot listen to changes of mounts, swap space and routes")]
+    Uses(#[source] io::Error),
     /// libxl's directory cannot be watched.
     #[error("cannot watch libxl's files about domains")]
     UserData(#[source] io::Error),

@@ -2,8 +2,9 @@
 
 use super::clock::now;
 use super::watching::{UserDataWatch, scope_of};
+use crate::control::server::{Heard, Server};
 use crate::host::device_models::Ends;
-use crate::host::usb::{Change, UsbMonitor};
+use crate::host::usb::{Change, Class, UsbMonitor, UsbReader, UseMonitor};
 use crate::host::xenstore::{Notice, Notices};
 use crate::host::{usb, xenstore};
 use crate::reconcile::Scope;
@@ -18,9 +19,12 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 /// Where things arrive from.
 pub(super) struct Arrivals {
     pub(super) monitor: Monitor,
+    pub(super) uses: UseMonitor,
     pub(super) userdata: UserDataWatch,
     pub(super) device_models: Ends,
     pub(super) notices: Notices,
+    /// None when there is no control socket.
+    pub(super) control: Option<Server>,
     pub(super) signals: Signals,
 }
 
@@ -35,6 +39,8 @@ pub(super) enum Arrival {
     XenstoreBack,
     /// xenstore is not there.
     XenstoreLost(xenstore::Error),
+    /// Somebody says something through the control socket.
+    Heard(Heard),
     /// The policy is to be read anew.
     Reload,
     /// The daemon is to end.
@@ -55,12 +61,29 @@ impl Arrivals {
                 // Cannot be: the daemon holds a handle of the connection.
                 None => Arrival::End,
             },
+            class = self.uses.changes() => Arrival::Stirred(devices_with(class)),
             scope = self.userdata.changes() => Arrival::Stirred(vec![scope]),
+            Some(heard) = hear(&mut self.control) => Arrival::Heard(heard),
             domid = self.device_models.next() => {
                 Arrival::Stirred(vec![Scope::Domains([domid].into())])
             }
             arrival = self.signals.next() => arrival,
         }
+    }
+}
+
+async fn hear(control: &mut Option<Server>) -> Option<Heard> {
+    match control {
+        Some(server) => server.next().await,
+        None => None,
+    }
+}
+
+/// The devices with members of this class. Listing them waits for no device.
+fn devices_with(class: Class) -> Vec<Scope> {
+    match UsbReader::new().with(class) {
+        Ok(busids) => busids.into_iter().map(Scope::Device).collect(),
+        Err(_) => vec![Scope::Usb],
     }
 }
 
@@ -74,8 +97,12 @@ impl Monitor {
     async fn next(&mut self) -> Arrival {
         match self {
             Self::Open(monitor) => match monitor.changes().await {
-                Ok(Change::Devices(busids)) => {
-                    Arrival::Stirred(busids.into_iter().map(Scope::Device).collect())
+                Ok(Change::Devices { devices, disks }) => {
+                    let mut scopes: Vec<_> = devices.into_iter().map(Scope::Device).collect();
+                    if disks {
+                        scopes.extend(devices_with(Class::Block));
+                    }
+                    Arrival::Stirred(scopes)
                 }
                 Ok(Change::Everything) => Arrival::Stirred(vec![Scope::Usb]),
                 Err(error) => self.lose(error),

@@ -2,6 +2,7 @@
 //! to the host, and decides nothing.
 
 mod clock;
+mod desk;
 mod error;
 mod events;
 mod manager;
@@ -10,19 +11,22 @@ mod watching;
 
 pub use error::Error;
 
+use crate::control::server::{AddressError, Server};
 use crate::host::device_models::DeviceModels;
 use crate::host::look::XenReader;
 use crate::host::perform::Performer;
-use crate::host::usb::{Drivers, UsbMonitor, UsbReader};
+use crate::host::usb::{Drivers, UsbMonitor, UsbReader, UseMonitor};
 use crate::host::userdata::UserData;
 use crate::host::xenstore::{Endpoint, Xenstore};
-use crate::policy_file;
+use crate::policy_file::{self, InForce};
 use crate::reconcile::Reconciler;
+use crate::telemetry::{self, Notable};
 use clock::now;
+use desk::Desk;
 use events::{Arrivals, Monitor, Signals};
 use manager::Manager;
 use shell::Shell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::task::LocalSet;
 use watching::{UserDataWatch, Watches};
@@ -38,23 +42,28 @@ pub struct Options {
     pub endpoint: Endpoint,
     /// Where libxl keeps its files about domains.
     pub userdata: PathBuf,
+    /// Where the control socket is to be.
+    pub socket: PathBuf,
 }
 
 /// Runs until it is told to end.
 ///
 /// # Errors
 ///
-/// When the policy is bad, or udev cannot be listened to. A xenstored that is not there is waited
+/// When the policy is bad, another agent runs, or udev cannot be listened to. A xenstored that is not there is waited
 /// for.
 pub fn run(options: &Options) -> Result<(), Error> {
-    let policy = Arc::new(policy_file::load(&options.policy)?);
+    let InForce { policy, remembered } = policy_file::load_in_force(&options.policy)?;
+    let policy = Arc::new(policy);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Error::Runtime)?;
     let result = runtime.block_on(LocalSet::new().run_until(async {
-        // Both are open before anything is read, so that nothing falls in between.
+        let control = open_control(&options.socket)?;
+        // All are open before anything is read, so that nothing falls in between.
         let monitor = UsbMonitor::open()?;
+        let uses = UseMonitor::open().map_err(Error::Uses)?;
         let userdata = UserData::new(&options.userdata);
         let userdata_watch = UserDataWatch::open(&userdata).map_err(Error::UserData)?;
         let signals = Signals::open().map_err(Error::Runtime)?;
@@ -65,9 +74,11 @@ pub fn run(options: &Options) -> Result<(), Error> {
         let performer = Performer::new(xs.clone(), xen.clone(), UsbReader::new(), Drivers::new());
         let arrivals = Arrivals {
             monitor: Monitor::Open(monitor),
+            uses,
             userdata: userdata_watch,
             device_models: ends,
             notices,
+            control,
             signals,
         };
         let shell = Shell {
@@ -75,7 +86,11 @@ pub fn run(options: &Options) -> Result<(), Error> {
             watches: Watches::new(xs),
             xen,
             performer,
+            desk: Desk::default(),
             policy: options.policy.clone(),
+            policy_is_current: true,
+            remembered_rules: remembered,
+            file: Arc::default(),
             detach_on_exit: options.detach_on_exit,
             manager: Manager::new(now()),
         };
@@ -85,4 +100,16 @@ pub fn run(options: &Options) -> Result<(), Error> {
     // A write to sysfs that the kernel does not let go of must not keep the agent from ending.
     runtime.shutdown_background();
     result
+}
+
+/// An agent that cannot be told anything still does its work; two agents would not.
+fn open_control(path: &Path) -> Result<Option<Server>, Error> {
+    match Server::open(path) {
+        Ok(server) => Ok(Some(server)),
+        Err(error @ AddressError::InUse(_)) => Err(Error::Control(error)),
+        Err(error @ (AddressError::NotASocket(_) | AddressError::Io(..))) => {
+            telemetry::log(&Notable::NoControl(&error));
+            Ok(None)
+        }
+    }
 }

@@ -1,18 +1,26 @@
 //! Between the reconciler and the host: inputs in, outputs performed.
 
 use super::clock::now;
+use super::desk::{Desk, Remembered};
 use super::events::{Arrival, Arrivals};
 use super::manager::Manager;
 use super::watching::Watches;
+use crate::control::protocol::{Ask, Fault, OrderAsk, Outcome, ReloadOutcome, StatusOutcome};
+use crate::control::server::{Heard, Responder};
 use crate::host::look::XenReader;
 use crate::host::perform::Performer;
 use crate::host::usb::UsbReader;
-use crate::policy_file;
-use crate::reconcile::{Input, Output, Reconciler, Scope, Sight};
+use crate::model::{Asker, BusId, Device, Order};
+use crate::plan::{Scene, Wanted, orders};
+use crate::policy::{Policy, Problems};
+use crate::policy_file::remembered::{self, RememberError};
+use crate::policy_file::{self, InForce};
+use crate::reconcile::{Asked, Event, Input, Output, Reconciler, RequestId, Scope, Sight};
 use crate::telemetry::{self, Notable};
+use std::collections::BTreeSet;
 use std::future::pending;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep_until;
@@ -28,13 +36,38 @@ pub(super) struct Shell {
     pub(super) watches: Watches,
     pub(super) xen: XenReader,
     pub(super) performer: Performer,
+    pub(super) desk: Desk,
     pub(super) policy: PathBuf,
+    /// Whether the last reading of the policy was good.
+    pub(super) policy_is_current: bool,
+    /// How many of the rules in force are remembered ones.
+    pub(super) remembered_rules: usize,
+    /// Held while the file of remembered rules is being changed.
+    pub(super) file: Arc<Mutex<()>>,
     pub(super) detach_on_exit: bool,
     pub(super) manager: Manager,
 }
 
-/// Looks and steps on their way; each ends in an input.
-type Errands = JoinSet<Input>;
+/// Looks, steps and changes of a file on their way.
+type Errands = JoinSet<Errand>;
+
+/// How an errand ended.
+enum Errand {
+    /// This is for the machine.
+    Input(Input),
+    /// The rule of an order was written, or not.
+    Remembered(RequestId, Result<(), RememberError>),
+    /// A release was asked for, and its rule was removed, or there was none, or it could not be.
+    Forgotten(Box<Release>, Result<bool, RememberError>),
+}
+
+/// A release that has to wait for the file of remembered rules: otherwise the policy would decide with
+/// the rule that is to go.
+struct Release {
+    id: RequestId,
+    asked: Asked,
+    answer: Responder,
+}
 
 impl Shell {
     /// Runs until the end.
@@ -53,7 +86,7 @@ impl Shell {
                 // Each branch gives up nothing when another is first: the arrivals keep what they
                 // have, and a finished errand stays in its set.
                 arrival = arrivals.next() => self.arrived(arrival, &mut errands, &mut give_up),
-                Some(done) = errands.join_next() => vec![ended(done)],
+                Some(done) = errands.join_next() => self.returned(ended(done)),
                 () = until(deadline.min()) => vec![Input::Timeout],
             };
             for input in inputs {
@@ -95,10 +128,16 @@ impl Shell {
                 Output::Run(ticket, step) => {
                     let performer = self.performer.clone();
                     errands.spawn_local(async move {
-                        Input::Finished(ticket, performer.perform(&step).await)
+                        Errand::Input(Input::Finished(ticket, performer.perform(&step).await))
                     });
                 }
-                Output::Report(event) => telemetry::log(&Notable::Event(event)),
+                Output::Answer(id, answer) => self.desk.answered(id, answer),
+                Output::Report(event) => {
+                    if let Event::Ordered { request, busid, order: Some(order), .. } = &event {
+                        self.remember(*request, busid, order, errands);
+                    }
+                    telemetry::log(&Notable::Event(event));
+                }
                 Output::Left => left = true,
             }
         }
@@ -110,32 +149,36 @@ impl Shell {
     fn look(&self, scope: Scope, errands: &mut Errands) {
         let usb = UsbReader::new();
         match scope {
-            Scope::Usb => drop(errands.spawn_blocking(move || match usb.plugged() {
-                Ok(plugged) => Input::Saw(Sight::Usb(plugged, usb.usbback_loaded())),
-                Err(error) => Input::LookFailed(Scope::Usb, error.into()),
+            Scope::Usb => drop(errands.spawn_blocking(move || {
+                Errand::Input(match usb.plugged().and_then(|plugged| Ok((plugged, usb.desk()?))) {
+                    Ok((plugged, desk)) => {
+                        Input::Saw(Sight::Usb(plugged, usb.usbback_loaded(), desk))
+                    }
+                    Err(error) => Input::LookFailed(Scope::Usb, error.into()),
+                })
             })),
-            Scope::Device(busid) => {
-                drop(errands.spawn_blocking(move || match usb.device(&busid) {
+            Scope::Device(busid) => drop(errands.spawn_blocking(move || {
+                Errand::Input(match usb.device(&busid) {
                     Ok(device) => Input::Saw(Sight::Device(busid, device)),
                     Err(error) => Input::LookFailed(Scope::Device(busid), error.into()),
-                }));
-            }
+                })
+            })),
             Scope::Xen => {
                 let xen = self.xen.clone();
                 errands.spawn_local(async move {
-                    match xen.view().await {
+                    Errand::Input(match xen.view().await {
                         Ok(view) => Input::Saw(Sight::Xen(view)),
                         Err(error) => Input::LookFailed(Scope::Xen, error.into()),
-                    }
+                    })
                 });
             }
             Scope::Domains(domids) => {
                 let xen = self.xen.clone();
                 errands.spawn_local(async move {
-                    match xen.part(&domids).await {
+                    Errand::Input(match xen.part(&domids).await {
                         Ok(part) => Input::Saw(Sight::Domains(part)),
                         Err(error) => Input::LookFailed(Scope::Domains(domids), error.into()),
-                    }
+                    })
                 });
             }
         }
@@ -143,7 +186,7 @@ impl Shell {
 
     /// What an arrival means for the machine.
     fn arrived(
-        &self,
+        &mut self,
         arrival: Arrival,
         errands: &mut Errands,
         give_up: &mut Option<Instant>,
@@ -157,7 +200,7 @@ impl Shell {
             Arrival::XenstoreBack => {
                 let performer = self.performer.clone();
                 errands.spawn_local(async move {
-                    match performer.prepare().await {
+                    Errand::Input(match performer.prepare().await {
                         Ok(()) => {
                             telemetry::log(&Notable::XenstoreBack);
                             Input::XenstoreBack
@@ -167,7 +210,7 @@ impl Shell {
                             telemetry::log(&Notable::XenstoreLost(&error));
                             Input::XenstoreLost
                         }
-                    }
+                    })
                 });
                 Vec::new()
             }
@@ -175,9 +218,16 @@ impl Shell {
                 telemetry::log(&Notable::XenstoreLost(&error));
                 vec![Input::XenstoreLost]
             }
+            Arrival::Heard(Heard::Asked { number, who, ask, answer }) => {
+                self.asked(RequestId(number), who, ask, answer, errands)
+            }
+            Arrival::Heard(Heard::Gone(number)) => {
+                self.desk.forget(RequestId(number));
+                vec![Input::Unasked(RequestId(number))]
+            }
             Arrival::Reload => {
                 Manager::reloading();
-                let inputs = self.reload();
+                let inputs = self.reload().ok().map(Input::Policy).into_iter().collect();
                 Manager::ready();
                 inputs
             }
@@ -191,28 +241,182 @@ impl Shell {
     }
 
     /// Reads the policy anew. A bad one changes nothing: the old one stays in force.
-    fn reload(&self) -> Vec<Input> {
-        match policy_file::load(&self.policy) {
-            Ok(policy) => {
+    fn reload(&mut self) -> Result<Arc<Policy>, Problems> {
+        let loaded = policy_file::load_in_force(&self.policy);
+        self.policy_is_current = loaded.is_ok();
+        match loaded {
+            Ok(InForce { policy, remembered }) => {
+                self.remembered_rules = remembered;
                 telemetry::log(&Notable::Reloaded { rules: policy.rules().len() });
-                vec![Input::Policy(Arc::new(policy))]
+                Ok(Arc::new(policy))
             }
             Err(problems) => {
                 telemetry::log(&Notable::NotReloaded(&problems));
+                Err(problems)
+            }
+        }
+    }
+
+    /// Somebody asks something through the control socket.
+    fn asked(
+        &mut self,
+        id: RequestId,
+        who: Asker,
+        ask: Ask,
+        answer: Responder,
+        errands: &mut Errands,
+    ) -> Vec<Input> {
+        match ask {
+            Ask::Order(OrderAsk { request, remember, wait }) => {
+                let asked = Asked { who, request, wait };
+                if let Some(device) = self.to_forget(&asked) {
+                    let (path, file) = (remembered::beside(&self.policy), Arc::clone(&self.file));
+                    let release = Box::new(Release { id, asked, answer });
+                    errands.spawn_blocking(move || {
+                        let _held = file.lock().unwrap_or_else(PoisonError::into_inner);
+                        Errand::Forgotten(release, remembered::forget(&path, &device))
+                    });
+                    return Vec::new();
+                }
+                let remembered = if remember { Remembered::Wanted } else { Remembered::Nothing };
+                self.desk.open(id, answer, remembered);
+                vec![Input::Ask(id, asked)]
+            }
+            Ask::Status => {
+                answer.ok(Outcome::Status(self.status()));
                 Vec::new()
             }
+            Ask::Reload => {
+                telemetry::log(&Notable::ReloadAsked(&who));
+                match self.reload() {
+                    Ok(policy) => {
+                        let reloaded_rules = policy.rules().len();
+                        answer.ok(Outcome::Reload(ReloadOutcome { reloaded_rules }));
+                        vec![Input::Policy(policy)]
+                    }
+                    Err(problems) => {
+                        answer.fail(bad_policy(&problems));
+                        Vec::new()
+                    }
+                }
+            }
+        }
+    }
+
+    /// The device of which a remembered rule must be forgotten before it can be released.
+    fn to_forget(&self, asked: &Asked) -> Option<Device> {
+        if asked.request.wanted != Wanted::Release {
+            return None;
+        }
+        let (observed, policy) = (self.machine.observed(), self.machine.policy());
+        let scene = Scene { observed, policy, departing: &BTreeSet::new() };
+        let planned = orders::plan(&asked.request, &scene).ok()?;
+        observed.devices.get(&planned.busid).cloned()
+    }
+
+    /// An order is noted: if it is to be remembered, its rule is written, off the loop.
+    fn remember(&mut self, id: RequestId, busid: &BusId, order: &Order, errands: &mut Errands) {
+        let device = self.machine.observed().devices.get(busid).cloned();
+        let Some(device) = device.filter(|_| self.desk.noted(id)) else { return };
+        let target = match order {
+            Order::Attach(guest) => Some(guest.clone()),
+            Order::Stay | Order::Hold => None,
+        };
+        let (path, file) = (remembered::beside(&self.policy), Arc::clone(&self.file));
+        errands.spawn_blocking(move || {
+            let _held = file.lock().unwrap_or_else(PoisonError::into_inner);
+            Errand::Remembered(id, remembered::remember(&path, &device, target.as_ref()))
+        });
+    }
+
+    /// What an errand that has ended means for the machine.
+    fn returned(&mut self, errand: Errand) -> Vec<Input> {
+        let path = remembered::beside(&self.policy);
+        match errand {
+            Errand::Input(input) => vec![input],
+            Errand::Remembered(id, result) => {
+                match &result {
+                    Ok(()) => telemetry::log(&Notable::Remembered(&path)),
+                    Err(error) => telemetry::log(&Notable::NotRemembered(error)),
+                }
+                let advice = "the order holds until the next boot";
+                let reloaded =
+                    result.map_err(|error| not_remembered(&error, advice)).and_then(|()| {
+                        let fault = |problems: Problems| bad_policy(&problems);
+                        self.reload().map_err(fault)
+                    });
+                let (inputs, result) = match reloaded {
+                    Ok(policy) => {
+                        let told = format!("remembered in {}", path.display());
+                        (vec![Input::Policy(policy)], Ok(told))
+                    }
+                    Err(fault) => (Vec::new(), Err(fault)),
+                };
+                self.desk.remembered(id, result);
+                inputs
+            }
+            Errand::Forgotten(release, result) => {
+                let Release { id, asked, answer } = *release;
+                let mut inputs = Vec::new();
+                let remembered = match result {
+                    Ok(false) => Remembered::Nothing,
+                    Ok(true) => {
+                        telemetry::log(&Notable::Forgotten(&path));
+                        let reloaded = self.reload();
+                        Remembered::Done(match reloaded {
+                            Ok(policy) => {
+                                inputs.push(Input::Policy(policy));
+                                Ok(format!("forgotten in {}", path.display()))
+                            }
+                            Err(problems) => Err(bad_policy(&problems)),
+                        })
+                    }
+                    Err(error) => {
+                        telemetry::log(&Notable::NotRemembered(&error));
+                        answer.fail(not_remembered(&error, "nothing was released"));
+                        return inputs;
+                    }
+                };
+                self.desk.open(id, answer, remembered);
+                inputs.push(Input::Ask(id, asked));
+                inputs
+            }
+        }
+    }
+
+    fn status(&self) -> StatusOutcome {
+        let observed = self.machine.observed();
+        StatusOutcome {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            policy: self.policy.display().to_string(),
+            rules: self.machine.policy().rules().len(),
+            remembered_rules: self.remembered_rules,
+            policy_is_current: self.policy_is_current,
+            xenstore: self.machine.is_connected(),
+            devices: observed.devices.len(),
+            attached: self.attached(),
+            orders: observed.xen.overrides.len(),
         }
     }
 }
 
-/// The input that an errand ended in. A panic in it is a bug, and goes on here: the service manager
+fn bad_policy(problems: &Problems) -> Fault {
+    let advice = "the policy that was in force stays in force";
+    Fault::new("bad-policy", problems.render(false)).advice(advice)
+}
+
+fn not_remembered(error: &RememberError, advice: &str) -> Fault {
+    Fault::new("not-remembered", telemetry::chain(error)).advice(advice)
+}
+
+/// How an errand ended. A panic in it is a bug, and goes on here: the service manager
 /// starts a new agent, which puts everything right.
-fn ended(errand: Result<Input, JoinError>) -> Input {
+fn ended(errand: Result<Errand, JoinError>) -> Errand {
     match errand.map_err(JoinError::try_into_panic) {
-        Ok(input) => input,
+        Ok(errand) => errand,
         Err(Ok(panic)) => std::panic::resume_unwind(panic),
         // Nothing cancels errands.
-        Err(Err(_)) => Input::Timeout,
+        Err(Err(_)) => Errand::Input(Input::Timeout),
     }
 }
 

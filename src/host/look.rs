@@ -8,15 +8,16 @@
 
 use super::device_models::{self, DeviceModels};
 use super::nodes::{
-    CONTROLLER_NOTES, ControllerPaths, DEVICE_NOTES, DomainPaths, LIBXL, USBBACK, backend_root,
-    controller_note, controller_notes, device_note, driver_path, parse_note, parse_vm, usbback,
+    CONTROLLER_NOTES, ControllerPaths, DEVICE_NOTES, DomainPaths, LIBXL, OVERRIDES, USBBACK,
+    backend_root, controller_note, controller_notes, device_note, driver_path, override_node,
+    parse_note, parse_override, parse_vm, usbback,
 };
 use super::userdata::{Built, UserData};
 use super::xenstore::{Error, Reply, Xenstore};
 use crate::model::{
     BusId, Controller, ControllerFault, ControllerId, ControllerKind, DeviceModel, DomId, Guest,
-    GuestKind, GuestName, InterfaceName, Leftover, Life, Note, PortContent, PortNumber, Returns,
-    Text, UsbVersion, XenPart, XenView, XenbusState,
+    GuestKind, GuestName, InterfaceName, Leftover, Life, Note, Override, PortContent, PortNumber,
+    Returns, Text, UsbVersion, XenPart, XenView, XenbusState,
 };
 use futures::future::{try_join, try_join_all, try_join3, try_join4};
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,8 +50,8 @@ impl XenReader {
     ///
     /// When xenstore does not answer. A malformed node is no error.
     pub async fn view(&self) -> Result<XenView, Error> {
-        let (domids, notes, returns) =
-            try_join3(self.domids(), self.notes(), self.returns()).await?;
+        let (domids, notes, overrides, returns) =
+            try_join4(self.domids(), self.notes(), self.overrides(), self.returns()).await?;
         if let Some(models) = &self.device_models {
             models.retain(&domids);
         }
@@ -58,7 +59,7 @@ impl XenReader {
         let (guests, leftovers) = try_join(guests, self.leftovers(&domids)).await?;
         let guests =
             guests.into_iter().filter_map(|(domid, guest)| Some((domid, guest?))).collect();
-        Ok(XenView { domids, guests, notes, returns, leftovers })
+        Ok(XenView { domids, guests, notes, overrides, returns, leftovers })
     }
 
     /// Looks at some domains, and at the agent's notes.
@@ -67,10 +68,10 @@ impl XenReader {
     ///
     /// When xenstore does not answer.
     pub async fn part(&self, which: &BTreeSet<DomId>) -> Result<XenPart, Error> {
-        let ((domids, guests), notes, returns) =
-            try_join3(try_join(self.domids(), self.guests(which)), self.notes(), self.returns())
-                .await?;
-        Ok(XenPart { domids, guests, notes, returns })
+        let domains = try_join(self.domids(), self.guests(which));
+        let ((domids, guests), notes, overrides, returns) =
+            try_join4(domains, self.notes(), self.overrides(), self.returns()).await?;
+        Ok(XenPart { domids, guests, notes, overrides, returns })
     }
 
     async fn domids(&self) -> Result<BTreeSet<DomId>, Error> {
@@ -221,6 +222,16 @@ impl XenReader {
             Ok::<_, Error>(note.as_deref().and_then(parse_note).map(|note| (busid, note)))
         });
         Ok(try_join_all(notes).await?.into_iter().flatten().collect())
+    }
+
+    async fn overrides(&self) -> Result<BTreeMap<BusId, Override>, Error> {
+        let keys = listing(self.xs.directory(OVERRIDES)).await?;
+        let busids = keys.iter().filter_map(|key| BusId::from_key(key).ok());
+        let overrides = busids.map(async |busid| {
+            let value = self.optional(&override_node(&busid)).await?;
+            Ok::<_, Error>(value.as_deref().and_then(parse_override).map(|it| (busid, it)))
+        });
+        Ok(try_join_all(overrides).await?.into_iter().flatten().collect())
     }
 
     async fn returns(&self) -> Result<Returns, Error> {

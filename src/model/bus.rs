@@ -162,6 +162,10 @@ pub struct ClassTriple {
 impl ClassTriple {
     /// The class of hubs (USB 2.0, table 11-13).
     pub const HUB: u8 = 0x09;
+    /// An interface that is a keyboard to a BIOS (HID 1.11, sections 4.2 and 4.3).
+    pub const BOOT_KEYBOARD: Self = Self { class: 3, subclass: 1, protocol: 1 };
+    /// An interface that is a mouse to a BIOS.
+    pub const BOOT_MOUSE: Self = Self { class: 3, subclass: 1, protocol: 2 };
 }
 
 impl fmt::Display for ClassTriple {

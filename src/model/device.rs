@@ -2,7 +2,8 @@
 
 use super::bus::{Anchor, BusAddress, BusId, ClassTriple, NameError, UsbId};
 use super::text::Text;
-use std::collections::BTreeMap;
+use super::usage::Use;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -34,6 +35,8 @@ pub struct Device {
     pub configured: bool,
     /// The interfaces of the chosen configuration.
     pub interfaces: BTreeMap<InterfaceName, Interface>,
+    /// What dom0 does with it. A device that is in a guest has no uses.
+    pub uses: BTreeSet<Use>,
 }
 
 impl Device {
@@ -41,6 +44,21 @@ impl Device {
     pub fn is_hub(&self) -> bool {
         self.class.class == ClassTriple::HUB
             || self.interfaces.values().any(|interface| interface.class.class == ClassTriple::HUB)
+    }
+
+    /// Whether dom0 may have its keyboard in it: udev has found one, or an interface says that it is
+    /// one, which is known before udev has looked (a boot interface).
+    pub fn may_be_keyboard(&self) -> bool {
+        self.uses.contains(&Use::Keyboard) || self.has_interface(ClassTriple::BOOT_KEYBOARD)
+    }
+
+    /// Whether dom0 may have its pointer in it, in the same sense.
+    pub fn may_be_pointer(&self) -> bool {
+        self.uses.contains(&Use::Pointer) || self.has_interface(ClassTriple::BOOT_MOUSE)
+    }
+
+    fn has_interface(&self, class: ClassTriple) -> bool {
+        self.interfaces.values().any(|interface| interface.class == class)
     }
 
     /// Whether udev and the kernel have finished with it, so that it may be handed on.

@@ -3,6 +3,7 @@
 //! Nothing here reads or writes anything, knows the policy file, or decides. Every name that comes
 //! from outside is parsed once, here, into a type that cannot hold a malformed one.
 
+mod asker;
 mod attachment;
 mod bus;
 mod controller;
@@ -10,8 +11,11 @@ mod device;
 mod domain;
 mod guest;
 mod observed;
+mod order;
 mod text;
+mod usage;
 
+pub use asker::Asker;
 pub use attachment::{Note, NoteState, Place};
 pub use bus::{Anchor, BusAddress, BusId, ClassTriple, NameError, UsbId};
 pub use controller::{
@@ -21,5 +25,7 @@ pub use controller::{
 pub use device::{Device, Interface, InterfaceName, Plug, Speed};
 pub use domain::{DomId, GuestName, GuestUuid};
 pub use guest::{DeviceModel, Guest, GuestKind, Life};
-pub use observed::{Devices, Leftover, Observed, Returns, XenPart, XenView};
+pub use observed::{Desk, Devices, Leftover, Observed, Returns, XenPart, XenView};
+pub use order::{DeviceName, Order, Override};
 pub use text::Text;
+pub use usage::Use;

@@ -6,6 +6,7 @@ use super::controller::{ControllerId, ControllerKind, PortContent};
 use super::device::{Device, InterfaceName};
 use super::domain::DomId;
 use super::guest::Guest;
+use super::order::Override;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The plugged devices by their place.
@@ -24,6 +25,8 @@ pub struct XenView {
     pub guests: BTreeMap<DomId, Guest>,
     /// The agent's own notes.
     pub notes: BTreeMap<BusId, Note>,
+    /// What people said over the policy's head.
+    pub overrides: BTreeMap<BusId, Override>,
     /// Drivers noted for the way back.
     pub returns: Returns,
     /// Backends and notes of domains that are gone.
@@ -39,6 +42,8 @@ pub struct XenPart {
     pub guests: BTreeMap<DomId, Option<Guest>>,
     /// The agent's own notes.
     pub notes: BTreeMap<BusId, Note>,
+    /// What people said over the policy's head.
+    pub overrides: BTreeMap<BusId, Override>,
     /// Drivers noted for the way back.
     pub returns: Returns,
 }
@@ -59,6 +64,15 @@ pub enum Leftover {
     ControllerNotes(DomId),
 }
 
+/// What dom0 has besides USB devices to be operated with: on PS/2, I2C and the like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Desk {
+    /// A keyboard.
+    pub keyboard: bool,
+    /// A mouse or touchpad.
+    pub pointer: bool,
+}
+
 /// Everything that was seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
@@ -66,6 +80,8 @@ pub struct Observed {
     pub devices: Devices,
     /// Whether the kernel's usbback is loaded in dom0.
     pub usbback: bool,
+    /// What dom0 has besides USB to be operated with.
+    pub desk: Desk,
     /// What xenstore shows.
     pub xen: XenView,
 }
@@ -75,6 +91,7 @@ impl XenView {
     pub fn update(&mut self, part: XenPart) {
         self.domids = part.domids;
         self.notes = part.notes;
+        self.overrides = part.overrides;
         self.returns = part.returns;
         for (domid, guest) in part.guests {
             match guest {
@@ -82,6 +99,11 @@ impl XenView {
                 None => self.guests.remove(&domid),
             };
         }
+    }
+
+    /// The order that speaks of `device` as it is plugged now.
+    pub fn override_of(&self, device: &Device) -> Option<&Override> {
+        self.overrides.get(&device.busid).filter(|order| order.covers(device))
     }
 
     /// All ports that name `busid`, of whatever domain.

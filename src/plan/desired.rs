@@ -1,20 +1,30 @@
-//! Where a device should be, by policy and by what runs.
+//! Where a device should be, by what a person said, by policy and by what runs.
 
-use crate::model::{BusId, Device, Guest, GuestName, Life, NoteState, XenView};
+use crate::model::{BusId, Device, Guest, GuestName, Life, NoteState, Order, XenView};
 use crate::policy::{Action, Policy, Rule};
+use std::slice::from_ref;
 
 /// Where a device should be.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Desired<'a> {
-    /// In this domain, because of this rule.
+    /// In this domain.
     In {
         /// The domain.
         guest: &'a Guest,
-        /// The rule.
-        rule: &'a Rule,
+        /// Who wants it there.
+        by: By<'a>,
     },
     /// In dom0.
     Dom0(Reason<'a>),
+}
+
+/// Who wants a device in a domain.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum By<'a> {
+    /// This rule.
+    Rule(&'a Rule),
+    /// A person.
+    Order,
 }
 
 /// Why a device should be in dom0.
@@ -22,6 +32,8 @@ pub enum Desired<'a> {
 pub enum Reason<'a> {
     /// It is a hub.
     Hub,
+    /// A person wants it there, or in a domain that does not run.
+    Order(&'a Order),
     /// No rule matches it.
     NoRule,
     /// This rule keeps it.
@@ -30,7 +42,7 @@ pub enum Reason<'a> {
     NoDomainRuns(&'a Rule),
 }
 
-/// Where `device` should be.
+/// Where `device` should be. What a person said about this plug goes before the policy.
 ///
 /// A device that the agent has put into one of its rule's domains stays there as long as that
 /// domain runs, even if one that stands before it in the list is started later: nothing is pulled
@@ -39,6 +51,17 @@ pub fn desired<'a>(policy: &'a Policy, device: &Device, xen: &'a XenView) -> Des
     if device.is_hub() {
         return Desired::Dom0(Reason::Hub);
     }
+    if let Some(said) = xen.override_of(device) {
+        return match &said.order {
+            Order::Attach(name) => present_home(&device.busid, from_ref(name), xen)
+                .or_else(|| running(name, xen))
+                .map_or(Desired::Dom0(Reason::Order(&said.order)), |guest| Desired::In {
+                    guest,
+                    by: By::Order,
+                }),
+            Order::Stay | Order::Hold => Desired::Dom0(Reason::Order(&said.order)),
+        };
+    }
     let Some(rule) = policy.judge(device) else {
         return Desired::Dom0(Reason::NoRule);
     };
@@ -46,7 +69,10 @@ pub fn desired<'a>(policy: &'a Policy, device: &Device, xen: &'a XenView) -> Des
         Action::Keep => Desired::Dom0(Reason::Kept(rule)),
         Action::Attach(targets) => present_home(&device.busid, targets, xen)
             .or_else(|| targets.iter().find_map(|name| running(name, xen)))
-            .map_or(Desired::Dom0(Reason::NoDomainRuns(rule)), |guest| Desired::In { guest, rule }),
+            .map_or(Desired::Dom0(Reason::NoDomainRuns(rule)), |guest| Desired::In {
+                guest,
+                by: By::Rule(rule),
+            }),
     }
 }
 

@@ -2,12 +2,15 @@
 //!
 //! [`desired`] says where a device should be, [`next`] compares that with where it is and names one
 //! small step, removals before additions, and [`interlock`] lets no step pass that would take a
-//! protected device from dom0. [`findings`] says what is not as it should be on the host. Nothing here reads a clock, a file or a socket; time is an argument.
+//! protected device from dom0. [`orders`] turns what a person asks for into a step that notes it, and
+//! [`desired`] heeds what is noted. [`findings`] says what is not as it should be on the host. Nothing
+//! here reads a clock, a file or a socket; time is an argument.
 
 pub mod desired;
 pub mod findings;
 pub mod interlock;
 pub mod next;
+pub mod orders;
 pub mod ports;
 mod since;
 pub mod standing;
@@ -15,8 +18,9 @@ pub mod step;
 
 pub use desired::{Desired, Reason};
 pub use findings::{Finding, FindingCode, Mend, Noted};
-pub use interlock::{Cleared, Refusal};
+pub use interlock::{Cleared, Refusal, Scene};
 pub use next::{Moment, Next, Outlook};
+pub use orders::{Objection, Planned, Request, Wanted};
 pub use since::{HeldDown, Plugs, Since};
 pub use standing::{Problem, Standing};
 pub use step::{AfterClear, Cause, Claim, Step, StepError, Survey};

@@ -3,16 +3,17 @@
 //! The order of the questions is the order of safety: what must be undone comes before what is to
 //! be done, and what somebody else did is left alone.
 
-use super::desired::{Desired, Reason, desired};
+use super::desired::{By, Desired, Reason, desired};
+use super::interlock::{Scene, guard, guard_data};
 use super::ports::{self, Choice, ControllerOutlook};
 use super::since::{HeldDown, Since};
-use super::standing::{Problem, Route, Standing};
+use super::standing::{Problem, Route, RouteBy, Standing};
 use super::step::{AfterClear, Claim, Step, Survey};
 use crate::model::{
     BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, InterfaceName, Life,
-    Note, NoteState, Observed, Place, PortContent,
+    Note, NoteState, Observed, Order, Place, PortContent, XenView,
 };
-use crate::policy::{Action, Policy, Rule, StalePorts};
+use crate::policy::{Action, Policy, StalePorts};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -50,10 +51,19 @@ pub struct Moment<'a> {
     pub reserved: &'a BTreeSet<Place>,
     /// Domains in which a step on its way makes a controller.
     pub creating: &'a BTreeSet<DomId>,
+    /// Devices that steps on their way take from dom0.
+    pub departing: &'a BTreeSet<BusId>,
     /// What keeps the device from being attached although everything else would allow it.
     pub barred: Option<&'a Problem>,
     /// Whether the agent is about to end and everything is to go back to dom0.
     pub leaving: bool,
+}
+
+impl<'a> Moment<'a> {
+    /// What the interlock must know.
+    pub fn scene(&self) -> Scene<'a> {
+        Scene { observed: self.observed, policy: self.policy, departing: self.departing }
+    }
 }
 
 /// How it stands, and what comes next.
@@ -91,7 +101,23 @@ impl Outlook {
 }
 
 /// What comes next for whatever is or was plugged at `busid`; `None` if there is nothing to say.
+///
+/// An order about an earlier plug is dropped when nothing else is to be done: until then it is not
+/// heeded, so it does no harm.
 pub fn for_device(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
+    let outlook = for_plug(busid, moment);
+    let is_busy = outlook.as_ref().is_some_and(|it| matches!(it.next, Next::Run(_)));
+    let said = moment.observed.xen.overrides.get(busid);
+    let device = moment.observed.devices.get(busid);
+    if is_busy || !said.is_some_and(|said| said.is_spent(device)) {
+        return outlook;
+    }
+    let standing = outlook.map_or(Standing::Unplugged, |outlook| outlook.standing);
+    let step = Step::NoteOrder { busid: busid.clone(), said: None, taken_out: None };
+    Some(Outlook::run(standing, step))
+}
+
+fn for_plug(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
     let xen = &moment.observed.xen;
     let note = xen.notes.get(busid);
     let Some(device) = moment.observed.devices.get(busid) else {
@@ -113,7 +139,7 @@ pub fn for_device(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
         // Unplugged and plugged again before anybody looked.
         return Some(for_gone_note(busid, note, moment));
     }
-    Some(match home(busid, note, moment) {
+    Some(match home(busid, note, xen) {
         Home::Held { place, guest } => for_held(device, note, place, guest, moment),
         Home::Abandoned(place) => detach(device, note, place),
         Home::TakenOut(place) => match xen.places_of(busid).next() {
@@ -223,7 +249,7 @@ fn forget(busid: &BusId, standing: Standing) -> Outlook {
 }
 
 /// Where the note says the device is, against what is there.
-enum Home<'a> {
+pub(super) enum Home<'a> {
     /// It is there.
     Held { place: Place, guest: &'a Guest },
     /// The port still names it, but the domain is dead.
@@ -234,11 +260,10 @@ enum Home<'a> {
     None,
 }
 
-fn home<'a>(busid: &BusId, note: &Note, moment: &Moment<'a>) -> Home<'a> {
+pub(super) fn home<'a>(busid: &BusId, note: &Note, xen: &'a XenView) -> Home<'a> {
     let NoteState::Attached { place, uuid } = note.state else {
         return Home::None;
     };
-    let xen = &moment.observed.xen;
     let named = xen.port(place) == Some(&PortContent::Taken(busid.clone()));
     match xen.guests.get(&place.domid).filter(|guest| guest.uuid == uuid) {
         None => Home::None,
@@ -268,7 +293,7 @@ fn for_held(
         return detach(device, note, place);
     }
     let route = match desired(moment.policy, device, &moment.observed.xen) {
-        Desired::In { guest: wanted, rule } if wanted.domid == guest.domid => route(wanted, rule),
+        Desired::In { guest: wanted, by } if wanted.domid == guest.domid => route(wanted, by),
         Desired::In { .. } | Desired::Dom0(_) => return detach(device, note, place),
     };
     let Some(controller) = guest.controllers.get(&place.controller) else {
@@ -292,6 +317,8 @@ fn for_held(
             interfaces if interfaces.is_empty() => {
                 Outlook::rest(Standing::Attached { route, place })
             }
+            // Its port was claimed, dom0 still has it, and has begun to use it.
+            _ if guard_data(device).is_err() => detach(device, note, place),
             interfaces => take_interfaces(device, interfaces, route, place, moment),
         },
         ControllerOutlook::Connecting { until } => Outlook::until(
@@ -414,11 +441,20 @@ fn for_moving(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
 /// that is so and nothing keeps them from it any more.
 fn for_quarantined(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
     let busid = device.busid.clone();
+    let is_needed = guard(device, &moment.scene()).is_err();
     let stays_outside = match desired(moment.policy, device, &moment.observed.xen) {
+        // Whatever its rule says, it stays in dom0.
+        _ if is_needed => false,
         // Straight from one domain to the next, or from quarantine: dom0 is not on the way.
         Desired::In { .. } if !moment.leaving => return Some(for_free(device, moment)),
-        Desired::In { .. } | Desired::Dom0(Reason::NoDomainRuns(_)) => true,
-        Desired::Dom0(Reason::Hub | Reason::NoRule | Reason::Kept(_)) => false,
+        Desired::In { .. }
+        | Desired::Dom0(Reason::NoDomainRuns(_) | Reason::Order(Order::Attach(_))) => true,
+        Desired::Dom0(
+            Reason::Hub
+            | Reason::NoRule
+            | Reason::Kept(_)
+            | Reason::Order(Order::Stay | Order::Hold),
+        ) => false,
     };
     if !stays_outside {
         return authorize(device).map(|step| Outlook::run(Standing::Returning, step));
@@ -445,11 +481,11 @@ fn on_usbback(device: &Device) -> Vec<InterfaceName> {
 
 /// A device that is in no port and of which the agent has no note.
 fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
-    let (guest, rule) = match desired(moment.policy, device, &moment.observed.xen) {
-        Desired::In { guest, rule } => (guest, rule),
+    let (guest, by) = match desired(moment.policy, device, &moment.observed.xen) {
+        Desired::In { guest, by } => (guest, by),
         Desired::Dom0(reason) => return for_dom0(device, &reason, moment),
     };
-    let route = route(guest, rule);
+    let route = route(guest, by);
     if moment.leaving {
         return Outlook::rest(Standing::Leaving(route));
     }
@@ -458,6 +494,11 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
     }
     if !device.is_ready() {
         return Outlook::rest(Standing::NotReady);
+    }
+    // Before anything is made for it, a controller least of all.
+    if let Err(refusal) = guard(device, &moment.scene()) {
+        let standing = Standing::Protected { route, refusal };
+        return with_drivers(device, standing, moment);
     }
     let ready = match moment.since.ready.get(&device.busid) {
         Some((plug, when)) if *plug == device.plug() => *when,
@@ -530,10 +571,20 @@ fn for_dom0(device: &Device, reason: &Reason<'_>, moment: &Moment<'_>) -> Outloo
     let standing = at_home(reason);
     let is_decided = match reason {
         Reason::Hub => device.configured,
-        Reason::NoRule | Reason::Kept(_) => device.is_ready(),
-        Reason::NoDomainRuns(_) => false,
+        Reason::NoRule | Reason::Kept(_) | Reason::Order(Order::Stay | Order::Hold) => {
+            device.is_ready()
+        }
+        // What dom0 needs would stay if the domain ran.
+        Reason::NoDomainRuns(_) | Reason::Order(Order::Attach(_)) => {
+            device.is_ready() && guard(device, &moment.scene()).is_err()
+        }
     };
-    match authorize(device).filter(|_| is_decided && moment.policy.quarantine()) {
+    if is_decided { with_drivers(device, standing, moment) } else { Outlook::rest(standing) }
+}
+
+/// It is decided that the device stays in dom0: with quarantine, its drivers may have it now.
+fn with_drivers(device: &Device, standing: Standing, moment: &Moment<'_>) -> Outlook {
+    match authorize(device).filter(|_| moment.policy.quarantine()) {
         Some(step) => Outlook::run(standing, step),
         None => Outlook::rest(standing),
     }
@@ -572,6 +623,7 @@ fn claim(
 fn at_home(reason: &Reason<'_>) -> Standing {
     match reason {
         Reason::Hub => Standing::Hub,
+        Reason::Order(order) => Standing::Ordered((*order).clone()),
         Reason::NoRule => Standing::NoRule,
         Reason::Kept(rule) => Standing::Kept { rule: rule.label().into() },
         Reason::NoDomainRuns(rule) => Standing::NoDomainRuns {
@@ -584,6 +636,10 @@ fn at_home(reason: &Reason<'_>) -> Standing {
     }
 }
 
-fn route(guest: &Guest, rule: &Rule) -> Route {
-    Route { guest: guest.name.clone(), domid: guest.domid, rule: rule.label().into() }
+fn route(guest: &Guest, by: By<'_>) -> Route {
+    let by = match by {
+        By::Rule(rule) => RouteBy::Rule(rule.label().into()),
+        By::Order => RouteBy::Order,
+    };
+    Route { guest: guest.name.clone(), domid: guest.domid, by }
 }

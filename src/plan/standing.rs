@@ -1,7 +1,8 @@
 //! How it stands with a device: the answer to "why is it where it is?".
 
+use super::interlock::Refusal;
 use crate::model::{
-    ControllerId, ControllerKind, DomId, GuestName, InterfaceName, Place, UsbVersion,
+    ControllerId, ControllerKind, DomId, GuestName, InterfaceName, Order, Place, UsbVersion,
 };
 use std::fmt;
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub enum Standing {
         /// The rule.
         rule: Box<str>,
     },
+    /// It stays in dom0: a person said so, or gave it to a domain that does not run.
+    Ordered(Order),
     /// It stays in dom0 until it has been plugged for a while: it was plugged too often.
     HeldDown {
         /// Where it is to go.
@@ -77,6 +80,13 @@ pub enum Standing {
     /// Somebody took it out of the port where the agent had put it; it is left alone until it is
     /// plugged again or its domain ends.
     TakenOutByHand(Place),
+    /// It stays in dom0, whatever its rule says: dom0 needs it.
+    Protected {
+        /// Where it would go.
+        route: Route,
+        /// What it is needed for.
+        refusal: Refusal,
+    },
     /// It cannot go where it should.
     Stuck {
         /// Where it should go.
@@ -101,6 +111,7 @@ impl Standing {
             Self::Hub => "hub",
             Self::NoRule => "no rule",
             Self::Kept { .. } => "kept",
+            Self::Ordered(_) => "ordered",
             Self::HeldDown { .. } => "held down",
             Self::NoDomainRuns { .. } => "no domain runs",
             Self::Leaving(_) => "leaving",
@@ -115,6 +126,7 @@ impl Standing {
             Self::StaleOfOthers(_) => "stale port of others",
             Self::DomainEnding(_) => "domain is ending",
             Self::TakenOutByHand(_) => "taken out by hand",
+            Self::Protected { .. } => "protected",
             Self::Stuck { .. } => "stuck",
             Self::NotReturned(_) => "not returned",
             Self::Hanging(_) => "hanging",
@@ -139,15 +151,24 @@ impl Standing {
     }
 }
 
-/// Where a device is to go, and by which rule.
+/// Where a device is to go, and by whose will.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The domain's name.
     pub guest: GuestName,
     /// The domain's number.
     pub domid: DomId,
-    /// The rule.
-    pub rule: Box<str>,
+    /// Who wants it there.
+    pub by: RouteBy,
+}
+
+/// Who wants a device in a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteBy {
+    /// This rule.
+    Rule(Box<str>),
+    /// A person.
+    Order,
 }
 
 /// What is in the way. Each says what it is; [`Problem::advice`] says what helps.
@@ -197,7 +218,7 @@ pub enum Problem {
     NotAuthorized,
     /// The interlock refused.
     #[error("{0}")]
-    Protected(#[from] super::Refusal),
+    Protected(#[from] Refusal),
     /// A step failed and will not be tried again until something changes.
     #[error("{step}: {cause}")]
     StepFailed {
@@ -249,7 +270,7 @@ impl Problem {
                 "something else holds new devices back (USBGuard?) and must let this one pass; if \
                  that is the agent's job, set `quarantine: true` in the policy's defaults"
             }
-            Self::Protected(_) => "protected devices never leave dom0",
+            Self::Protected(refusal) => refusal.advice(),
             Self::StepFailed { .. } => {
                 "it is tried again when the device is replugged, the domain changes or the policy \
                  is reloaded"
@@ -262,6 +283,15 @@ impl Problem {
             Self::OnUsbback(_) => {
                 "replug the device, or let `pvusb-agent doctor --fix` give it back to dom0"
             }
+        }
+    }
+}
+
+impl fmt::Display for RouteBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule(rule) => f.write_str(rule),
+            Self::Order => f.write_str("an order by hand"),
         }
     }
 }

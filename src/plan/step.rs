@@ -5,7 +5,7 @@
 
 use crate::model::{
     BusId, ControllerId, ControllerKind, ControllerSpec, DomId, GuestUuid, InterfaceName, Leftover,
-    Note, Place, Plug, PortNumber, XenView,
+    Note, Override, Place, Plug, PortNumber, XenView,
 };
 use std::collections::BTreeSet;
 
@@ -85,6 +85,16 @@ pub enum Step {
         /// The device.
         busid: BusId,
     },
+    /// Notes what a person said about a device, or takes it back, in one transaction.
+    NoteOrder {
+        /// The device's place.
+        busid: BusId,
+        /// What was said; `None` takes it back.
+        said: Option<Override>,
+        /// The note of a device that somebody took out of the agent's port, if it is: that ends, and
+        /// the device counts as on its way back. The port must still be without it.
+        taken_out: Option<Note>,
+    },
     /// Removes a controller of the agent's own that nobody serves, in one transaction.
     RemoveController {
         /// The domain.
@@ -113,7 +123,8 @@ impl Step {
             | Self::ReturnDrivers { busid, .. }
             | Self::Authorize { busid, .. }
             | Self::Deauthorize { busid, .. }
-            | Self::Forget { busid } => Some(busid),
+            | Self::Forget { busid }
+            | Self::NoteOrder { busid, .. } => Some(busid),
             Self::RemoveController { .. } | Self::RemoveLeftover(_) => None,
         }
     }
@@ -132,7 +143,8 @@ impl Step {
             | Self::ReturnDrivers { .. }
             | Self::Authorize { .. }
             | Self::Deauthorize { .. }
-            | Self::Forget { .. } => None,
+            | Self::Forget { .. }
+            | Self::NoteOrder { .. } => None,
         }
     }
 
@@ -159,6 +171,7 @@ impl Step {
             Self::Authorize { .. } => "authorize",
             Self::Deauthorize { .. } => "deauthorize",
             Self::Forget { .. } => "forget note",
+            Self::NoteOrder { .. } => "note order",
             Self::RemoveController { .. } => "remove controller",
             Self::RemoveLeftover(_) => "remove leftover",
         }

@@ -7,7 +7,7 @@ use crate::model::{Anchor, BusAddress, BusId, Device, UsbId};
 use std::fmt;
 use std::str::FromStr;
 
-/// The conditions of one rule. A device matches when every one of them holds.
+/// The conditions of one rule, or of one entry of `protect`. A device matches when every one of them holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matcher {
     conditions: Vec<Condition>,
@@ -28,6 +28,17 @@ impl Matcher {
     /// Whether every condition holds for `device`.
     pub fn matches(&self, device: &Device) -> bool {
         self.conditions.iter().all(|condition| condition.holds(device))
+    }
+}
+
+/// As it is written: `id: 05e0:*, port: 1-1.4`.
+impl fmt::Display for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, condition) in self.conditions.iter().enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            write!(f, "{comma}{}: {condition}", condition.key())?;
+        }
+        Ok(())
     }
 }
 

@@ -15,6 +15,7 @@
 //! policy judges the device that it is shown, and that is all.
 
 mod defaults;
+mod edit;
 mod matcher;
 mod problem;
 mod read;
@@ -27,6 +28,7 @@ mod tree;
 mod wish;
 
 pub use defaults::{Flapping, StalePorts};
+pub use edit::{EditError, forget, remember};
 pub use matcher::{Condition, IdPattern, Matcher, PatternError, PortPattern};
 pub use problem::{Code, Problem, Problems, Severity};
 pub use rule::{Action, Rule};
@@ -53,10 +55,27 @@ use std::time::Duration;
 pub struct Policy {
     controller: ControllerWish,
     settle: Duration,
+    keep_last: KeepLast,
+    protect: Vec<Matcher>,
     stale_ports: StalePorts,
     flapping: Flapping,
     quarantine: bool,
     rules: Vec<Rule>,
+}
+
+/// Of which kind dom0 keeps the last one that it has. Both, unless the policy says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepLast {
+    /// Keyboards.
+    pub keyboard: bool,
+    /// Mice and touchpads.
+    pub pointer: bool,
+}
+
+impl Default for KeepLast {
+    fn default() -> Self {
+        Self { keyboard: true, pointer: true }
+    }
 }
 
 impl Policy {
@@ -79,6 +98,21 @@ impl Policy {
     /// [`Self::MAX_SETTLE`].
     pub fn settle(&self) -> Duration {
         self.settle
+    }
+
+    /// Of which kind dom0 keeps the last one.
+    pub fn keep_last(&self) -> KeepLast {
+        self.keep_last
+    }
+
+    /// The devices that stay in dom0 whatever the rules say.
+    pub fn protected(&self) -> &[Matcher] {
+        &self.protect
+    }
+
+    /// The first entry of `protect` that matches `device`.
+    pub fn protection(&self, device: &Device) -> Option<&Matcher> {
+        self.protect.iter().find(|matcher| matcher.matches(device))
     }
 
     /// What becomes of stale ports that are not the agent's own.
@@ -120,6 +154,8 @@ impl Default for Policy {
         Self {
             controller: ControllerWish::default(),
             settle: Self::DEFAULT_SETTLE,
+            keep_last: KeepLast::default(),
+            protect: Vec::new(),
             stale_ports: StalePorts::default(),
             flapping: Flapping::default(),
             quarantine: false,
@@ -137,6 +173,22 @@ impl Default for Policy {
 /// Every problem of the text, in the order of the text; only the first one when the text is not
 /// one that can be read on after it (not UTF-8, not YAML, beyond a limit).
 pub fn compile(source: Source<'_>) -> Result<Policy, Problems> {
+    compile_with(source, read::policy)
+}
+
+/// Reads the text of a file of remembered rules: a policy that has rules and no defaults.
+///
+/// # Errors
+///
+/// As [`compile`].
+pub fn compile_rules(source: Source<'_>) -> Result<Policy, Problems> {
+    compile_with(source, read::rules)
+}
+
+/// How a tree is read.
+type Read = fn(&tree::Node, &mut problem::Report<'_>) -> Policy;
+
+fn compile_with(source: Source<'_>, read: Read) -> Result<Policy, Problems> {
     let (text, fault) = source::SourceText::new(source);
     let mut report = problem::Report::new(&text);
     let policy = match fault {
@@ -145,7 +197,7 @@ pub fn compile(source: Source<'_>) -> Result<Policy, Problems> {
             Policy::default()
         }
         None => match tree::grow(&text, &mut report) {
-            Some(root) => read::policy(&root, &mut report),
+            Some(root) => read(&root, &mut report),
             None => Policy::default(),
         },
     };

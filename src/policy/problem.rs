@@ -94,6 +94,8 @@ pub enum Code {
     BadRuleName,
     /// P035: neither `true` nor `false`.
     BadTruth,
+    /// P036: `keep_last` with another word than `keyboard` and `pointer`.
+    BadKeepLast,
     /// P038: not what can become of stale ports.
     BadStalePorts,
     /// P039: not a count of plugs.
@@ -106,7 +108,7 @@ pub enum Code {
 
 impl Code {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::Unreadable,
         Self::TooLong,
         Self::NotUtf8,
@@ -139,6 +141,7 @@ impl Code {
         Self::NoDomain,
         Self::BadRuleName,
         Self::BadTruth,
+        Self::BadKeepLast,
         Self::BadStalePorts,
         Self::BadPlugCount,
         Self::BadScenario,
@@ -180,6 +183,7 @@ impl Code {
             Self::NoDomain => "P033",
             Self::BadRuleName => "P034",
             Self::BadTruth => "P035",
+            Self::BadKeepLast => "P036",
             Self::BadStalePorts => "P038",
             Self::BadPlugCount => "P039",
             Self::BadScenario => "P050",

@@ -10,7 +10,7 @@ use super::rule::{Action, Rule};
 use super::source::{Span, first_hidden, hidden};
 use super::tree::{Entry, Node, Value};
 use super::wish::{ControllerWish, KindWish};
-use super::{Policy, suggest};
+use super::{KeepLast, Policy, suggest};
 use crate::model::{BusAddress, GuestName, PortNumber, Text, UsbVersion};
 use std::fmt::Display;
 use std::str::FromStr;
@@ -22,14 +22,18 @@ pub(crate) struct Shape {
     pub(crate) keys: &'static [&'static str],
 }
 
-const POLICY: Shape = Shape { what: "a policy", keys: &["version", "defaults", "rules"] };
+const POLICY: Shape =
+    Shape { what: "a policy", keys: &["version", "defaults", "protect", "rules"] };
+const REMEMBERED: Shape = Shape { what: "a file of remembered rules", keys: &["version", "rules"] };
 const DEFAULTS: Shape = Shape {
     what: "`defaults`",
-    keys: &["controller", "settle", "stale_ports", "flapping", "quarantine"],
+    keys: &["controller", "settle", "keep_last", "stale_ports", "flapping", "quarantine"],
 };
 const FLAPPING: Shape = Shape { what: "`flapping`", keys: &["plugs", "within", "pause"] };
 const CONTROLLER: Shape = Shape { what: "`controller`", keys: &["type", "version", "ports"] };
 const RULE: Shape = Shape { what: "a rule", keys: &["name", "match", "attach", "keep"] };
+const PROTECTED: Shape =
+    Shape { what: "an entry of `protect`", keys: &["id", "port", "bus_address"] };
 const MATCH: Shape = Shape { what: "`match`", keys: &["id", "port", "bus_address"] };
 
 /// The version of the language that is read here.
@@ -40,7 +44,12 @@ const DOM0: [&str; 2] = ["dom0", "Domain-0"];
 
 /// Reads a policy. What it returns counts only if nothing was added to the report.
 pub(super) fn policy(root: &Node, report: &mut Report<'_>) -> Policy {
-    Reader { report }.policy(root)
+    Reader { report }.policy(root, &POLICY)
+}
+
+/// Reads rules without defaults.
+pub(super) fn rules(root: &Node, report: &mut Report<'_>) -> Policy {
+    Reader { report }.policy(root, &REMEMBERED)
 }
 
 pub(crate) struct Reader<'r, 't> {
@@ -48,14 +57,17 @@ pub(crate) struct Reader<'r, 't> {
 }
 
 impl Reader<'_, '_> {
-    fn policy(&mut self, root: &Node) -> Policy {
+    fn policy(&mut self, root: &Node, shape: &Shape) -> Policy {
         let mut policy = Policy::default();
-        let Some(fields) = self.fields(root, &POLICY) else { return policy };
+        let Some(fields) = self.fields(root, shape) else { return policy };
         if let Some(version) = self.required(&fields, "version") {
             self.version(version);
         }
         if let Some(defaults) = fields.get("defaults") {
             self.defaults(defaults, &mut policy);
+        }
+        if let Some(protect) = fields.get("protect") {
+            policy.protect = self.protect(protect);
         }
         if let Some(rules) = self.required(&fields, "rules") {
             policy.rules = self.rules(rules);
@@ -81,6 +93,9 @@ impl Reader<'_, '_> {
         {
             policy.settle = settle;
         }
+        if let Some(keep_last) = fields.get("keep_last") {
+            policy.keep_last = self.keep_last(keep_last);
+        }
         if let Some(ports) = fields.get("stale_ports").and_then(|node| self.stale_ports(node)) {
             policy.stale_ports = ports;
         }
@@ -90,6 +105,32 @@ impl Reader<'_, '_> {
         if let Some(quarantine) = fields.get("quarantine").and_then(|node| self.truth(node)) {
             policy.quarantine = quarantine;
         }
+    }
+
+    fn keep_last(&mut self, node: &Node) -> KeepLast {
+        let mut keep = KeepLast { keyboard: false, pointer: false };
+        for item in
+            self.items(node, "a list of `keyboard` and `pointer`", "for neither, write `[]`")
+        {
+            let Some(text) = self.text(item, "`keyboard` or `pointer`") else { continue };
+            match text {
+                "keyboard" => keep.keyboard = true,
+                "pointer" => keep.pointer = true,
+                _ => {
+                    let message = format!("`{}` is not `keyboard` or `pointer`", shown(text));
+                    let finding = Finding::new(Code::BadKeepLast, item.span, message);
+                    let meant = match text {
+                        "mouse" | "touchpad" => Some("pointer"),
+                        _ => suggest::nearest(text, &["keyboard", "pointer"]),
+                    };
+                    self.report.add(match meant {
+                        Some(word) => finding.help(format!("did you mean `{word}`?")),
+                        None => finding,
+                    });
+                }
+            }
+        }
+        keep
     }
 
     fn stale_ports(&mut self, node: &Node) -> Option<StalePorts> {
@@ -200,22 +241,31 @@ impl Reader<'_, '_> {
         None
     }
 
+    fn protect(&mut self, node: &Node) -> Vec<Matcher> {
+        let items = self.items(node, "a list of matches", "for none, leave `protect` out");
+        items.iter().filter_map(|item| self.matcher(item, &PROTECTED)).collect()
+    }
+
     fn rules(&mut self, node: &Node) -> Vec<Rule> {
+        let items = self.items(node, "a list of rules", "for no rules, write `rules: []`");
+        items.iter().enumerate().filter_map(|(at, item)| self.rule(at + 1, item)).collect()
+    }
+
+    /// The items of a list; none if it is something else. `help` is for who writes nothing.
+    fn items<'n>(&mut self, node: &'n Node, expected: &str, help: &str) -> &'n [Node] {
         let Value::List(items) = &node.value else {
-            let expected = "a list of rules";
             let finding = wrong_shape(node, expected);
             let nothing = matches!(node.value, Value::Nothing);
-            let help = "for no rules, write `rules: []`";
             self.report.add(if nothing { finding.help(help) } else { finding });
-            return Vec::new();
+            return &[];
         };
-        items.iter().enumerate().filter_map(|(at, item)| self.rule(at + 1, item)).collect()
+        items
     }
 
     fn rule(&mut self, number: usize, node: &Node) -> Option<Rule> {
         let fields = self.fields(node, &RULE)?;
         let name = fields.get("name").and_then(|node| self.name(node));
-        let matcher = self.required(&fields, "match").and_then(|node| self.matcher(node));
+        let matcher = self.required(&fields, "match").and_then(|node| self.matcher(node, &MATCH));
         let action = self.action(&fields);
         let location = self.report.source().location(node.span);
         Some(Rule { number, name, location, matcher: matcher?, action: action? })
@@ -230,8 +280,8 @@ impl Reader<'_, '_> {
         Some(name.into())
     }
 
-    fn matcher(&mut self, node: &Node) -> Option<Matcher> {
-        let fields = self.fields(node, &MATCH)?;
+    fn matcher(&mut self, node: &Node, shape: &Shape) -> Option<Matcher> {
+        let fields = self.fields(node, shape)?;
         if fields.entries.is_empty() {
             let finding =
                 Finding::new(Code::EmptyMatch, node.span, "a match needs at least one key");

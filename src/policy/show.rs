@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use std::time::Duration;
 
 pub(super) fn policy(policy: &Policy) -> Result<String, serde_yaml::Error> {
-    let controller = policy.controller();
+    let (controller, keep) = (policy.controller(), policy.keep_last());
     serde_yaml::to_string(&ShownPolicy {
         version: 1,
         defaults: ShownDefaults {
@@ -20,6 +20,10 @@ pub(super) fn policy(policy: &Policy) -> Result<String, serde_yaml::Error> {
                 ports: controller.ports.get(),
             },
             settle: duration(policy.settle()),
+            keep_last: [("keyboard", keep.keyboard), ("pointer", keep.pointer)]
+                .into_iter()
+                .filter_map(|(word, kept)| kept.then_some(word))
+                .collect(),
             stale_ports: policy.stale_ports().word(),
             flapping: ShownFlapping {
                 plugs: policy.flapping().plugs,
@@ -28,6 +32,7 @@ pub(super) fn policy(policy: &Policy) -> Result<String, serde_yaml::Error> {
             },
             quarantine: policy.quarantine(),
         },
+        protect: policy.protected().iter().map(ShownMatch).collect(),
         rules: policy.rules().iter().map(shown_rule).collect(),
     })
 }
@@ -36,6 +41,7 @@ pub(super) fn policy(policy: &Policy) -> Result<String, serde_yaml::Error> {
 struct ShownPolicy<'p> {
     version: u8,
     defaults: ShownDefaults,
+    protect: Vec<ShownMatch<'p>>,
     rules: Vec<ShownRule<'p>>,
 }
 
@@ -43,6 +49,7 @@ struct ShownPolicy<'p> {
 struct ShownDefaults {
     controller: ShownController,
     settle: String,
+    keep_last: Vec<&'static str>,
     stale_ports: &'static str,
     flapping: ShownFlapping,
     quarantine: bool,

@@ -2,8 +2,8 @@
 
 use super::event::Event;
 use super::lookout::Scope;
-use crate::model::{BusId, Device, XenPart, XenView};
-use crate::plan::{Cause, Cleared, StepError};
+use crate::model::{Asker, BusId, Desk, Device, XenPart, XenView};
+use crate::plan::{Cause, Cleared, Objection, Refusal, Request, Standing, StepError};
 use crate::policy::Policy;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,6 +25,10 @@ pub enum Input {
     XenstoreBack,
     /// The step with this ticket ended.
     Finished(Ticket, Result<(), StepError>),
+    /// A person asks for something; [`Output::Answer`] answers.
+    Ask(RequestId, Asked),
+    /// Nobody waits for that answer any more. An order that is noted already stays noted.
+    Unasked(RequestId),
     /// The agent is to end, with everything given back to dom0 or left as it is.
     Leave {
         /// Whether everything is given back.
@@ -37,8 +41,8 @@ pub enum Input {
 /// What a look brought.
 #[derive(Debug)]
 pub enum Sight {
-    /// Where something is plugged, and whether usbback is loaded.
-    Usb(BTreeSet<BusId>, bool),
+    /// Where something is plugged, whether usbback is loaded, and what else dom0 is operated with.
+    Usb(BTreeSet<BusId>, bool, Desk),
     /// One device; `None` when it is gone.
     Device(BusId, Option<Device>),
     /// All of xenstore that matters.
@@ -56,8 +60,37 @@ pub enum Output {
     Run(Ticket, Cleared),
     /// Tell whoever wants to know.
     Report(Event),
+    /// The answer to [`Input::Ask`].
+    Answer(RequestId, Result<Answer, Objection>),
     /// After [`Input::Leave`]: everything is done.
     Left,
+}
+
+/// Names one question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// A question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Who asks.
+    pub who: Asker,
+    /// For what.
+    pub request: Request,
+    /// Whether the answer is to come only when the device has come to rest, and not already when the
+    /// order is noted.
+    pub wait: bool,
+}
+
+/// An order is noted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The device.
+    pub busid: BusId,
+    /// How it stands with it now; `None` when nothing is plugged there, or nobody waited.
+    pub standing: Option<Standing>,
+    /// What would have refused it without force.
+    pub waived: Option<Refusal>,
 }
 
 /// Names one step on its way.

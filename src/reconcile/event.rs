@@ -1,7 +1,8 @@
 //! Everything that the machine has to say, for the journal, for metrics, for tests.
 
-use crate::model::{BusId, Device, DomId, GuestName};
-use crate::plan::{Refusal, Standing, Step};
+use super::doors::RequestId;
+use crate::model::{Asker, BusId, Device, DeviceName, DomId, GuestName, Order};
+use crate::plan::{Refusal, Standing, Step, Wanted};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,32 @@ pub enum Event {
         /// The step.
         step: Arc<Step>,
         /// What was not so.
+        cause: Box<str>,
+    },
+    /// What a person said is noted.
+    Ordered {
+        /// The question.
+        request: RequestId,
+        /// Who said it.
+        who: Asker,
+        /// The device.
+        busid: BusId,
+        /// What was said; `None` takes back what was said before.
+        order: Option<Order>,
+        /// What would have refused it, had it not been forced.
+        waived: Option<Refusal>,
+    },
+    /// A person asked for something that cannot be.
+    Declined {
+        /// Who asked.
+        who: Asker,
+        /// The device, as it was called.
+        device: DeviceName,
+        /// For what.
+        wanted: Wanted,
+        /// Whether with force.
+        force: bool,
+        /// Why not.
         cause: Box<str>,
     },
     /// The interlock refused a step.

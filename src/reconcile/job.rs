@@ -84,10 +84,9 @@ impl Job {
     }
 
     /// A step succeeded.
-    pub(super) fn succeeded(&mut self, step: Arc<Step>) {
+    pub(super) fn succeeded(&mut self, step: &Step) {
         // What fails from here on, fails in that domain.
         self.domid = step.domain().or(self.domid);
-        self.landed = Some(step);
         self.failures = 0;
         self.overtaken = 0;
         self.not_before = None;
@@ -217,6 +216,7 @@ pub(super) fn reserves(step: &Step) -> Option<Place> {
         | Step::Authorize { .. }
         | Step::Deauthorize { .. }
         | Step::Forget { .. }
+        | Step::NoteOrder { .. }
         | Step::RemoveController { .. }
         | Step::RemoveLeftover(_) => None,
     }

@@ -9,8 +9,12 @@
 //! ```
 //!
 //! Nothing that comes in *means* an action: it makes a reading old. When no reading that a job
-//! depends on is old, the job is decided anew from what is there.
+//! depends on is old, the job is decided anew from what is there. What people ask for is in
+//! `by_hand`: it is noted by a step like any other, and then decided about like everything else.
 
+mod by_hand;
+
+use super::asks::Asks;
 use super::doors::{Input, Output, Sight, Ticket};
 use super::event::Event;
 use super::job::{After, Job, Signature, Subject, reserves};
@@ -19,7 +23,7 @@ use super::memory;
 use crate::model::{BusId, Device, DomId, Leftover, Observed, Place, XenView};
 use crate::plan::next::{for_controller, for_device};
 use crate::plan::{
-    Cause, Moment, Next, Outlook, Problem, Since, Standing, Step, StepError, interlock,
+    Cause, Moment, Next, Outlook, Problem, Scene, Since, Standing, Step, StepError, interlock,
 };
 use crate::policy::Policy;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -43,6 +47,7 @@ pub struct Reconciler {
     xen: XenLooks,
     since: Since,
     jobs: BTreeMap<Subject, Job>,
+    asks: Asks,
     leaving: Option<Leaving>,
     outbox: VecDeque<Output>,
     next_ticket: u64,
@@ -76,6 +81,7 @@ impl Reconciler {
             xen: XenLooks::default(),
             since: Since::default(),
             jobs: BTreeMap::new(),
+            asks: Asks::default(),
             leaving: None,
             outbox: VecDeque::new(),
             next_ticket: 0,
@@ -107,6 +113,11 @@ impl Reconciler {
             + self.outbox.len()
     }
 
+    /// Whether there is a connection to xenstore.
+    pub fn is_connected(&self) -> bool {
+        self.connected
+    }
+
     /// When to call [`Self::handle`] with [`Input::Timeout`] if nothing happens before, and why.
     pub fn deadline(&self) -> Option<(Instant, &'static str)> {
         self.deadline
@@ -124,7 +135,7 @@ impl Reconciler {
             Input::Saw(sight) => self.saw(now, sight),
             Input::LookFailed(scope, cause) => self.look_failed(now, scope, &cause),
             Input::XenstoreLost => {
-                self.connected = false;
+                self.lose_xenstore();
                 // Others go on meanwhile: nothing is decided before it was looked at again.
                 self.seen_xen = false;
             }
@@ -135,7 +146,10 @@ impl Reconciler {
                 self.jobs.values_mut().for_each(Job::pardon);
             }
             Input::Finished(ticket, result) => self.finished(now, ticket, result),
+            Input::Ask(id, asked) => self.ask(id, asked),
+            Input::Unasked(id) => self.asks.forget(id),
             Input::Leave { detach } => {
+                self.decline_all();
                 self.leaving = Some(if detach { Leaving::Detaching } else { Leaving::AsItIs });
             }
             Input::Timeout => {}
@@ -193,10 +207,11 @@ impl Reconciler {
     fn saw(&mut self, now: Instant, sight: Sight) {
         let before = self.observed.xen.clone();
         match sight {
-            Sight::Usb(plugged, usbback) => {
+            Sight::Usb(plugged, usbback, desk) => {
                 self.usb.succeeded();
                 self.seen_usb = true;
                 self.observed.usbback = usbback;
+                self.observed.desk = desk;
                 let known: BTreeSet<_> = self.observed.devices.keys().cloned().collect();
                 self.unread.extend(plugged.difference(&known).cloned());
                 // What is gone is read like all others: the list may be older than the reading.
@@ -303,12 +318,22 @@ impl Reconciler {
         let Some((subject, step)) = flown else { return };
         let subject = subject.clone();
         let after = self.stir_after(&step);
+        if let Some(id) = self.noting(ticket) {
+            if let Some(job) = self.jobs.get_mut(&subject) {
+                job.after = after;
+                job.landed = Some(Arc::clone(&step));
+            }
+            return self.noted(id, &subject, &step, result);
+        }
         let connected = self.connected;
         let Some(job) = self.jobs.get_mut(&subject) else { return };
         job.after = after;
+        // It may have happened although it failed: as long as nobody has looked, its port is taken
+        // and its device is gone.
+        job.landed = Some(Arc::clone(&step));
         let event = match result {
             Ok(()) => {
-                job.succeeded(Arc::clone(&step));
+                job.succeeded(&step);
                 memory::remember_step(&mut self.since, &step, &self.observed);
                 Event::Performed(step)
             }
@@ -368,10 +393,18 @@ impl Reconciler {
                 job.landed = None;
             }
         }
+        self.aim_asks();
         for subject in subjects {
             self.decide_one(now, subject);
         }
         self.watch_flights(now);
+        self.answer_for_gone();
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        ticket
     }
 
     /// Says of a step that should have ended that it hangs. It is not given up: a write that hangs
@@ -406,6 +439,11 @@ impl Reconciler {
         let mut job = self.jobs.remove(&subject).unwrap_or_default();
         if self.is_due(now, &subject, &job) {
             self.decide_job(now, &subject, &mut job);
+            if let Subject::Device(busid) = &subject
+                && job.flight.is_none()
+            {
+                self.answer_for(busid, &job);
+            }
         }
         self.jobs.insert(subject, job);
     }
@@ -427,6 +465,11 @@ impl Reconciler {
     }
 
     fn decide_job(&mut self, now: Instant, subject: &Subject, job: &mut Job) {
+        if let Subject::Device(busid) = subject
+            && self.note_next_order(busid, job)
+        {
+            return;
+        }
         let (observed, policy) = (&self.observed, self.policy_generation);
         let signature = |domid| Signature::of(subject, domid, policy, observed);
         job.reconsider(signature);
@@ -440,10 +483,11 @@ impl Reconciler {
                     job.rest(signature);
                     return self.say(subject, job, Standing::NotReturned(problem));
                 }
-                match interlock::clear(step.clone(), &self.observed) {
+                let departing = self.departing();
+                let scene = Scene { observed, policy: &self.policy, departing: &departing };
+                match interlock::clear(step.clone(), &scene) {
                     Ok(cleared) => {
-                        let ticket = Ticket(self.next_ticket);
-                        self.next_ticket += 1;
+                        let ticket = self.ticket();
                         job.flight = Some((ticket, Arc::new(step)));
                         job.begun = Some(now);
                         self.outbox.push_back(Output::Run(ticket, cleared));
@@ -469,6 +513,7 @@ impl Reconciler {
             .filter(|step| matches!(step, Step::CreateController { .. }))
             .filter_map(Step::domain)
             .collect();
+        let departing = self.departing();
         let moment = Moment {
             now,
             observed: &self.observed,
@@ -476,6 +521,7 @@ impl Reconciler {
             since: &self.since,
             reserved: &reserved,
             creating: &creating,
+            departing: &departing,
             barred: job.bar_to_attaching(),
             leaving: self.leaving.is_some(),
         };
@@ -491,6 +537,17 @@ impl Reconciler {
                 next: Next::Run(Step::RemoveLeftover(*leftover)),
             }),
         }
+    }
+
+    fn scene<'s>(&'s self, departing: &'s BTreeSet<BusId>) -> Scene<'s> {
+        Scene { observed: &self.observed, policy: &self.policy, departing }
+    }
+
+    /// The devices that dom0 is about to lose, or has lost by a step whose effect nobody has seen.
+    fn departing(&self) -> BTreeSet<BusId> {
+        let pending = self.jobs.values().filter_map(Job::pending);
+        let taking = pending.filter(|step| step.takes_from_dom0());
+        taking.filter_map(Step::device).cloned().collect()
     }
 
     fn say(&mut self, subject: &Subject, job: &mut Job, standing: Standing) {
@@ -537,7 +594,8 @@ impl Reconciler {
 /// The devices that xenstore speaks of.
 fn named(xen: &XenView) -> BTreeSet<BusId> {
     let ports = xen.taken_ports().map(|(_, busid)| busid);
-    ports.chain(xen.notes.keys()).chain(xen.returns.keys()).cloned().collect()
+    let noted = xen.notes.keys().chain(xen.overrides.keys());
+    ports.chain(noted).chain(xen.returns.keys()).cloned().collect()
 }
 
 /// Spreads the retries of jobs that failed together; the same on every run.

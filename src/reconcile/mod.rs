@@ -4,6 +4,7 @@
 //! [`Reconciler::poll`] gives the [`Output`]s, to be drained before the next input;
 //! [`Reconciler::deadline`] says when to call back if nothing happens before.
 
+mod asks;
 mod backoff;
 mod doors;
 mod event;
@@ -12,7 +13,10 @@ mod lookout;
 mod machine;
 mod memory;
 
-pub use doors::{Input, Output, Sight, Ticket};
+pub use doors::{Answer, Asked, Input, Output, RequestId, Sight, Ticket};
 pub use event::Event;
 pub use lookout::Scope;
 pub use machine::Reconciler;
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use super::report::Told;
 use super::steps::Work;
 use super::usb::Micros;
 use super::world::{Happening, Word, World, micros};
-use crate::model::{BusId, Device, Guest, XenPart};
+use crate::model::{BusId, Desk, Device, Guest, XenPart};
 use crate::plan::StepError;
 use crate::reconcile::{Event, Input, Output, Reconciler, Scope, Sight, Ticket};
 use std::collections::BTreeMap;
@@ -17,6 +17,9 @@ use std::time::Duration;
 /// How long the daemon waits for its end (`daemon/shell.rs`).
 const END_DEADLINE: Micros = 5_000_000;
 const DETACH_DEADLINE: Micros = 20_000_000;
+
+/// dom0 has a keyboard and a mouse besides what is plugged here.
+const DESK: Desk = Desk { keyboard: true, pointer: true };
 
 /// A running agent.
 pub(super) struct Agent {
@@ -182,6 +185,8 @@ impl World {
                     self.begin_step(ticket, cleared.step().clone());
                 }
                 Output::Report(event) => self.hear_report(event),
+                // Nobody asks in this world.
+                Output::Answer(..) => {}
                 Output::Left => return self.agent_ended(true),
             }
         }
@@ -201,6 +206,8 @@ impl World {
             | Event::DomainGone(..)
             | Event::Unreadable(..)
             | Event::Standing(..)
+            | Event::Ordered { .. }
+            | Event::Declined { .. }
             | Event::Performed(_) => {}
         }
         if self.setting.listen {
@@ -235,7 +242,7 @@ impl World {
         let sight = match (&scope, seen) {
             (Scope::Usb, Seen::Nothing) => {
                 let plugged = self.usb.sockets.keys().cloned().collect();
-                Err(Seen::Usb(Sight::Usb(plugged, self.usb.usbback)))
+                Err(Seen::Usb(Sight::Usb(plugged, self.usb.usbback, DESK)))
             }
             (Scope::Device(busid), Seen::Nothing) => {
                 let device = self.usb.sockets.get(busid).map(|socket| socket.device.clone());

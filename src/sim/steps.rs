@@ -162,6 +162,8 @@ impl World {
                 self.authorize(work, busid, note, interfaces)
             }
             Step::Deauthorize { busid: _, interfaces } => self.deauthorize(work, interfaces),
+            // Nobody gives orders in this world.
+            Step::NoteOrder { .. } => stale("nobody has given an order"),
             Step::Forget { busid } => self.transact(work, |_| Ok(()), |world| world.forget(busid)),
             Step::RemoveController { domid, uuid, controller, ports, .. } => {
                 let ask = |world: &Self| world.may_remove(*domid, *uuid, *controller, ports);

@@ -149,6 +149,7 @@ impl Store {
                 .collect(),
             notes: self.notes.clone(),
             returns: self.returns.clone(),
+            overrides: BTreeMap::new(),
             leftovers: self.leftovers(),
         }
     }
@@ -160,6 +161,7 @@ impl Store {
             guests: BTreeMap::new(),
             notes: self.notes.clone(),
             returns: self.returns.clone(),
+            overrides: BTreeMap::new(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::op::PlugSpec;
 use crate::model::{BusAddress, BusId, ClassTriple, Device, Interface, InterfaceName, Place, Text};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Microseconds since the world began.
 pub(super) type Micros = u64;
@@ -76,6 +76,7 @@ impl Usb {
             initialized: None,
             configured: false,
             interfaces: BTreeMap::new(),
+            uses: BTreeSet::new(),
         };
         let socket = Socket {
             device,

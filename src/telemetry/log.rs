@@ -1,13 +1,14 @@
 //! Events to lines. The matches are exhaustive: a new event must be thought about.
 
 use crate::host::{usb, xenstore};
-use crate::model::{BusId, ControllerSpec, Device, DomId, Leftover, Place, Text};
+use crate::model::{Asker, BusId, ControllerSpec, Device, DomId, Leftover, Order, Place, Text};
 use crate::plan::standing::Route;
 use crate::plan::{AfterClear, Standing, Step};
 use crate::policy::Problems;
 use crate::reconcile::Event;
 use std::error::Error;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
@@ -33,6 +34,16 @@ pub enum Notable<'a> {
     },
     /// The new policy is bad; the old one stays in force.
     NotReloaded(&'a Problems),
+    /// Somebody wants the policy to be read anew.
+    ReloadAsked(&'a Asker),
+    /// A rule was written there.
+    Remembered(&'a Path),
+    /// A rule was removed there.
+    Forgotten(&'a Path),
+    /// The file of remembered rules could not be changed.
+    NotRemembered(&'a (dyn Error + 'static)),
+    /// There is no control socket, for this reason.
+    NoControl(&'a (dyn Error + 'static)),
     /// xenstore is there.
     XenstoreBack,
     /// xenstore is not there.
@@ -61,6 +72,19 @@ pub fn log(notable: &Notable<'_>) {
                     "policy not reloaded, the old one stays in force"
                 );
             }
+        }
+        Notable::ReloadAsked(who) => info!(who = %quoted(&who.to_string()), "reload asked for"),
+        Notable::Remembered(file) => {
+            info!(file = %quoted(Text::from(&*file.to_string_lossy()).as_str()), "remembered");
+        }
+        Notable::Forgotten(file) => {
+            info!(file = %quoted(Text::from(&*file.to_string_lossy()).as_str()), "forgotten");
+        }
+        Notable::NotRemembered(error) => {
+            error!(cause = %quoted(&chain(*error)), "cannot change the remembered rules");
+        }
+        Notable::NoControl(error) => {
+            error!(cause = %quoted(&chain(*error)), "no control socket, going on without it");
         }
         Notable::XenstoreBack => info!("connected to xenstore"),
         Notable::XenstoreLost(error) => {
@@ -100,6 +124,26 @@ fn log_event(event: &Event) {
             let (device, cause) = (subject(step), quoted(cause));
             debug!(%device, step = step.name(), %cause, "overtaken, looking again");
         }
+        Event::Ordered { request: _, who, busid, order, waived } => {
+            let (device, who) = (busid, quoted(&who.to_string()));
+            match (order, waived) {
+                (Some(order), Some(refusal)) => {
+                    let (order, waived) =
+                        (quoted(&order.to_string()), quoted(&refusal.to_string()));
+                    warn!(%device, %order, %waived, %who, "ordered with force");
+                }
+                (Some(order), None) => {
+                    let order = quoted(&order.to_string());
+                    info!(%device, %order, %who, "ordered");
+                }
+                (None, _) => info!(%device, %who, "released"),
+            }
+        }
+        Event::Declined { who, device, wanted, force, cause } => {
+            let (who, cause) = (quoted(&who.to_string()), quoted(cause));
+            let order = quoted(&wanted.to_string());
+            warn!(%device, %order, force, %cause, %who, "order declined");
+        }
         Event::Refused(device, refusal) => {
             warn!(%device, cause = %quoted(&refusal.to_string()), "refused");
         }
@@ -112,6 +156,16 @@ fn log_standing(device: &BusId, standing: &Standing) {
         Standing::NoRule => info!(%device, "stays in dom0: no rule matches"),
         Standing::Kept { rule } => {
             info!(%device, rule = %quoted(rule), "stays in dom0: a rule keeps it");
+        }
+        Standing::Ordered(Order::Attach(domain)) => {
+            let domain = quoted(&domain.to_string());
+            info!(%device, %domain, "stays in dom0: its domain, by an order, does not run");
+        }
+        Standing::Ordered(Order::Stay) => {
+            info!(%device, "stays in dom0 until it is replugged: by an order");
+        }
+        Standing::Ordered(Order::Hold) => {
+            info!(%device, "stays in dom0 until it is released: by an order");
         }
         Standing::NoDomainRuns { rule, targets } => {
             let targets: Vec<_> = targets.iter().map(ToString::to_string).collect();
@@ -145,6 +199,14 @@ fn log_standing(device: &BusId, standing: &Standing) {
             %device, %domid, %controller, %port,
             "left alone: taken out by somebody else, until it is replugged"
         ),
+        Standing::Protected { route, refusal } => {
+            let Words { domain, domid, rule } = Words::of(route);
+            let (cause, advice) = (quoted(&refusal.to_string()), quoted(refusal.advice()));
+            info!(
+                %device, %domain, %domid, %rule, %cause, %advice,
+                "stays in dom0: it is protected"
+            );
+        }
         Standing::Stuck { route, problem } => {
             let Words { domain, domid, rule } = Words::of(route);
             let (cause, advice) = (quoted(&problem.to_string()), quoted(problem.advice()));
@@ -204,7 +266,8 @@ fn log_performed(step: &Step) {
         | Step::Claim(_)
         | Step::TakeInterfaces { .. }
         | Step::ReleaseInterfaces { .. }
-        | Step::Forget { .. } => debug!(device = %subject(step), step = step.name(), "done"),
+        | Step::Forget { .. }
+        | Step::NoteOrder { .. } => debug!(device = %subject(step), step = step.name(), "done"),
     }
 }
 
@@ -230,7 +293,7 @@ impl<'a> Words<'a> {
         Self {
             domain: quoted(&route.guest.to_string()),
             domid: &route.domid,
-            rule: quoted(&route.rule),
+            rule: quoted(&route.by.to_string()),
         }
     }
 }
@@ -261,7 +324,7 @@ fn place(problem: &crate::policy::Problem) -> String {
 }
 
 /// An error with everything behind it.
-fn chain(error: &dyn Error) -> String {
+pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

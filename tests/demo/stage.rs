@@ -44,6 +44,7 @@ impl Stage {
         let xenstored = Xenstored::start(Flavor::C);
         let bed = UsbBed::new();
         bed.host(1, "0000:00:14.0");
+        bed.add_desk();
         let toolstack = Toolstack::new(&xenstored, dir.path()).on(&bed);
         let domains = BTreeMap::new();
         Self { agent: None, shown: 0, domains, toolstack, bed, xenstored, dir }
@@ -209,8 +210,12 @@ impl Stage {
     /// What a program needs to see this machine.
     fn env(&self) -> Vec<(String, String)> {
         let socket = self.xenstored.socket().display().to_string();
-        let own =
-            [("XENSTORED_PATH".to_owned(), socket), ("PVUSB_AGENT_LOG".into(), "info".into())];
+        let control = self.dir.path().join("control").display().to_string();
+        let own = [
+            ("XENSTORED_PATH".to_owned(), socket),
+            ("PVUSB_AGENT_SOCKET".into(), control),
+            ("PVUSB_AGENT_LOG".into(), "info".into()),
+        ];
         self.bed.env().into_iter().chain(own).collect()
     }
 }

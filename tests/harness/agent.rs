@@ -42,7 +42,23 @@ impl Agent {
     /// Starts `pvusb-agent` with these arguments, and with these variables added to the
     /// environment.
     pub(crate) fn start<A: AsRef<OsStr>>(args: &[A], env: &[(String, String)]) -> Self {
-        let mut command = Command::new(binary());
+        Self::start_in(&[], args, env)
+    }
+
+    /// The same through another program that becomes it: `unshare --net`.
+    pub(crate) fn start_in<A: AsRef<OsStr>>(
+        starter: &[&str],
+        args: &[A],
+        env: &[(String, String)],
+    ) -> Self {
+        let mut command = match starter {
+            [] => Command::new(binary()),
+            [first, rest @ ..] => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(binary());
+                command
+            }
+        };
         // What systemd told whoever started us is not true of it: its outputs are pipes.
         command.env_remove("JOURNAL_STREAM").env_remove("NOTIFY_SOCKET");
         command.args(args).envs(env.iter().cloned());

@@ -74,6 +74,12 @@ fn each_verb_explains_itself() {
         (&["check", "--help"], "help-check.txt"),
         (&["devices", "--help"], "help-devices.txt"),
         (&["list", "--help"], "help-list.txt"),
+        (&["attach", "--help"], "help-attach.txt"),
+        (&["detach", "--help"], "help-detach.txt"),
+        (&["hold", "--help"], "help-hold.txt"),
+        (&["release", "--help"], "help-release.txt"),
+        (&["reload", "--help"], "help-reload.txt"),
+        (&["status", "--help"], "help-status.txt"),
         (&["doctor", "--help"], "help-doctor.txt"),
     ] {
         let output = program(args).output().unwrap();

@@ -180,3 +180,42 @@ fn an_unplug_survives_the_agents_death() {
         });
     });
 }
+
+/// An order that was noted is carried out; one that was not was never confirmed. There is nothing in
+/// between.
+#[test]
+fn an_order_survives_the_agents_death_as_a_whole_or_not_at_all() {
+    everywhere(|mut world| {
+        hurry(&world);
+        let kiosk = world.domain(5, "kiosk");
+        let desk = world.domain(6, "desk");
+        let mut devnum = 1;
+        for kill in ways(&world) {
+            at_each_point(|n| {
+                devnum += 1;
+                let mut agent = world.ready_agent(&keyboards_to_kiosk());
+                world.bed.plug(&keyboard("1-1", devnum));
+                world.wait_until_given(&kiosk, "1-1");
+                agent.wait_for_line("attached device=1-1", PATIENCE);
+                let given = || world.is_given(&desk, "1-1");
+                let mut client = None;
+                let stopped = {
+                    let client = std::cell::RefCell::new(&mut client);
+                    let begin = |_: &mut Agent| {
+                        **client.borrow_mut() = Some(world.start_verb(&["attach", "1-1", "desk"]));
+                    };
+                    kill(&world, &mut agent, n, &begin, &given)
+                };
+                let confirmed = client.unwrap().wait(PATIENCE).success();
+                let is_noted = world.node("/tool/pvusb-agent/overrides/1-1").is_some();
+                assert!(is_noted || !confirmed, "an order was confirmed and not noted");
+                let _agent = world.agent(&keyboards_to_kiosk());
+                world.wait_until_given(if is_noted { &desk } else { &kiosk }, "1-1");
+                world.bed.unplug("1-1");
+                world.wait_until_forgotten("1-1");
+                world.wait_for_node("/tool/pvusb-agent/overrides/1-1", None);
+                stopped
+            });
+        }
+    });
+}

@@ -142,6 +142,7 @@ fn device() -> impl Strategy<Value = Device> {
         initialized: Some(1),
         configured: true,
         interfaces: BTreeMap::new(),
+        uses: BTreeSet::new(),
     })
 }
 

@@ -5,6 +5,7 @@
 
 use crate::harness::time::{PATIENCE, wait_until};
 use crate::harness::usb::UsbDevice;
+use crate::harness::xenstored::Flavor;
 use crate::world::{World, everywhere, keyboard, on_both, policy, rules};
 
 const ATTACH: &str = "match: {id: '046d:c31c'}, attach: kiosk";
@@ -162,4 +163,18 @@ fn killed_at_any_order_to_the_kernel_the_next_start_brings_a_device_where_it_bel
         // Two permissions and two probes; two permissions.
         assert_eq!(points, 6);
     });
+}
+
+#[test]
+fn the_last_keyboard_of_dom0_is_not_in_quarantine_until_there_is_another() {
+    let mut world = strict(World::new(Flavor::C));
+    world.bed.remove_desk();
+    let _agent = world.ready_agent(&quarantined(&[ATTACH]));
+    world.bed.plug(&keyboard("1-1", 6));
+    wait_until(PATIENCE, "dom0's drivers have it", || world.is_with_its_drivers("1-1"));
+    // Its domain comes, and it stays nevertheless.
+    let kiosk = world.domain(5, "kiosk");
+    world.bed.plug(&keyboard("1-2", 7));
+    world.wait_until_given(&kiosk, "1-2");
+    assert!(world.is_home("1-1"));
 }

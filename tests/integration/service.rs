@@ -21,7 +21,7 @@ impl Systemd {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut env = vec![("NOTIFY_SOCKET".to_owned(), path.to_str().unwrap().to_owned())];
         env.extend(watchdog.map(|w| ("WATCHDOG_USEC".to_owned(), w.as_micros().to_string())));
-        (Self { socket }, world.agent_in(policy, &[], &env))
+        (Self { socket }, world.agent_in(&[], policy, &[], &env))
     }
 
     /// The next message, as its lines.

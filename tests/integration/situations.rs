@@ -225,6 +225,7 @@ fn a_domain_that_dies_while_its_controller_is_made_leaves_nothing() {
         }
         world.toolstack.destroy(&guest);
         world.wait_until_home("1-1");
-        assert!(world.names("/local/domain/0/backend/qusb").is_empty());
+        let what = "no backend is left";
+        wait_until(PATIENCE, what, || world.names("/local/domain/0/backend/qusb").is_empty());
     });
 }

@@ -11,7 +11,8 @@ use crate::harness::usb::{UsbBed, UsbDevice};
 use crate::harness::xenstored::{Flavor, Message, Op, Proxy, RawClient, Xenstored};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -128,6 +129,7 @@ impl World {
         let proxy = Proxy::start(xenstored.socket());
         let bed = UsbBed::new();
         bed.host(1, PCI);
+        bed.add_desk();
         let userdata = dir.path().join("libxl");
         fs::create_dir(&userdata).unwrap();
         let toolstack = Toolstack::new(&xenstored, &userdata).on(&bed);
@@ -160,18 +162,32 @@ impl World {
     }
 
     pub(crate) fn agent_with(&self, policy: &str, more: &[&str]) -> Agent {
-        self.agent_in(policy, more, &[])
+        self.agent_in(&[], policy, more, &[])
     }
 
-    /// Starts the agent with more arguments, and in an environment with these variables too.
-    pub(crate) fn agent_in(&self, policy: &str, more: &[&str], env: &[(String, String)]) -> Agent {
+    /// Starts the agent by another program (`unshare --mount`), with more arguments, and in an
+    /// environment with these variables too.
+    pub(crate) fn agent_in(
+        &self,
+        starter: &[&str],
+        policy: &str,
+        more: &[&str],
+        env: &[(String, String)],
+    ) -> Agent {
         self.write_policy(policy);
         let policy = self.policy_path();
         let libxl = self.libxl_dir();
         let mut args = vec!["run", "--policy", policy.to_str().unwrap()];
         args.extend(["--libxl-dir", libxl.to_str().unwrap()]);
         args.extend(more);
-        Agent::start(&args, &[&self.env(), env].concat())
+        Agent::start_in(starter, &args, &[&self.env(), env].concat())
+    }
+
+    /// An empty directory.
+    pub(crate) fn directory(&self, name: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::create_dir_all(&path).unwrap();
+        path
     }
 
     /// Starts the agent and waits until it listens.
@@ -191,9 +207,29 @@ impl World {
     /// What the agent, or one of its other verbs, needs to see this host.
     pub(crate) fn env(&self) -> Vec<(String, String)> {
         let socket = self.proxy.socket().to_str().unwrap().to_owned();
-        let own =
-            [("XENSTORED_PATH".to_owned(), socket), ("PVUSB_AGENT_LOG".into(), "debug".into())];
+        let control = self.control_socket().to_str().unwrap().to_owned();
+        let own = [
+            ("XENSTORED_PATH".to_owned(), socket),
+            ("PVUSB_AGENT_SOCKET".into(), control),
+            ("PVUSB_AGENT_LOG".into(), "debug".into()),
+        ];
         self.bed.env().into_iter().chain(own).collect()
+    }
+
+    /// The agent's control socket.
+    pub(crate) fn control_socket(&self) -> PathBuf {
+        self.dir.path().join("run/control")
+    }
+
+    /// One of the program's verbs, on this host.
+    pub(crate) fn verb(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pvusb-agent"));
+        command.args(args).envs(self.env()).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// The same, without waiting for its end.
+    pub(crate) fn start_verb(&self, args: &[&str]) -> Agent {
+        Agent::start(args, &self.env())
     }
 
     /// Where libxl keeps its files about domains.
@@ -203,6 +239,16 @@ impl World {
 
     pub(crate) fn policy_path(&self) -> PathBuf {
         self.dir.path().join("policy.yaml")
+    }
+
+    /// Where the agent writes what it is to remember.
+    pub(crate) fn remembered_path(&self) -> PathBuf {
+        self.dir.path().join("remembered.yaml")
+    }
+
+    /// Where everything of this host is.
+    pub(crate) fn own_directory(&self) -> &Path {
+        self.dir.path()
     }
 
     pub(crate) fn write_policy(&self, policy: &str) {
@@ -325,7 +371,7 @@ impl World {
 
     /// Whether the device is in one port of this domain, whoever serves it has it, and the agent has
     /// noted that port.
-    fn is_given(&self, domain: &Domain, busid: &str) -> bool {
+    pub(crate) fn is_given(&self, domain: &Domain, busid: &str) -> bool {
         let domid = domain.guest.domid;
         let [place] = self.places(busid)[..] else { return false };
         let served = match &self.usbback {

@@ -19,6 +19,8 @@ pkg-config          finds libudev
 libudev-dev         libudev
 xenstore-utils      xenstore-ls and its relatives, as independent readers
 umockdev            libumockdev-preload.so.0
+util-linux          unshare and nsenter, for mounts that only a test sees
+iproute2            ip, for routes that only a test sees
 '
 
 # The C and OCaml xenstored of any Xen; Debian 12 has 4.17.

@@ -6,12 +6,15 @@
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod note;
+mod order;
 mod paths;
 mod shown;
 
 pub(super) use note::{format_note, parse_note};
+pub(super) use order::{format_override, parse_override};
 pub(super) use paths::{
-    CONTROLLER_NOTES, ControllerPaths, DEVICE_NOTES, DomainPaths, LIBXL, OWN, USBBACK,
-    backend_root, controller_note, controller_notes, device_note, driver_path, parse_vm, usbback,
+    CONTROLLER_NOTES, ControllerPaths, DEVICE_NOTES, DomainPaths, LIBXL, OVERRIDES, OWN, USBBACK,
+    backend_root, controller_note, controller_notes, device_note, driver_path, override_node,
+    parse_vm, usbback,
 };
 pub(crate) use shown::node_of;

@@ -16,6 +16,9 @@ pub(in crate::host) const OWN: &str = "/tool/pvusb-agent";
 /// The agent's notes of devices, by busid.
 pub(in crate::host) const DEVICE_NOTES: &str = "/tool/pvusb-agent/devices";
 
+/// What people said over the policy's head, by busid.
+pub(in crate::host) const OVERRIDES: &str = "/tool/pvusb-agent/overrides";
+
 /// The agent's notes of controllers that it made, by domain.
 pub(in crate::host) const CONTROLLER_NOTES: &str = "/tool/pvusb-agent/controllers";
 
@@ -115,6 +118,11 @@ pub(in crate::host) fn backend_root(kind: ControllerKind) -> Option<String> {
 /// The agent's note of a device.
 pub(in crate::host) fn device_note(busid: &BusId) -> String {
     format!("{DEVICE_NOTES}/{}", busid.to_key())
+}
+
+/// What a person said about a device.
+pub(in crate::host) fn override_node(busid: &BusId) -> String {
+    format!("{OVERRIDES}/{}", busid.to_key())
 }
 
 /// The agent's notes of its controllers in a domain.

@@ -10,7 +10,7 @@ use super::error::{Changed, Failure};
 use crate::host::look::absent_as_none;
 use crate::host::nodes::{ControllerPaths, controller_note, device_note, format_note, usbback};
 use crate::host::xenstore::{Access, Outcome, Permission, Reply, Transaction};
-use crate::model::{ControllerSpec, DomId, Note, NoteState, PortNumber};
+use crate::model::{BusId, ControllerSpec, DomId, Note, NoteState, PortNumber};
 use crate::plan::Claim;
 use futures::future::try_join_all;
 
@@ -37,6 +37,7 @@ impl Performer {
                 unattached.answer().await?;
                 let old_drivers = absent_as_none(old_drivers.await)?.is_some();
 
+                self.expect_unused(&claim.busid).await?;
                 self.expect_still_plugged(claim)?;
                 if old_drivers {
                     t.defer(t.rm(&usbback(&claim.busid)));
@@ -63,6 +64,7 @@ impl Performer {
                 check::all(domain).await?;
                 unattached.answer().await?;
 
+                self.expect_unused(&claim.busid).await?;
                 self.expect_still_plugged(claim)?;
                 let mut writes = controller_nodes(t, claim, spec, with_device);
                 if with_device {
@@ -82,6 +84,17 @@ impl Performer {
         match device {
             Some(device) if device.plug() == claim.plug => Ok(()),
             Some(_) | None => Err(Changed::Device(claim.busid.clone()).into()),
+        }
+    }
+
+    /// dom0 may have begun to use a disk since it was looked at. What is only a person's need is not
+    /// read again: nothing is lost by it.
+    pub(super) async fn expect_unused(&self, busid: &BusId) -> Result<(), Failure> {
+        let (usb, name) = (self.usb, busid.clone());
+        let uses = tokio::task::spawn_blocking(move || usb.storage_uses(&name)).await??;
+        match uses.into_iter().next() {
+            None => Ok(()),
+            Some(what) => Err(Changed::InUse(busid.clone(), what).into()),
         }
     }
 

@@ -26,6 +26,7 @@ impl Performer {
     ) -> Result<(), Failure> {
         // Before anything is unbound: as long as usbback has not seen the port, it takes nothing.
         let tries = if self.wait_until_noticed(busid).await? { 1 } else { NOTICE_TRIES };
+        self.expect_unused(busid).await?;
         for interface in interfaces {
             self.take_interface(interface, tries).await?;
         }

@@ -1,7 +1,7 @@
 //! Why a step was not performed, and what that means for the one who asked.
 
 use crate::host::{usb, xenstore};
-use crate::model::{BusId, DomId, InterfaceName, Place};
+use crate::model::{BusId, DomId, InterfaceName, Place, Use};
 use crate::plan::StepError;
 
 /// Why a step was not performed.
@@ -26,6 +26,8 @@ pub(super) enum Failure {
 pub(super) enum Changed {
     #[error("device {0} is not plugged as it was")]
     Device(BusId),
+    #[error("device {0} is in use: {1}")]
+    InUse(BusId, Use),
     #[error("domain {0} is gone or another")]
     Domain(DomId),
     #[error("the controller of {0} is not as it was")]
@@ -37,7 +39,7 @@ pub(super) enum Changed {
     #[error("there are other domains or controllers than before")]
     Survey,
     #[error("the controller is in use")]
-    InUse,
+    ControllerInUse,
     #[error("what is noted of device {0} is not as it was")]
     Note(BusId),
     #[error("something is plugged at {0}")]

@@ -9,6 +9,7 @@ mod clear;
 mod drivers;
 mod error;
 mod mend;
+mod order;
 mod quarantine;
 mod remove;
 
@@ -79,6 +80,9 @@ impl Performer {
             }
             Step::Deauthorize { busid: _, interfaces } => self.deauthorize(interfaces).await,
             Step::Forget { busid } => self.forget(busid).await,
+            Step::NoteOrder { busid, said, taken_out } => {
+                self.note_order(busid, said.as_ref(), taken_out.as_ref()).await
+            }
             Step::RemoveController { domid, uuid, controller, kind, ports } => {
                 self.remove_controller(*domid, *uuid, *controller, *kind, ports).await
             }

@@ -28,11 +28,13 @@ impl Performer {
                 let changed = || Changed::Controller(place);
                 let same = [
                     Expect::exactly(t, &paths.lx("backend"), &paths.backend, changed()),
-                    Expect::exactly(t, &paths.be("state"), "1", Changed::InUse),
+                    Expect::exactly(t, &paths.be("state"), "1", Changed::ControllerInUse),
                 ];
                 let empty = ports
                     .iter()
-                    .map(|port| Expect::exactly(t, &paths.port(*port), "", Changed::InUse))
+                    .map(|port| {
+                        Expect::exactly(t, &paths.port(*port), "", Changed::ControllerInUse)
+                    })
                     .collect::<Vec<_>>();
                 check::all(domain).await?;
                 check::all(same).await?;

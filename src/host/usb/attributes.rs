@@ -4,8 +4,8 @@
 //! three strings are the device's own and may hold anything.
 
 use super::error::Error;
-use crate::model::{BusId, ClassTriple, Device, Interface, InterfaceName, Speed, Text};
-use std::collections::BTreeMap;
+use crate::model::{BusId, ClassTriple, Device, Interface, InterfaceName, Speed, Text, Use};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -44,6 +44,8 @@ pub(super) struct RawDevice {
     pub(super) interfaces: BTreeMap<InterfaceName, RawInterface>,
     /// What udev knows of it.
     pub(super) udev: UdevFacts,
+    /// What dom0 does with it.
+    pub(super) uses: BTreeSet<Use>,
 }
 
 /// An interface as it was read.
@@ -96,6 +98,7 @@ impl RawDevice {
                 .iter()
                 .map(|(name, raw)| Ok((name.clone(), raw.to_interface()?)))
                 .collect::<Result<_, Error>>()?,
+            uses: self.uses,
             busid,
         };
         if device.address.bus == device.busid.bus() {
@@ -213,6 +216,7 @@ mod tests {
                 since: Some("123456".into()),
                 path: Some("pci-0000:00:14.0-usb-0:1.4".into()),
             },
+            uses: [Use::Pointer].into(),
         }
     }
 
@@ -246,6 +250,7 @@ mod tests {
             initialized: Some(123_456),
             configured: true,
             interfaces: [("1-1.4:1.0".parse().unwrap(), interface)].into(),
+            uses: [Use::Pointer].into(),
         };
         assert_eq!(device, wanted);
     }

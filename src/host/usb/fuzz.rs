@@ -1,8 +1,8 @@
 //! What must hold of a device, whatever sysfs and udev say of it.
 
 use super::attributes::{OF_DEVICE, OF_INTERFACE, RawDevice, RawInterface, UdevFacts};
+use super::children::{Origin, origin};
 use super::driver_dir::DriverDir;
-use super::monitor::concerned;
 use crate::model::{BusId, Text};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -20,7 +20,7 @@ pub fn device(bytes: &[u8]) {
     let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
     let mut lines = lines.into_iter();
     let name = lines.next().map(OsStr::from_bytes).unwrap_or_default();
-    let Some(busid) = concerned(name) else { return };
+    let Origin::Usb(busid) = origin(&Path::new("../../devices/usb1").join(name)) else { return };
     let owned = |line: &[u8]| OsString::from(OsStr::from_bytes(line));
 
     let dir = Path::new("/sys/bus/usb/devices").join(busid.to_string());
@@ -36,7 +36,13 @@ pub fn device(bytes: &[u8]) {
         path: lines.next().map(owned),
     };
     let interfaces = format!("{busid}:1.0").parse().into_iter().map(|n| (n, interface.clone()));
-    let raw = RawDevice { dir, attributes, interfaces: interfaces.collect(), udev };
+    let raw = RawDevice {
+        dir,
+        attributes,
+        interfaces: interfaces.collect(),
+        udev,
+        ..RawDevice::default()
+    };
     if let Ok(device) = raw.into_device(busid.clone()) {
         assert_eq!((device.busid.bus(), &device.busid), (device.address.bus, &busid));
         let words = [device.manufacturer, device.product, device.serial];

@@ -5,15 +5,23 @@
 //! system calls, so a mocked sysfs (umockdev) can stand in for the real one.
 
 mod attributes;
+mod changes;
+mod children;
 mod driver_dir;
 mod drivers;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod inputs;
 mod monitor;
 mod reader;
+mod routes;
+mod storage;
 mod sysfs;
+mod uses;
 
+pub use changes::UseMonitor;
+pub use children::Class;
 pub use driver_dir::{DriverDir, DriverDirError};
 pub use drivers::Drivers;
 pub use error::Error;

@@ -4,6 +4,7 @@
 //! kernel's own events are not listened to: a device that is handed on before udev has finished
 //! with it makes the guest's device model abort.
 
+use super::children::{Origin, origin};
 use super::error::{Error, errno_of};
 use crate::model::BusId;
 use nix::errno::Errno;
@@ -12,6 +13,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use udev::{MonitorBuilder, MonitorSocket};
@@ -27,13 +29,25 @@ const ROUNDS: usize = 10_000;
 /// Where to look again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// At these devices: something was said of them or of their interfaces.
-    Devices(BTreeSet<BusId>),
-    /// At everything: events were lost or could not be read.
+    /// At these devices: something was said of them, their interfaces, or what the kernel has made of
+    /// these.
+    Devices {
+        /// The devices.
+        devices: BTreeSet<BusId>,
+        /// Whether also at all that have disks: something was said of a disk that may be made of
+        /// theirs.
+        disks: bool,
+    },
+    /// At everything: events were lost or could not be read, or dom0 has got or lost an input device
+    /// that is not on USB.
     Everything,
 }
 
-/// A socket for udev's events on USB devices and their interfaces.
+/// What is listened to: devices and interfaces, and what the kernel makes of these.
+const SUBSYSTEMS: [&str; 4] = ["usb", "block", "net", "input"];
+
+/// A socket for udev's events on USB devices, their interfaces, disks, network interfaces and input
+/// devices.
 ///
 /// To be opened before the devices are first read: so nothing falls in between.
 pub struct UsbMonitor {
@@ -48,7 +62,9 @@ impl UsbMonitor {
     /// When the socket cannot be made, or when libudev finds no udev daemon: it would then hand
     /// out a socket that stays silent for ever (systemd, `sd-device/device-monitor.c`).
     pub fn open() -> Result<Self, Error> {
-        let builder = MonitorBuilder::new().and_then(|builder| builder.match_subsystem("usb"));
+        let builder = SUBSYSTEMS.iter().fold(MonitorBuilder::new(), |builder, subsystem| {
+            builder.and_then(|builder| builder.match_subsystem(subsystem))
+        });
         let monitor = Self::listen(builder.map_err(|e| failed("open", &e))?, BUFFER)?;
         if monitor.is_deaf() { Err(Error::NoUdev) } else { Ok(monitor) }
     }
@@ -103,6 +119,8 @@ const INTEREST: Interest = Interest::READABLE.add(Interest::ERROR);
 #[derive(Default)]
 struct Found {
     devices: BTreeSet<BusId>,
+    disks: bool,
+    desk: bool,
     lost: bool,
 }
 
@@ -151,24 +169,26 @@ impl Found {
                 self.lost |= !harmless.contains(&reason);
                 return;
             };
-            self.devices.extend(concerned(event.sysname()));
+            self.take(event.subsystem().and_then(OsStr::to_str), event.devpath());
+        }
+    }
+
+    fn take(&mut self, subsystem: Option<&str>, path: &OsStr) {
+        match (origin(Path::new(path)), subsystem) {
+            (Origin::Usb(busid), _) => drop(self.devices.insert(busid)),
+            (Origin::Virtual, Some("block")) => self.disks = true,
+            (Origin::Hardware, Some("input")) => self.desk = true,
+            (Origin::Virtual | Origin::Hardware, _) => {}
         }
     }
 
     fn into_change(self) -> Option<Change> {
         match self {
-            Self { lost: true, .. } => Some(Change::Everything),
-            Self { devices, .. } if devices.is_empty() => None,
-            Self { devices, .. } => Some(Change::Devices(devices)),
+            Self { lost: true, .. } | Self { desk: true, .. } => Some(Change::Everything),
+            Self { devices, disks: false, .. } if devices.is_empty() => None,
+            Self { devices, disks, .. } => Some(Change::Devices { devices, disks }),
         }
     }
-}
-
-/// The device that an event is about: its own name, or the first part of its interface's. Root
-/// hubs and their interfaces (`usb1`, `1-0:1.0`) are no devices to us.
-pub(super) fn concerned(name: &OsStr) -> Option<BusId> {
-    let name = name.to_str()?;
-    name.split_once(':').map_or(name, |(device, _)| device).parse().ok()
 }
 
 /// Whether something is there to be read; libudev may stop before the last message.
@@ -210,13 +230,28 @@ mod tests {
     }
 
     #[test]
-    fn events_of_interfaces_are_about_their_device() {
-        let concerned = |name: &str| concerned(name.as_ref()).map(|busid| busid.to_string());
-        assert_eq!(concerned("1-1.4").as_deref(), Some("1-1.4"));
-        assert_eq!(concerned("1-1.4:1.0").as_deref(), Some("1-1.4"));
-        for name in ["usb1", "1-0:1.0", "null", "", ":1.0"] {
-            assert_eq!(concerned(name), None, "{name}");
+    fn an_event_is_about_the_device_that_its_path_leads_to() {
+        let change = |subsystem: &str, path: &str| {
+            let mut found = Found::default();
+            found.take(Some(subsystem), OsStr::new(path));
+            found.into_change()
+        };
+        let device = |busid: &str| {
+            let devices = [busid.parse().unwrap()].into();
+            Some(Change::Devices { devices, disks: false })
+        };
+        let usb = "/devices/pci0000:00/0000:00:14.0/usb1";
+        assert_eq!(change("usb", &format!("{usb}/1-1/1-1.4")), device("1-1.4"));
+        assert_eq!(change("usb", &format!("{usb}/1-1/1-1.4/1-1.4:1.0")), device("1-1.4"));
+        assert_eq!(change("block", &format!("{usb}/1-2/1-2:1.0/host6/block/sdb")), device("1-2"));
+        for path in [usb, "/devices/virtual/net/br0", "/devices/virtual/input/input9"] {
+            assert_eq!(change("usb", path), None, "{path}");
         }
+        let disks = Change::Devices { devices: [].into(), disks: true };
+        assert_eq!(change("block", "/devices/virtual/block/dm-0"), Some(disks));
+        let serio = "/devices/platform/i8042/serio0/input/input1";
+        assert_eq!(change("input", serio), Some(Change::Everything));
+        assert_eq!(change("usb", &format!("{usb}/1-0:1.0")), None);
     }
 
     #[tokio::test]
@@ -248,9 +283,11 @@ mod tests {
     #[test]
     fn one_lost_event_counts_more_than_those_that_came() {
         let devices: BTreeSet<BusId> = ["1-1".parse().unwrap()].into();
-        let change = |lost| Found { devices: devices.clone(), lost }.into_change();
+        let change =
+            |lost| Found { devices: devices.clone(), lost, ..Found::default() }.into_change();
         assert_eq!(change(true), Some(Change::Everything));
-        assert_eq!(change(false), Some(Change::Devices(devices.clone())));
+        let these = Change::Devices { devices: devices.clone(), disks: false };
+        assert_eq!(change(false), Some(these));
         assert_eq!(Found::default().into_change(), None);
     }
 }

@@ -4,14 +4,17 @@
 //! calls: libudev remembers attributes per device object, so no such object outlives a call.
 
 use super::attributes::{self, Attributes, RawDevice, RawInterface, UdevFacts};
+use super::children::Class;
 use super::error::{Error, errno_of};
-use super::sysfs;
-use crate::model::{BusId, Device, Devices, InterfaceName};
+use super::{inputs, sysfs, uses};
+use crate::model::{BusId, Desk, Device, Devices, InterfaceName, Use};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Where the kernel lists USB devices and interfaces (`Documentation/ABI/stable/sysfs-bus-usb`).
 const DEVICES: &str = "/sys/bus/usb/devices";
+/// Below which `sys` and `proc` are.
+const ROOT: &str = "/";
 /// The directory that is there as long as usbback is loaded (`libxl_usb.c: usbback_is_loaded`).
 const USBBACK: &str = "/sys/bus/usb/drivers/usbback";
 
@@ -80,8 +83,10 @@ impl UsbReader {
             Err(Error::Gone { .. }) => return Ok(None),
             facts => facts?,
         };
+        let uses = uses::of(Path::new(ROOT), busid)?;
         let Some(mut raw) = gather(busid, &dir)? else { return Ok(None) };
         raw.udev = udev;
+        raw.uses = uses;
         raw.into_device(busid.clone()).map(Some)
     }
 
@@ -100,6 +105,33 @@ impl UsbReader {
         };
         let number = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok());
         number.map(Some).ok_or(Error::Malformed { path, what: "is no device number" })
+    }
+
+    /// What dom0 has on the disks of a device. Never blocks on a device.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be told.
+    pub fn storage_uses(&self, busid: &BusId) -> Result<BTreeSet<Use>, Error> {
+        uses::of_storage(Path::new(ROOT), busid)
+    }
+
+    /// The devices that have disks, network interfaces or input devices. Never blocks on a device.
+    ///
+    /// # Errors
+    ///
+    /// When these cannot be listed.
+    pub fn with(&self, class: Class) -> Result<BTreeSet<BusId>, Error> {
+        uses::devices_with(Path::new(ROOT), class)
+    }
+
+    /// What dom0 has besides USB devices to be operated with.
+    ///
+    /// # Errors
+    ///
+    /// When the input devices cannot be read.
+    pub fn desk(&self) -> Result<Desk, Error> {
+        inputs::desk(Path::new(ROOT))
     }
 
     /// Whether new interfaces on the bus of `busid` get no driver until somebody allows it: the
@@ -163,7 +195,8 @@ fn read_all(busid: &BusId, dir: &Path) -> Result<RawDevice, Error> {
             interfaces.insert(name, interface);
         }
     }
-    Ok(RawDevice { dir: dir.to_owned(), attributes, interfaces, udev: UdevFacts::default() })
+    let dir = dir.to_owned();
+    Ok(RawDevice { dir, attributes, interfaces, ..RawDevice::default() })
 }
 
 /// `None`: the interface went away, as happens when another configuration is chosen.

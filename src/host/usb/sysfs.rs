@@ -7,7 +7,7 @@ use super::error::Error;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Reads a whole attribute, without the newline at its end. `None`: there is no such attribute.
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
@@ -20,9 +20,17 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     }))
 }
 
+/// What a link points to. `None`: there is no such link, or it is none.
+pub(super) fn link(path: &Path) -> Result<Option<PathBuf>, Error> {
+    match fs::read_link(path) {
+        Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(None),
+        target => present(path, target),
+    }
+}
+
 /// The last component of what a link points to. `None`: there is no such link.
 pub(super) fn link_name(path: &Path) -> Result<Option<OsString>, Error> {
-    let target = present(path, fs::read_link(path))?;
+    let target = link(path)?;
     Ok(target.and_then(|target| target.file_name().map(ToOwned::to_owned)))
 }
 

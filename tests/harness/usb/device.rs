@@ -42,6 +42,39 @@ pub(crate) struct UsbDevice {
     /// More files in sysfs, or other contents for those that are there anyway. A newline is not
     /// added.
     pub(crate) attributes: Vec<(String, Vec<u8>)>,
+    /// What the driver of the first interface makes of it, as long as it has it.
+    pub(crate) children: Vec<Child>,
+}
+
+/// A member of another subsystem: a disk, a network interface, an input device.
+#[derive(Clone, Debug)]
+pub(crate) struct Child {
+    /// `block`, `net` or `input`.
+    pub(crate) subsystem: &'static str,
+    /// Its name: `sdb`, `eth1`, `input5`.
+    pub(crate) name: String,
+    /// Where it is below its parent: `block/sdb/sdb1`.
+    pub(crate) below: String,
+    /// Major and minor number; `0:0` for none.
+    pub(crate) number: (u32, u32),
+    /// What udev's rules find out.
+    pub(crate) properties: Vec<(String, String)>,
+}
+
+impl Child {
+    /// An input device that udev gives this property: `ID_INPUT_KEYBOARD`.
+    pub(crate) fn input(name: &str, property: &str) -> Self {
+        Self {
+            subsystem: "input",
+            name: name.to_owned(),
+            below: format!("input/{name}"),
+            number: (0, 0),
+            properties: vec![
+                ("ID_INPUT".to_owned(), "1".to_owned()),
+                (property.to_owned(), "1".to_owned()),
+            ],
+        }
+    }
 }
 
 /// An interface of a device.
@@ -76,6 +109,7 @@ impl UsbDevice {
             properties: Vec::new(),
             tags: Vec::new(),
             attributes: Vec::new(),
+            children: Vec::new(),
         }
     }
 
@@ -91,6 +125,7 @@ impl UsbDevice {
             .named("Logitech", "USB Keyboard")
             .with_interface([3, 1, 1], Some("usbhid"))
             .with_interface([3, 0, 0], Some("usbhid"))
+            .with_input("ID_INPUT_KEYBOARD")
     }
 
     /// A mouse.
@@ -98,6 +133,7 @@ impl UsbDevice {
         Self { speed: "1.5", ..Self::new(busid, devnum, 0x046d, 0xc077) }
             .named("Logitech", "USB Optical Mouse")
             .with_interface([3, 1, 2], Some("usbhid"))
+            .with_input("ID_INPUT_MOUSE")
     }
 
     /// A memory stick with this serial number.
@@ -121,6 +157,56 @@ impl UsbDevice {
         let number = u8::try_from(self.interfaces.len()).expect("few interfaces");
         self.interfaces.push(Interface { number, class, driver });
         self
+    }
+
+    /// The same with an input device that udev gives this property.
+    pub(crate) fn with_input(mut self, property: &str) -> Self {
+        // No two devices have the same address, and PS/2 has the first numbers.
+        let name = format!("input{}", self.minor() + 100);
+        self.children.push(Child::input(&name, property));
+        self
+    }
+
+    /// The same as it is before the kernel has made anything of it.
+    pub(crate) fn without_input(mut self) -> Self {
+        self.children.clear();
+        self
+    }
+
+    /// The same with a disk of this name and number, and with partitions.
+    pub(crate) fn with_disk(mut self, disk: (&str, u32, u32), parts: &[(&str, u32, u32)]) -> Self {
+        let at = "host6/target6:0:0/6:0:0:0/block";
+        let all = [(disk, format!("{at}/{}", disk.0))]
+            .into_iter()
+            .chain(parts.iter().map(|part| (*part, format!("{at}/{}/{}", disk.0, part.0))));
+        self.children.extend(all.map(|((name, major, minor), below)| Child {
+            subsystem: "block",
+            name: name.to_owned(),
+            below,
+            number: (major, minor),
+            properties: Vec::new(),
+        }));
+        self
+    }
+
+    /// The same with a network interface.
+    pub(crate) fn with_net(mut self, name: &str) -> Self {
+        self.children.push(Child {
+            subsystem: "net",
+            name: name.to_owned(),
+            below: format!("net/{name}"),
+            number: (0, 0),
+            properties: Vec::new(),
+        });
+        self
+    }
+
+    /// A network adapter.
+    pub(crate) fn network_adapter(busid: &str, devnum: u8, interface: &str) -> Self {
+        Self::new(busid, devnum, 0x0b95, 0x1790)
+            .named("ASIX", "AX88179")
+            .with_interface([0xff, 0xff, 0], Some("ax88179_178a"))
+            .with_net(interface)
     }
 
     /// The same with strings.

@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
 
-pub(crate) use device::{Class, Interface, UsbDevice};
+pub(crate) use device::{Child, Class, Interface, UsbDevice};
 use kernel::EINVAL;
 pub(crate) use kernel::{EBUSY, ENODEV, Kernel, KernelWrite};
 pub(crate) use udevd::Delivery;
@@ -106,6 +106,25 @@ impl UsbBed {
             &hub.named("Linux xhci-hcd", "xHCI Host Controller")
                 .with_interface([9, 0, 0], Some("hub")),
         );
+    }
+
+    /// Adds the keyboard and the mouse that dom0 has without USB.
+    pub(crate) fn add_desk(&self) {
+        for (parent, child) in desk() {
+            self.0.lock().add_child_at(parent, &child);
+        }
+    }
+
+    /// Takes them away.
+    pub(crate) fn remove_desk(&self) {
+        for (parent, child) in desk() {
+            self.0.lock().remove_child_at(parent, &child);
+        }
+    }
+
+    /// Adds an input device that a program has made up.
+    pub(crate) fn add_virtual_input(&self, name: &str, property: &str) {
+        self.0.lock().add_child_at("devices/virtual", &Child::input(name, property));
     }
 
     /// Loads a driver, for example `usbback`.
@@ -319,6 +338,14 @@ impl Drop for Inner {
         // Wakes the kernel's thread, which then sees that the bed is gone.
         drop(UnixStream::connect(self.root.join("kernel")));
     }
+}
+
+/// A keyboard and a mouse on PS/2.
+fn desk() -> [(&'static str, Child); 2] {
+    [
+        ("devices/platform/i8042/serio0", Child::input("input1", "ID_INPUT_KEYBOARD")),
+        ("devices/platform/i8042/serio1", Child::input("input2", "ID_INPUT_MOUSE")),
+    ]
 }
 
 /// umockdev's preload library.

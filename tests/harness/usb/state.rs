@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::device::{Interface, UsbDevice};
+use super::device::{Child, Interface, UsbDevice};
 use super::properties;
 use super::sysfs::{self, Sysfs};
 use super::udevd::{Record, Udevd};
@@ -111,6 +111,28 @@ impl State {
                 self.udevd.send("bind", &record);
             }
         }
+        for record in self.child_records(busid) {
+            self.udevd.store(&record);
+            self.udevd.send("add", &record);
+        }
+    }
+
+    /// Adds an input device at `parent`, which is below /sys and has nothing to do with USB.
+    pub(super) fn add_child_at(&mut self, parent: &str, child: &Child) {
+        let path = format!("{parent}/{}", child.below);
+        self.sysfs.add_child(&path, child);
+        let record = child_record(&path, child);
+        self.udevd.store(&record);
+        self.udevd.send("add", &record);
+    }
+
+    /// Removes it again.
+    pub(super) fn remove_child_at(&mut self, parent: &str, child: &Child) {
+        let path = format!("{parent}/{}", child.below);
+        self.sysfs.remove_child(&path, child);
+        let record = child_record(&path, child);
+        self.udevd.forget(&record);
+        self.udevd.send("remove", &record);
     }
 
     /// Removes a device, after all that is plugged into it, and sends the events.
@@ -202,10 +224,40 @@ impl State {
         }
     }
 
-    /// Changes an interface's driver in sysfs.
+    /// Changes an interface's driver in sysfs. What its own driver has made goes and comes with it.
     fn change_driver(&mut self, interface: &str, driver: Option<&str>) {
-        let busid = self.find(interface).expect("it exists").0.device.busid.clone();
-        let plugged = self.plugged.get_mut(&busid).expect("it was just found");
+        let (plugged, old) = self.find(interface).expect("it exists");
+        let own = plugged.interface(interface).driver;
+        let makes = plugged.interface(interface).number == 0 && own.is_some();
+        let (had, has) = (makes && old.as_deref() == own, makes && driver == own);
+        let busid = plugged.device.busid.clone();
+        if had && !has {
+            for record in self.child_records(&busid) {
+                self.udevd.forget(&record);
+                self.udevd.send("remove", &record);
+            }
+            let plugged = &self.plugged[&busid];
+            for child in &plugged.device.children {
+                self.sysfs.remove_child(&plugged.child_path(child), child);
+            }
+        }
+        self.link_driver(&busid, interface, driver);
+        if has && !had {
+            let plugged = &self.plugged[&busid];
+            for child in &plugged.device.children {
+                self.sysfs.add_child(&plugged.child_path(child), child);
+            }
+            if plugged.initialized {
+                for record in self.child_records(&busid) {
+                    self.udevd.store(&record);
+                    self.udevd.send("add", &record);
+                }
+            }
+        }
+    }
+
+    fn link_driver(&mut self, busid: &str, interface: &str, driver: Option<&str>) {
+        let plugged = self.plugged.get_mut(busid).expect("it was just found");
         let old = plugged.drivers.insert(interface.to_owned(), driver.map(str::to_owned)).flatten();
         self.sysfs.set_driver(
             &format!("{}/{interface}", plugged.path),
@@ -220,6 +272,7 @@ impl State {
         let plugged = self.plugged.get(busid).unwrap_or_else(|| panic!("no device {busid}"));
         Record {
             id: format!("c189:{}", plugged.device.minor()),
+            subsystem: "usb",
             devtype: "usb_device",
             devpath: format!("/{}", plugged.path),
             variables: sysfs::device_variables(&plugged.device),
@@ -235,12 +288,25 @@ impl State {
         drivers.map(|(name, driver)| (self.interface_record(name), driver.is_some())).collect()
     }
 
+    /// The records of what the device's drivers have made.
+    fn child_records(&self, busid: &str) -> Vec<Record> {
+        let plugged = &self.plugged[busid];
+        let first = plugged.device.interfaces.first();
+        let made = first.is_some_and(|first| {
+            let name = plugged.device.interface_name(first);
+            plugged.drivers[&name].as_deref() == first.driver
+        });
+        let children = plugged.device.children.iter().filter(|_| made);
+        children.map(|child| child_record(&plugged.child_path(child), child)).collect()
+    }
+
     fn interface_record(&self, name: &str) -> Record {
         let (plugged, driver) = self.find(name).expect("it exists");
         let interface = plugged.interface(name);
         let suffix = name.split_once(':').map_or("", |(_, suffix)| suffix);
         Record {
             id: format!("+usb:{name}"),
+            subsystem: "usb",
             devtype: "usb_interface",
             devpath: format!("/{}/{name}", plugged.path),
             variables: sysfs::interface_variables(&plugged.device, interface, driver.as_deref()),
@@ -250,7 +316,29 @@ impl State {
     }
 }
 
+fn child_record(path: &str, child: &Child) -> Record {
+    let (major, minor) = child.number;
+    Record {
+        id: match child.subsystem {
+            "block" => format!("b{major}:{minor}"),
+            other => format!("+{other}:{}", child.name),
+        },
+        subsystem: child.subsystem,
+        devtype: "",
+        devpath: format!("/{path}"),
+        variables: sysfs::child_variables(child),
+        properties: child.properties.clone(),
+        tags: Vec::new(),
+    }
+}
+
 impl Plugged {
+    /// Where something is that the driver of its first interface has made.
+    fn child_path(&self, child: &Child) -> String {
+        let first = self.device.interfaces.first().expect("a driver has an interface");
+        format!("{}/{}/{}", self.path, self.device.interface_name(first), child.below)
+    }
+
     fn interface(&self, name: &str) -> &Interface {
         let named = |interface: &&Interface| self.device.interface_name(interface) == name;
         self.device.interfaces.iter().find(named).expect("it exists")

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use super::device::{Interface, UsbDevice};
+use super::device::{Child, Interface, UsbDevice};
 
 /// Marks a control file for `fakekernel.c`: the sticky bit.
 const CONTROL_FILE: u32 = 0o1600;
@@ -154,6 +154,30 @@ impl Sysfs {
         self.write_interface_uevent(path, device, interface, new);
     }
 
+    /// Adds what a driver makes of its device, at `path`, which is below /sys.
+    pub(super) fn add_child(&self, path: &str, child: &Child) {
+        fs::create_dir_all(self.sys(path)).expect("a new directory");
+        self.attribute(path, "uevent", uevent_file(&child_variables(child)));
+        if child.number != (0, 0) {
+            let (major, minor) = child.number;
+            self.attribute(path, "dev", format!("{major}:{minor}\n"));
+            fs::create_dir_all(self.sys(&format!("{path}/holders"))).expect("a new directory");
+        }
+        let class = format!("class/{}", child.subsystem);
+        fs::create_dir_all(self.sys(&class)).expect("a directory of ours");
+        self.link(&format!("{path}/subsystem"), &class);
+        self.link(&format!("{class}/{}", child.name), path);
+    }
+
+    /// Removes it again.
+    pub(super) fn remove_child(&self, path: &str, child: &Child) {
+        self.remove(&format!("class/{}/{}", child.subsystem, child.name));
+        // A partition may have gone with its disk.
+        if let Err(error) = fs::remove_dir_all(self.sys(path)) {
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{path}: {error}");
+        }
+    }
+
     fn write_interface_uevent(
         &self,
         path: &str,
@@ -235,6 +259,19 @@ pub(super) fn interface_variables(
     variables.push(("INTERFACE", format!("{class}/{subclass}/{protocol}")));
     variables.push(("MODALIAS", modalias(device, interface)));
     variables
+}
+
+/// The same for what a driver has made.
+pub(super) fn child_variables(child: &Child) -> Vec<(&'static str, String)> {
+    if child.number == (0, 0) {
+        return Vec::new();
+    }
+    let (major, minor) = child.number;
+    vec![
+        ("MAJOR", major.to_string()),
+        ("MINOR", minor.to_string()),
+        ("DEVNAME", child.name.clone()),
+    ]
 }
 
 fn uevent_file(variables: &[(&str, String)]) -> String {

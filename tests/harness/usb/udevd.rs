@@ -18,7 +18,9 @@ const HEADER: u32 = 40;
 pub(super) struct Record {
     /// Its name in the database: `c189:3`, or `+usb:1-1:1.0` without a device node.
     pub(super) id: String,
-    /// `usb_device` or `usb_interface`.
+    /// `usb`, or what a driver's children belong to.
+    pub(super) subsystem: &'static str,
+    /// `usb_device` or `usb_interface`; empty for none.
     pub(super) devtype: &'static str,
     /// Below /sys, with a leading slash.
     pub(super) devpath: String,
@@ -140,7 +142,7 @@ impl Udevd {
         let mut lines = vec![
             format!("ACTION={action}"),
             format!("DEVPATH={}", record.devpath),
-            "SUBSYSTEM=usb".to_owned(),
+            format!("SUBSYSTEM={}", record.subsystem),
             format!("SEQNUM={}", self.sequence),
             "USEC_INITIALIZED=1000000".to_owned(),
         ];
@@ -165,8 +167,8 @@ impl Udevd {
             HEADER,
             HEADER,
             length,
-            murmur2("usb").to_be(),
-            murmur2(record.devtype).to_be(),
+            murmur2(record.subsystem).to_be(),
+            if record.devtype.is_empty() { 0 } else { murmur2(record.devtype).to_be() },
             high,
             low,
         ];

@@ -1,0 +1,85 @@
+//! What the verbs that talk to a running agent have in common.
+
+use super::{EX_IOERR, EX_OK, EX_REFUSED, EX_UNAVAILABLE, fail};
+use crate::control;
+use crate::control::client::{self, ClientError};
+use crate::control::protocol::{Ask, Fault, Outcome};
+use clap::Args;
+use serde::Serialize;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long an answer may take that is not waited for, in seconds.
+pub(super) const PATIENCE: u64 = 30;
+
+/// Where the agent's socket is.
+#[derive(Args, Clone, Debug)]
+pub(super) struct SocketArg {
+    /// The agent's control socket [default: /run/pvusb-agent/control]
+    #[arg(long, value_name = "SOCKET")]
+    socket: Option<PathBuf>,
+}
+
+impl SocketArg {
+    /// The one that was named, or that of the environment, or the usual one.
+    pub(super) fn path(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| control::socket_path(|name| std::env::var_os(name)))
+    }
+}
+
+/// Asks, and writes the answer: as JSON, or what `text` makes of it. Gives the exit code.
+pub(super) fn ask(
+    socket: &SocketArg,
+    question: Ask,
+    patience: Duration,
+    json: bool,
+    text: impl FnOnce(&Outcome) -> String,
+    (out, err): (&mut dyn Write, &mut dyn Write),
+) -> u8 {
+    match client::ask(&socket.path(), question, Some(patience)) {
+        Ok(Ok(outcome)) => {
+            let written = if json {
+                write_json(&outcome, out)
+            } else {
+                writeln!(out, "{}", text(&outcome)).and_then(|()| out.flush())
+            };
+            if written.is_ok() { EX_OK } else { EX_IOERR }
+        }
+        Ok(Err(fault)) if json => {
+            if write_json(&Refused { error: &fault }, out).is_ok() {
+                EX_REFUSED
+            } else {
+                EX_IOERR
+            }
+        }
+        Ok(Err(fault)) => {
+            if write_fault(&fault, err).is_ok() {
+                EX_REFUSED
+            } else {
+                EX_IOERR
+            }
+        }
+        Err(error @ ClientError::NoAgent(_)) => fail(err, &error, EX_UNAVAILABLE),
+        Err(error) => fail(err, &error, EX_REFUSED),
+    }
+}
+
+#[derive(Serialize)]
+struct Refused<'a> {
+    error: &'a Fault,
+}
+
+fn write_json(answer: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, answer)?;
+    writeln!(out)?;
+    out.flush()
+}
+
+fn write_fault(fault: &Fault, err: &mut dyn Write) -> io::Result<()> {
+    writeln!(err, "pvusb-agent: {}", fault.message)?;
+    match &fault.advice {
+        Some(advice) => writeln!(err, "pvusb-agent: {advice}"),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,74 @@
+//! `pvusb-agent status` and `reload`: how a running agent is, and a new look at its policy.
+
+use super::socket::{PATIENCE, SocketArg, ask};
+use crate::control::protocol::{Ask, Outcome, StatusOutcome};
+use clap::Args;
+use std::io::Write;
+use std::time::Duration;
+
+/// Arguments of `status`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    asking: Asking,
+}
+
+/// Arguments of `reload`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct ReloadArgs {
+    #[command(flatten)]
+    asking: Asking,
+}
+
+#[derive(Args, Clone, Debug)]
+struct Asking {
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    socket: SocketArg,
+}
+
+impl StatusArgs {
+    pub(super) fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+        self.asking.run(Ask::Status, (out, err))
+    }
+}
+
+impl ReloadArgs {
+    pub(super) fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+        self.asking.run(Ask::Reload, (out, err))
+    }
+}
+
+impl Asking {
+    fn run(&self, question: Ask, ends: (&mut dyn Write, &mut dyn Write)) -> u8 {
+        ask(&self.socket, question, Duration::from_secs(PATIENCE), self.json, text, ends)
+    }
+}
+
+fn text(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Order(order) => order.message.clone(),
+        Outcome::Reload(reload) => format!("policy reloaded, {} rules", reload.reloaded_rules),
+        Outcome::Status(status) => status_text(status),
+    }
+}
+
+fn status_text(status: &StatusOutcome) -> String {
+    let policy = if status.policy_is_current {
+        "in force"
+    } else {
+        "NOT in force: it is bad, and an older one holds"
+    };
+    let xenstore = if status.xenstore { "connected" } else { "NOT connected" };
+    [
+        format!("version   {}", status.version),
+        format!("policy    {}: {policy}", status.policy),
+        format!("rules     {}, {} of them remembered", status.rules, status.remembered_rules),
+        format!("xenstore  {xenstore}"),
+        format!("devices   {} plugged, {} attached", status.devices, status.attached),
+        format!("orders    {}", status.orders),
+    ]
+    .join("\n")
+}

@@ -1,0 +1,85 @@
+//! The asker's end.
+
+use super::protocol::{Ask, Fault, Outcome, Question, Reply};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The longest reply that is read, in bytes.
+const MAX_REPLY: u64 = 4 << 20;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens there.
+    #[error("no agent is running: nobody listens at {0}")]
+    NoAgent(PathBuf),
+    /// The socket is not this user's to write to.
+    #[error("only root may tell the agent something ({0})")]
+    Denied(PathBuf),
+    /// It did not answer in time.
+    #[error("the agent has not answered within {} s", .0.as_secs())]
+    TimedOut(Duration),
+    /// It ended the connection.
+    #[error("the agent has ended the connection without an answer")]
+    HungUp,
+    /// The connection failed.
+    #[error("cannot talk to the agent")]
+    Io(#[from] io::Error),
+    /// The answer cannot be understood.
+    #[error("the agent's answer cannot be understood")]
+    Strange(#[from] serde_json::Error),
+}
+
+/// Asks the agent whose socket is at `path` one question, and waits for the answer at most as long as
+/// `patience`, if that is given.
+///
+/// # Errors
+///
+/// When there is no answer. An answer that says no is the inner error.
+pub fn ask(
+    path: &Path,
+    ask: Ask,
+    patience: Option<Duration>,
+) -> Result<Result<Outcome, Fault>, ClientError> {
+    let mut stream = UnixStream::connect(path).map_err(|error| {
+        let kind = error.kind();
+        if [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused].contains(&kind) {
+            ClientError::NoAgent(path.to_owned())
+        } else if kind == io::ErrorKind::PermissionDenied {
+            ClientError::Denied(path.to_owned())
+        } else {
+            ClientError::Io(error)
+        }
+    })?;
+    stream.set_read_timeout(patience)?;
+    stream.set_write_timeout(patience)?;
+    match stream.write_all(Question { id: 1, ask }.write()?.as_bytes()) {
+        // It may have said why before it hung up.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        written => written.map_err(|error| sort(error, patience))?,
+    }
+    let mut line = String::new();
+    BufReader::new(stream.take(MAX_REPLY))
+        .read_line(&mut line)
+        .map_err(|error| sort(error, patience))?;
+    if !line.ends_with('\n') {
+        return Err(ClientError::HungUp);
+    }
+    let reply: Reply = serde_json::from_str(&line)?;
+    match (reply.ok, reply.error) {
+        (Some(outcome), None) => Ok(Ok(outcome)),
+        (_, Some(fault)) => Ok(Err(fault)),
+        (None, None) => Err(ClientError::HungUp),
+    }
+}
+
+fn sort(error: io::Error, patience: Option<Duration>) -> ClientError {
+    let timed_out = [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut].contains(&error.kind());
+    match patience.filter(|_| timed_out) {
+        Some(patience) => ClientError::TimedOut(patience),
+        None if error.kind() == io::ErrorKind::ConnectionReset => ClientError::HungUp,
+        None => ClientError::Io(error),
+    }
+}
