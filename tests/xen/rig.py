@@ -58,6 +58,12 @@ class Rig:
         expect(answer.ok, f"xl {command}: exit code {answer.code}: {answer.out}")
         return answer.out
 
+    def order(self, words, timeout=60):
+        """Gives an order to the running agent and waits; it must be carried out. Gives what was said."""
+        answer = self.dom0.run(f"pvusb-agent {words} --wait {timeout}", timeout + 30)
+        expect(answer.ok, f"pvusb-agent {words}: exit code {answer.code}: {answer.out}")
+        return answer.out
+
     def arrives(self, device, guest, timeout=30):
         """Waits until the guest has the device in every sense; gives its port."""
         until(f"{guest.name} sees {device}", lambda: guest.sees(device), timeout)
@@ -74,8 +80,8 @@ class Rig:
     def leaves(self, device, guest, timeout=30):
         """Waits until the guest has lost the device, and no port and no note names it."""
         until(f"{guest.name} has lost {device}", lambda: not guest.sees(device), timeout)
-        until(f"no port names {device.busid}", lambda: self.store.place(device.busid) is None, 10)
-        until(f"no note about {device.busid}", lambda: device.busid not in self.store.notes(), 10)
+        until(f"no port names {device.busid}", lambda: self.store.place(device.busid) is None, timeout)
+        until(f"no note about {device.busid}", lambda: device.busid not in self.store.notes(), timeout)
 
     def xl_works(self, guest, port=8):
         """A plain `xl usbdev-attach` of another device still works: no stale port is left anywhere.
@@ -109,7 +115,7 @@ class Rig:
                     f"xenstore-write /local/domain/0/backend/qusb/{port.domid}/{port.controller}/port/{port.port} ''"
                 )
         self.guests.clean()
-        self.dom0.run("xenstore-rm /tool/pvusb-agent")
+        self.dom0.run("xenstore-rm /tool/pvusb-agent; rm -f /etc/pvusb-agent/remembered.yaml")
         domids = {guest.domid for guest in self.guests.all()}
         left = [path for path in self.store.tree("/libxl") if _domid(path) not in domids | {0, None}]
         left += [path for path in self.store.tree("/local/domain/0/backend") if _domid(path) not in domids | {0, None}]
@@ -131,7 +137,7 @@ class Rig:
         commands = {
             "agent.log": "cat /tmp/agent.log",
             "agent-list.txt": "pvusb-agent list; pvusb-agent devices",
-            "policy.yaml": "cat /etc/pvusb-agent/policy.yaml",
+            "policy.yaml": "tail -n +1 /etc/pvusb-agent/*.yaml",
             "xenstore.txt": "xenstore-ls -fp",
             "xl.txt": "xl list; for d in $(xl list | awk 'NR>2{print $1}'); do xl usb-list $d; done; ps axww",
             "guests.txt": "tail -n +1 /var/log/xen/console/*.log",

@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 """Runs the scenarios, all or those that are named, and tells a line about each.
 
-    run.py [--agent PROGRAM] [--list] [--measure] [--repeat N] [--jobs N] [--tolerate N] [NAME…]
+    run.py [--agent PROGRAM] [--list] [--measure] [--repeat N] [--jobs N] [--tolerate N]
+           [--seconds N] [NAME…]
 
 NAME is a scenario or a file. Two machines share the work, unless the computer has one core or little
 memory.
 
-Ends with 0 if all passed, 1 if one failed, 2 if the rig itself was at fault: in more scenarios than
---tolerate says, which is none.
+Ends with 0 if all passed, 1 if one failed, 2 if some were not proved: because the rig itself was at fault
+or the time was over, in more scenarios than --tolerate says, which is none.
 """
 
 import argparse
+import math
 import os
 import pathlib
 import shutil
@@ -66,21 +68,28 @@ class Work:
     """The scenarios that are still to be run. A runner gets first what its machine can run, then what no
     other has begun with: each boot takes half a minute."""
 
-    def __init__(self, scenarios):
+    def __init__(self, scenarios, deadline):
         self._left = list(scenarios)
+        self._deadline = deadline
         self._begun = set()
         self._lock = threading.Lock()
 
     def take(self, machine):
-        """The next for a runner that has a machine of that kind, or None; None when nothing is left."""
+        """The next for a runner that has a machine of that kind, or None; None when nothing is left or the
+        time is over."""
         with self._lock:
-            if not self._left:
+            if not self._left or time.monotonic() > self._deadline:
                 return None
             kinds = [one.machine for one in self._left]
             fresh = next((kind for kind in kinds if kind not in self._begun), kinds[0])
             kind = machine if machine in kinds else fresh
             self._begun.add(kind)
             return self._left.pop(kinds.index(kind))
+
+    def left(self):
+        """The names of those that nobody has begun."""
+        with self._lock:
+            return [one.name for one in self._left]
 
 
 class Runner:
@@ -204,7 +213,8 @@ def main():
     parser.add_argument("--list", action="store_true", help="list the scenarios")
     parser.add_argument("--measure", action="store_true", help="run those that measure")
     parser.add_argument("--repeat", type=int, default=1, help="run all of it so often")
-    parser.add_argument("--tolerate", type=int, default=0, help="so many faults of the rig do not count")
+    parser.add_argument("--tolerate", type=int, default=0, help="so many that are not proved do not count")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="begin no scenario after that")
     parser.add_argument("--jobs", type=int, help="how many machines at once")
     arguments = parser.parse_args()
     chosen = choose(arguments.names, arguments.measure)
@@ -213,7 +223,7 @@ def main():
             print(f"{one.theme:<12} {one.name:<45} {(one.run.__doc__ or '').strip().splitlines()[0]}")
         return 0
     began = time.monotonic()
-    results, work = Results(), Work(chosen * arguments.repeat)
+    results, work = Results(), Work(chosen * arguments.repeat, began + arguments.seconds)
     measure = any(one.measures for one in chosen)
     jobs = min(arguments.jobs or usual_jobs(measure), len(chosen))
     runners = [Runner(arguments.agent, results) for _ in range(jobs)]
@@ -231,13 +241,15 @@ def main():
     words = ", ".join(f"{len(names)} {outcome}" for outcome, names in results.by_outcome.items())
     seconds = time.monotonic() - began
     print(f"{words}; {results.boots} boots; {seconds:.0f} s; logs in {results.directory.relative_to(ROOT)}")
-    done = sum(len(names) for names in results.by_outcome.values())
-    if results.by_outcome["failed"] or done < len(chosen) * arguments.repeat:
-        return 1
-    faults = results.by_outcome["rig fault"]
+    faults, left = results.by_outcome["rig fault"], work.left()
     if faults:
         print(f"NOT PROVED, because the rig was at fault, {TRIES} times each: {', '.join(faults)}")
-    return 2 if len(faults) > arguments.tolerate else 0
+    if left:
+        print(f"NOT PROVED, because the time was over: {', '.join(left)}")
+    done = sum(len(names) for names in results.by_outcome.values()) + len(left)
+    if results.by_outcome["failed"] or done < len(chosen) * arguments.repeat:
+        return 1
+    return 2 if len(faults) + len(left) > arguments.tolerate else 0
 
 
 if __name__ == "__main__":

@@ -8,11 +8,15 @@ use super::children::Class;
 use super::error::{Error, errno_of};
 use super::{inputs, sysfs, uses};
 use crate::model::{BusId, Desk, Device, Devices, InterfaceName, Use};
+use nix::errno::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Where the kernel lists USB devices and interfaces (`Documentation/ABI/stable/sysfs-bus-usb`).
 const DEVICES: &str = "/sys/bus/usb/devices";
+/// The `devnum` of a device that is being reset, as when QEMU lets go of it: it has lost its number and
+/// gets the same one again (`drivers/usb/core/hub.c: hub_port_finish_reset, hub_set_address`).
+const IN_RESET: &[u8] = b"0";
 /// Below which `sys` and `proc` are.
 const ROOT: &str = "/";
 /// The directory that is there as long as usbback is loaded (`libxl_usb.c: usbback_is_loaded`).
@@ -95,7 +99,7 @@ impl UsbReader {
     ///
     /// # Errors
     ///
-    /// When the attribute cannot be read or is no number.
+    /// When the attribute cannot be read or is no number, or the device is being reset.
     pub fn device_number(&self, busid: &BusId) -> Result<Option<u8>, Error> {
         let path = Path::new(DEVICES).join(busid.to_string()).join("devnum");
         let value = match sysfs::read(&path) {
@@ -103,6 +107,9 @@ impl UsbReader {
             Ok(Some(value)) => value,
             Err(error) => return Err(error),
         };
+        if value == IN_RESET {
+            return Err(Error::Busy { path, source: Errno::EAGAIN });
+        }
         let number = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok());
         number.map(Some).ok_or(Error::Malformed { path, what: "is no device number" })
     }
@@ -176,11 +183,17 @@ fn gather(busid: &BusId, dir: &Path) -> Result<Option<RawDevice>, Error> {
     };
     // The kernel gives each plug another number, so this tells that all was read from one. If not,
     // the event of the later plug will make us look again.
-    let number = match sysfs::read(&dir.join("devnum")) {
+    let path = dir.join("devnum");
+    let number = match sysfs::read(&path) {
         Err(Error::Gone { .. }) => None,
         number => number?,
     };
-    let same_plug = number.as_ref() == raw.attributes.get("devnum");
+    let before = raw.attributes.get("devnum");
+    if [number.as_ref(), before].into_iter().flatten().any(|number| number == IN_RESET) {
+        // It is there all the time, and no event says when the reset is over.
+        return Err(Error::Busy { path, source: Errno::EAGAIN });
+    }
+    let same_plug = number.as_ref() == before;
     Ok((same_plug && sysfs::exists(dir)).then_some(raw))
 }
 
@@ -257,6 +270,14 @@ mod tests {
     fn a_device_that_is_not_there_is_no_error() {
         let root = tempfile::tempdir().unwrap();
         assert!(gather(&busid(), &root.path().join("1-1")).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_device_in_reset_is_busy_and_not_gone() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("1-1");
+        attribute(&dir, "devnum", "0");
+        assert!(matches!(gather(&busid(), &dir), Err(Error::Busy { .. })));
     }
 
     #[test]

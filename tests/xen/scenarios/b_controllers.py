@@ -99,7 +99,7 @@ def device_model_killed(rig):
     desk.destroy()
 
 
-@scenario(known="the agent does not watch device models: it notices their death when something else happens")
+@scenario()
 def device_model_dies_alone(rig):
     """A device model dies and nothing else happens: the agent says so, and dom0 has the device back."""
     desk = rig.guests.make("desk").create()

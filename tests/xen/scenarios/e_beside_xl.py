@@ -50,6 +50,57 @@ def detached_by_hand(rig):
 
 
 @scenario()
+def detached_by_hand_until_released(rig):
+    """What somebody took out with xl stays out until `pvusb-agent release`."""
+    kiosk = rig.guests.kept("kiosk")
+    rig.agent.policy(RULE)
+    rig.agent.start()
+    keyboard = rig.usb.plug("kbd", 1)
+    place = rig.arrives(keyboard, kiosk)
+    rig.xl(f"usbdev-detach kiosk {place.controller} {place.port}")
+    rig.agent.says("taken out by somebody else")
+    stays("it stays out", lambda: rig.store.place(keyboard.busid) is None, 4)
+    rig.order("release 1-1")
+    rig.arrives(keyboard, kiosk)
+
+
+@scenario()
+def orders_beside_xl(rig):
+    """Orders to the agent and xl, in turn, about one device: each does what it says, and neither takes
+    what is the other's."""
+    kiosk = rig.guests.kept("kiosk")
+    rig.agent.policy(RULE)
+    rig.agent.start()
+    keyboard = rig.usb.plug("kbd", 1)
+    rig.arrives(keyboard, kiosk)
+    rig.order("detach 1-1")
+    rig.leaves(keyboard, kiosk)
+    expect(set(keyboard.drivers().values()) == {"usbhid"}, f"dom0's drivers: {keyboard.drivers()}")
+
+    rig.xl(f"usbdev-attach kiosk {keyboard.hostaddr} controller=0 port=5")
+    until("the guest sees it", lambda: kiosk.sees(keyboard))
+    for order in ["attach 1-1 kiosk", "detach 1-1"]:
+        refused = rig.dom0.run(f"pvusb-agent {order}")
+        expect(refused.code == 1 and "attached by somebody else" in refused.out, f"{order}: {refused}")
+    expect(rig.store.place(keyboard.busid) == _port(rig, kiosk, 5), "it is not where xl put it")
+    rig.xl("usbdev-detach kiosk 0 5")
+    until("the guest has lost it", lambda: not kiosk.sees(keyboard))
+    stays("it stays out", lambda: rig.store.place(keyboard.busid) is None, 3)
+
+    rig.order("attach 1-1 kiosk")
+    rig.arrives(keyboard, kiosk)
+    rig.order("hold 1-1")
+    rig.leaves(keyboard, kiosk)
+    keyboard.pull()
+    keyboard = rig.usb.plug("kbd", 1)
+    rig.agent.says("until it is released: by an order")
+    stays("it is held", lambda: rig.store.place(keyboard.busid) is None, 3)
+    rig.order("release 1-1")
+    rig.arrives(keyboard, kiosk)
+    rig.xl_works(kiosk)
+
+
+@scenario()
 def detach_on_exit(rig):
     """The agent ends: devices stay, or go back to dom0 if it was started so."""
     kiosk = rig.guests.kept("kiosk")

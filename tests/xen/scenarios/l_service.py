@@ -5,7 +5,8 @@ import re
 
 from machine import SYSTEMD
 from registry import scenario
-from waiting import expect, until
+from scenarios.m_guards import mounted
+from waiting import expect, stays, until
 
 RULE = "{match: {id: '0627:0001', port: '1-1'}, attach: kiosk}"
 KEEP = "{match: {id: '0627:0001'}, keep: dom0}"
@@ -194,6 +195,46 @@ def service_sees_the_host(rig):
     for what in ["/sys/bus/pci/drivers_autoprobe", "/sys/bus/usb/drivers_autoprobe", "/proc/sys/kernel/hostname", "/etc/passwd", "/var/lib/xen"]:
         expect(not inside(f"test -w {what}").ok, f"it may write {what}")
     return f"its own mountinfo tells of {', '.join(told) or 'none'} of {', '.join(places)}"
+
+
+@scenario(dom0=SYSTEMD)
+def service_takes_orders(rig):
+    """Behind its walls the service takes orders through its socket, and remembers one over its restart in
+    the policy's directory."""
+    kiosk, keyboard = attached(rig)
+    told = rig.order("detach 1-1 --remember")
+    expect("remembered in /etc/pvusb-agent/remembered.yaml" in told, told)
+    rig.leaves(keyboard, kiosk)
+    keyboard.pull()
+    rig.service.restart()
+    keyboard = rig.usb.plug("kbd", 1)
+    rig.service.says("a rule keeps it.*1-1")
+    expect(rig.store.place(keyboard.busid) is None, "it was attached all the same")
+    told = rig.order("release 1-1")
+    expect("forgotten in /etc/pvusb-agent/remembered.yaml" in told, told)
+    rig.arrives(keyboard, kiosk)
+
+
+@scenario(dom0=SYSTEMD)
+def service_leaves_mounted_storage(rig):
+    """Behind its walls the service sees what is mounted, before and after its start, and where: a stick
+    follows its rule as soon as it is unmounted."""
+    kiosk = rig.guests.kept("kiosk")
+    rig.agent.policy("{match: {id: '46f4:0001'}, attach: kiosk}")
+    rig.service.restart()
+    stick = rig.usb.plug("storage", 2)
+    rig.arrives(stick, kiosk)
+    for at, restart in [("/mnt/stick", False), ("/home/stick", True), ("/tmp/stick", False)]:
+        rig.order(f"detach {stick.busid}")
+        rig.leaves(stick, kiosk)
+        with mounted(rig, stick, at):
+            noted = rig.dom0.run(f"pvusb-agent release {stick.busid}")
+            expect(noted.code == 1 and f"is mounted on {at}" in noted.out, f"release: {noted}")
+            if restart:
+                rig.service.restart()
+            rig.service.says(f"protected.*is mounted on {at}")
+            stays("it is in dom0", lambda: rig.store.place(stick.busid) is None, 3)
+        rig.arrives(stick, kiosk)
 
 
 def _seconds(line):
