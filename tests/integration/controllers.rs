@@ -104,6 +104,7 @@ fn qusb(devid: u32) -> Controller {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "nothing tells that a port has rested")]
 fn a_controller_of_usb_1_gets_no_fast_device() {
     on_both(|mut world| {
         let kiosk = world.domain(5, "kiosk");
