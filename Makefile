@@ -66,4 +66,6 @@ install: ## install what make build built, the unit, the udev rules and the docu
 	$(INSTALL) -m 0644 udev/60-pvusb-agent-quarantine.rules '$(DESTDIR)$(DOCDIR)'
 	$(INSTALL) -m 0644 README.md CHANGELOG.md LICENSE policy.example.yaml '$(DESTDIR)$(DOCDIR)'
 	$(INSTALL) -m 0644 rules/*.yaml '$(DESTDIR)$(DOCDIR)/rules'
+	$(INSTALL) -d '$(DESTDIR)$(DOCDIR)/docs/scenarios'
 	$(INSTALL) -m 0644 docs/*.md '$(DESTDIR)$(DOCDIR)/docs'
+	$(INSTALL) -m 0644 docs/scenarios/*.yaml '$(DESTDIR)$(DOCDIR)/docs/scenarios'

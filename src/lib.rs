@@ -7,6 +7,7 @@
 //! * [`policy`]: what should be. The text of a policy in, a policy or every problem out.
 //! * [`plan`]: what to do. Pure functions from policy and observation to the next step.
 //! * [`reconcile`]: when. The state machine that owns order, retries and deadlines.
+//! * [`sim`]: a made-up host in made-up time, against which the reconciler is held.
 //! * [`host`]: the outside. Adapters for udev, sysfs and xenstore. Sees `model` and `plan`'s steps.
 //! * [`control`]: the socket by which a running agent is told something.
 //! * [`daemon`]: the loop. The only clock, the only `select!`.
@@ -26,4 +27,5 @@ pub mod plan;
 pub mod policy;
 pub mod policy_file;
 pub mod reconcile;
+pub mod sim;
 pub mod telemetry;

@@ -62,7 +62,13 @@ pub fn words(error: &io::Error) -> String {
     chars.next().map_or(String::new(), |first| first.to_lowercase().chain(chars).collect())
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+/// Reads what may be a policy, or a text that is read like one, from the plain file at `path`: see
+/// [`read_from`].
+///
+/// # Errors
+///
+/// Those of the system, and when it is not a plain file.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     // A FIFO without a writer would block in open(2).
     let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
     let file: File = OpenOptions::new().read(true).custom_flags(flags).open(path)?;

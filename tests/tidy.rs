@@ -17,11 +17,12 @@ use std::process::Command;
 use pvusb_agent::policy::{self, Source as PolicyText};
 
 /// What each part of the library may use of the others.
-const MAY_USE: [(&str, &[&str]); 11] = [
+const MAY_USE: [(&str, &[&str]); 12] = [
     ("model", &[]),
     ("policy", &["model"]),
     ("plan", &["model", "policy"]),
     ("reconcile", &["model", "policy", "plan"]),
+    ("sim", &["model", "policy", "plan", "reconcile"]),
     ("control", &["model", "policy", "plan", "reconcile"]),
     ("host", &["model", "plan"]),
     ("policy_file", &["model", "policy"]),
@@ -38,6 +39,7 @@ const MAY_USE: [(&str, &[&str]); 11] = [
             "policy",
             "plan",
             "reconcile",
+            "sim",
             "control",
             "host",
             "policy_file",
@@ -63,7 +65,7 @@ const STEPS: [&str; 11] = [
 ];
 
 /// The parts that read and write nothing.
-const PURE: [&str; 4] = ["model", "policy", "plan", "reconcile"];
+const PURE: [&str; 5] = ["model", "policy", "plan", "reconcile", "sim"];
 
 /// What they may not name, as the beginning of a path.
 const IMPURE: [&str; 14] = [

@@ -7,6 +7,7 @@ mod devices;
 mod doctor;
 mod list;
 mod order;
+mod rehearse;
 mod run;
 mod socket;
 mod status;
@@ -94,6 +95,10 @@ enum Verb {
     /// It can be used beside a running agent, and without one. Hints may be quite all right; they do
     /// not count for the exit code.
     Doctor(doctor::DoctorArgs),
+    /// Play a written scenario in a made-up world, and show what the agent would do
+    ///
+    /// Devices, domains and time are made up; nothing of this host is touched.
+    Rehearse(rehearse::RehearseArgs),
 }
 
 /// Runs the command line; gives the exit code.
@@ -127,6 +132,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Reload(args) => args.run(&mut out, &mut err),
         Verb::Status(args) => args.run(&mut out, &mut err),
         Verb::Doctor(args) => doctor::run(&args, endpoint(), &mut out, &mut err),
+        Verb::Rehearse(args) => rehearse::run(&args, &mut out, &mut err, colour),
     }
 }
 

@@ -182,7 +182,8 @@ pub struct Plug {
 }
 
 impl Plug {
-    /// Whether `later` is the same plug: one that udev has not finished with gets its time later.
+    /// Whether `later` is the same plug, seen at the same time or later: what udev has not finished
+    /// with is the same when it has.
     pub fn may_become(&self, later: &Self) -> bool {
         self.address == later.address
             && self.id == later.id

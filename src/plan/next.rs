@@ -216,10 +216,18 @@ fn for_gone_note(busid: &BusId, note: &Note, moment: &Moment<'_>) -> Outlook {
     }
 }
 
+/// The next device in the place may be with usbback already: it takes whatever is plugged into a port
+/// that it knows and that no other driver wants (`usbstub.c: usbstub_probe`).
 fn clear_stale(busid: &BusId, place: Place, moment: &Moment<'_>) -> Outlook {
     let kind = kind_at(place, moment);
+    let there = moment.observed.devices.get(busid);
+    let interfaces = there.map(on_usbback).unwrap_or_default();
+    if kind == ControllerKind::Pv && !interfaces.is_empty() {
+        let step = Step::ReleaseInterfaces { busid: busid.clone(), interfaces };
+        return Outlook::run(Standing::Unplugged, step);
+    }
     // Whoever serves the port may have taken what was plugged there since.
-    let after = moment.observed.devices.get(busid).map_or(AfterClear::Gone, |device| {
+    let after = there.map_or(AfterClear::Gone, |device| {
         let (plug, state) = (device.plug(), NoteState::Returning);
         AfterClear::Replaced(Note { plug, kind, state })
     });
@@ -510,6 +518,18 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
     }
     if guest.life == Life::Building {
         return Outlook::rest(Standing::Building(route));
+    }
+    // Another domain's QEMU, it may be: one that scans opens what comes back into a port that it has
+    // (`host-libusb.c: usb_host_auto_timer`). Two that have a device fight for it.
+    if let Some(held) = device.bound_to(USBFS).next() {
+        let problem = Problem::StillHeld(held.clone());
+        return Outlook::rest(Standing::Stuck { route, problem });
+    }
+    // usbback has taken it by itself, when it came into a port that was about to be cleared, or xl is
+    // about to attach it: which of the two cannot be told, and in the second it is xl's.
+    if let Some(held) = device.bound_to(USBBACK).next() {
+        let problem = Problem::OnUsbback(held.clone());
+        return Outlook::rest(Standing::Stuck { route, problem });
     }
     let choice = ports::choose(device, guest, moment);
     if matches!(choice, Choice::Take { .. } | Choice::Create { .. })

@@ -240,11 +240,14 @@ fn create(device: &Device, guest: &Guest, moment: &Moment<'_>) -> Result<Choice,
     if !version_carries(spec.version, device.speed) {
         return Err(Problem::TooFast(spec.version));
     }
-    if let Some((controller, kind)) = moment.since.unserved(guest) {
+    let unserved = moment.since.unserved(guest).filter(|(_, kind)| *kind == spec.kind);
+    if let Some((controller, kind)) = unserved {
         return Err(Problem::NotServed { controller, kind });
     }
     if let Some((controller, _)) = guest.controllers.iter().find(|(id, controller)| {
-        controller.ours && outlook(guest, **id, controller, moment) == ControllerOutlook::NotServed
+        controller.ours
+            && controller.kind == spec.kind
+            && outlook(guest, **id, controller, moment) == ControllerOutlook::NotServed
     }) {
         return Err(Problem::NotServed { controller: *controller, kind: spec.kind });
     }

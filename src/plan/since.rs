@@ -58,6 +58,20 @@ pub struct HeldDown {
 }
 
 impl Since {
+    /// How many moments it holds. The plugs in one place count as one: there are at most
+    /// [`Plugs::MOST`] of them.
+    pub fn size(&self) -> usize {
+        self.ready.len()
+            + self.controllers.len()
+            + self.emptied.len()
+            + self.tenants.len()
+            + self.whole.len()
+            + self.loose.len()
+            + self.returning.len()
+            + self.unserved.len()
+            + self.plugs.len()
+    }
+
     /// Whether a device was plugged more often than it may be, looking back from its last plug.
     pub fn held_down(&self, busid: &BusId, flapping: Flapping) -> Option<HeldDown> {
         let seen = &self.plugs.get(busid)?.seen;
@@ -77,7 +91,7 @@ impl Since {
     pub fn was_for_another_plug(&self, place: Place, device: &Device) -> bool {
         self.tenants
             .get(&place)
-            .is_some_and(|(busid, plug)| *busid == device.busid && *plug != device.plug())
+            .is_some_and(|(busid, plug)| *busid == device.busid && !plug.may_become(&device.plug()))
     }
 
     /// The controller of `guest` that nobody served, unless its device model has changed since.

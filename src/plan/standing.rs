@@ -236,6 +236,9 @@ pub enum Problem {
     /// A program in dom0 still has interfaces of the device.
     #[error("a program still has interface {0}")]
     StillHeld(InterfaceName),
+    /// usbback has an interface of a device that is in no port.
+    #[error("usbback has interface {0}, and no port names the device")]
+    OnUsbback(InterfaceName),
 }
 
 impl Problem {
@@ -277,6 +280,9 @@ impl Problem {
                  usually ends it, and no other device waits for it"
             }
             Self::StillHeld(_) => "end the program that has it open (see /proc/*/fd)",
+            Self::OnUsbback(_) => {
+                "replug the device, or let `pvusb-agent doctor --fix` give it back to dom0"
+            }
         }
     }
 }

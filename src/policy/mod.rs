@@ -35,6 +35,15 @@ pub use rule::{Action, Rule};
 pub use source::{Location, MAX_BYTES, Position, Source};
 pub use wish::{ControllerWish, KindWish};
 
+/// The parts that texts of other languages than policies are read with, so that all show their
+/// problems alike.
+pub(crate) mod text {
+    pub(crate) use crate::policy::problem::{Code, Finding, Report};
+    pub(crate) use crate::policy::read::{Reader, Shape};
+    pub(crate) use crate::policy::source::SourceText;
+    pub(crate) use crate::policy::tree::{Node, Value, grow};
+}
+
 use crate::model::Device;
 use std::time::Duration;
 

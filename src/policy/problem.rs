@@ -26,6 +26,7 @@ pub enum Severity {
 /// | P005 – P011 | YAML, and what of it a policy may use |
 /// | P012 – P019 | keys and shapes |
 /// | P020 – P039 | values and rules |
+/// | P050 | scenarios |
 /// | P099 | the list of problems itself |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Code {
@@ -99,13 +100,15 @@ pub enum Code {
     BadStalePorts,
     /// P039: not a count of plugs.
     BadPlugCount,
+    /// P050: not a value that a scenario of the simulated world takes there.
+    BadScenario,
     /// P099: there are more problems than are listed.
     MoreProblems,
 }
 
 impl Code {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::Unreadable,
         Self::TooLong,
         Self::NotUtf8,
@@ -141,6 +144,7 @@ impl Code {
         Self::BadKeepLast,
         Self::BadStalePorts,
         Self::BadPlugCount,
+        Self::BadScenario,
         Self::MoreProblems,
     ];
 
@@ -182,6 +186,7 @@ impl Code {
             Self::BadKeepLast => "P036",
             Self::BadStalePorts => "P038",
             Self::BadPlugCount => "P039",
+            Self::BadScenario => "P050",
             Self::MoreProblems => "P099",
         }
     }
@@ -303,7 +308,7 @@ impl std::error::Error for Problems {}
 
 /// A problem whose place is still a range of bytes.
 #[derive(Debug)]
-pub(super) struct Finding {
+pub(crate) struct Finding {
     code: Code,
     span: Span,
     message: String,
@@ -312,40 +317,40 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    pub(super) fn new(code: Code, span: Span, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: Code, span: Span, message: impl Into<String>) -> Self {
         Self { code, span, message: message.into(), help: None, also: None }
     }
 
     /// With a way out.
-    pub(super) fn help(self, help: impl Into<String>) -> Self {
+    pub(crate) fn help(self, help: impl Into<String>) -> Self {
         Self { help: Some(help.into()), ..self }
     }
 
     /// With a second place that has to do with it.
-    pub(super) fn also(self, label: &'static str, span: Span) -> Self {
+    pub(crate) fn also(self, label: &'static str, span: Span) -> Self {
         Self { also: Some((label, span)), ..self }
     }
 }
 
 /// The problems of one text, while it is being read.
-pub(super) struct Report<'t> {
+pub(crate) struct Report<'t> {
     source: &'t SourceText,
     findings: Vec<Finding>,
     more: usize,
 }
 
 impl<'t> Report<'t> {
-    pub(super) fn new(source: &'t SourceText) -> Self {
+    pub(crate) fn new(source: &'t SourceText) -> Self {
         Self { source, findings: Vec::new(), more: 0 }
     }
 
     /// The text that it is about.
-    pub(super) fn source(&self) -> &'t SourceText {
+    pub(crate) fn source(&self) -> &'t SourceText {
         self.source
     }
 
     /// Takes a problem down. A text that is wrong from end to end gets no endless list.
-    pub(super) fn add(&mut self, finding: Finding) {
+    pub(crate) fn add(&mut self, finding: Finding) {
         if self.is_full() {
             self.count();
         } else {
@@ -354,17 +359,17 @@ impl<'t> Report<'t> {
     }
 
     /// Whether further problems are only counted.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.findings.len() >= Problems::MAX
     }
 
     /// Takes notice of one more problem than is listed.
-    pub(super) fn count(&mut self) {
+    pub(crate) fn count(&mut self) {
         self.more += 1;
     }
 
     /// The problems, in the order of the text; `None` when there are none.
-    pub(super) fn finish(mut self) -> Option<Problems> {
+    pub(crate) fn finish(mut self) -> Option<Problems> {
         self.findings.sort_by_key(|finding| finding.span.start);
         if let Some(last) = self.findings.last().filter(|_| self.more > 0) {
             let message = format!("there are {} more problems", self.more);

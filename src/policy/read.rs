@@ -17,9 +17,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// A kind of map: what messages call it, and the keys that it may have.
-struct Shape {
-    what: &'static str,
-    keys: &'static [&'static str],
+pub(crate) struct Shape {
+    pub(crate) what: &'static str,
+    pub(crate) keys: &'static [&'static str],
 }
 
 const POLICY: Shape =
@@ -52,8 +52,8 @@ pub(super) fn rules(root: &Node, report: &mut Report<'_>) -> Policy {
     Reader { report }.policy(root, &REMEMBERED)
 }
 
-struct Reader<'r, 't> {
-    report: &'r mut Report<'t>,
+pub(crate) struct Reader<'r, 't> {
+    pub(crate) report: &'r mut Report<'t>,
 }
 
 impl Reader<'_, '_> {
@@ -388,7 +388,7 @@ impl Reader<'_, '_> {
     }
 
     /// The fields of a map of this shape. Keys that it does not have are reported.
-    fn fields<'n>(&mut self, node: &'n Node, shape: &Shape) -> Option<Fields<'n>> {
+    pub(crate) fn fields<'n>(&mut self, node: &'n Node, shape: &Shape) -> Option<Fields<'n>> {
         let Value::Map(entries) = &node.value else {
             let expected = format!("{} (a map with {})", shape.what, list(shape.keys));
             self.report.add(wrong_shape(node, &expected));
@@ -417,7 +417,7 @@ impl Reader<'_, '_> {
     }
 
     /// The value of a key that must be there. If it is misspelt, that was said already.
-    fn required<'n>(&mut self, fields: &Fields<'n>, key: &str) -> Option<&'n Node> {
+    pub(crate) fn required<'n>(&mut self, fields: &Fields<'n>, key: &str) -> Option<&'n Node> {
         let node = fields.get(key);
         if node.is_none() && !fields.meant.contains(&key) {
             let message = format!("{} needs the key `{key}`", fields.what);
@@ -427,7 +427,7 @@ impl Reader<'_, '_> {
     }
 
     /// A value that explains itself when it is wrong.
-    fn value<T>(&mut self, node: &Node, expected: &str, code: Code) -> Option<T>
+    pub(crate) fn value<T>(&mut self, node: &Node, expected: &str, code: Code) -> Option<T>
     where
         T: FromStr<Err: Display>,
     {
@@ -441,7 +441,7 @@ impl Reader<'_, '_> {
     }
 
     /// A text of one line that can be seen.
-    fn text<'n>(&mut self, node: &'n Node, expected: &str) -> Option<&'n str> {
+    pub(crate) fn text<'n>(&mut self, node: &'n Node, expected: &str) -> Option<&'n str> {
         let Value::Text(text) = &node.value else {
             self.report.add(wrong_shape(node, expected));
             return None;
@@ -460,25 +460,25 @@ impl Reader<'_, '_> {
 }
 
 /// The entries of a map whose shape is known.
-struct Fields<'n> {
+pub(crate) struct Fields<'n> {
     what: &'static str,
-    span: Span,
-    entries: &'n [Entry],
+    pub(crate) span: Span,
+    pub(crate) entries: &'n [Entry],
     /// The keys that unknown ones were most likely meant to be.
     meant: Vec<&'static str>,
 }
 
 impl<'n> Fields<'n> {
-    fn entry(&self, key: &str) -> Option<&'n Entry> {
+    pub(crate) fn entry(&self, key: &str) -> Option<&'n Entry> {
         self.entries.iter().find(|entry| entry.key == key)
     }
 
-    fn get(&self, key: &str) -> Option<&'n Node> {
+    pub(crate) fn get(&self, key: &str) -> Option<&'n Node> {
         self.entry(key).map(|entry| &entry.node)
     }
 }
 
-fn wrong_shape(node: &Node, expected: &str) -> Finding {
+pub(crate) fn wrong_shape(node: &Node, expected: &str) -> Finding {
     let message = format!("expected {expected}, found {}", node.value.noun());
     Finding::new(Code::WrongShape, node.span, message)
 }

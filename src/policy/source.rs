@@ -56,9 +56,9 @@ impl fmt::Display for Location {
 
 /// A part of a text: a range of bytes on character boundaries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Span {
-    pub(super) start: usize,
-    pub(super) end: usize,
+pub(crate) struct Span {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
 }
 
 /// A place in a text, made ready to be shown: safe for a terminal and short, whatever the text is.
@@ -83,7 +83,7 @@ impl Excerpt {
 }
 
 /// A text that can be shown, with its lines.
-pub(super) struct SourceText {
+pub(crate) struct SourceText {
     pub(super) name: Arc<str>,
     text: String,
     /// Where each line starts; never empty.
@@ -92,7 +92,7 @@ pub(super) struct SourceText {
 
 impl SourceText {
     /// Takes the text in. If it is not fit to be read, it says why, and keeps what can be shown.
-    pub(super) fn new(source: Source<'_>) -> (Self, Option<Finding>) {
+    pub(crate) fn new(source: Source<'_>) -> (Self, Option<Finding>) {
         let kept = &source.bytes[..source.bytes.len().min(MAX_BYTES)];
         // Some editors start a UTF-8 text with a byte order mark. It says nothing.
         let kept = kept.strip_prefix("\u{feff}".as_bytes()).unwrap_or(kept);
@@ -109,12 +109,12 @@ impl SourceText {
     }
 
     /// The text.
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
     /// Where `span` starts.
-    pub(super) fn location(&self, span: Span) -> Location {
+    pub(crate) fn location(&self, span: Span) -> Location {
         Location { file: Arc::clone(&self.name), position: self.position(span.start) }
     }
 

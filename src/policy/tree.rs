@@ -21,14 +21,14 @@ const MAX_MARKS: usize = 150_000;
 
 /// A value and where it stands.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) span: Span,
-    pub(super) value: Value,
+pub(crate) struct Node {
+    pub(crate) span: Span,
+    pub(crate) value: Value,
 }
 
 /// A value as YAML's structure knows it. There are no numbers and no booleans: they are texts.
 #[derive(Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     /// No value: `key:` and nothing after it.
     Nothing,
     /// A text, without its quotes.
@@ -41,7 +41,7 @@ pub(super) enum Value {
 
 impl Value {
     /// What it is called in messages.
-    pub(super) fn noun(&self) -> &'static str {
+    pub(crate) fn noun(&self) -> &'static str {
         match self {
             Self::Nothing => "nothing",
             Self::Text(_) => "a text",
@@ -53,15 +53,15 @@ impl Value {
 
 /// A key of a map with its value.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) key: String,
-    pub(super) key_span: Span,
-    pub(super) node: Node,
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) key_span: Span,
+    pub(crate) node: Node,
 }
 
 /// Reads the one document of `text`. `None` when it is not one that can be read; then the report
 /// says why.
-pub(super) fn grow(text: &SourceText, report: &mut Report<'_>) -> Option<Node> {
+pub(crate) fn grow(text: &SourceText, report: &mut Report<'_>) -> Option<Node> {
     match read(text.as_str(), report) {
         Ok(root) => Some(root),
         Err(finding) => {

@@ -84,7 +84,9 @@ impl Job {
     }
 
     /// A step succeeded.
-    pub(super) fn succeeded(&mut self) {
+    pub(super) fn succeeded(&mut self, step: &Step) {
+        // What fails from here on, fails in that domain.
+        self.domid = step.domain().or(self.domid);
         self.failures = 0;
         self.overtaken = 0;
         self.not_before = None;
@@ -145,9 +147,16 @@ impl Job {
 
     /// Forgets failures if what they depend on has changed.
     pub(super) fn reconsider(&mut self, signature: impl FnOnce(Option<DomId>) -> Signature) {
-        if let Some(then) = &self.signature
-            && *then != signature(self.domid)
-        {
+        if self.barred.is_empty() {
+            return;
+        }
+        let now = signature(self.domid);
+        // What failed in a domain that is gone says nothing about another.
+        let is_gone = self.domid.is_some() && now.guest.is_none();
+        if is_gone {
+            self.domid = None;
+        }
+        if is_gone || self.signature.as_ref().is_some_and(|then| *then != now) {
             self.pardon();
         }
     }

@@ -102,6 +102,17 @@ impl Reconciler {
         &self.policy
     }
 
+    /// How many things it remembers: readings, looks, jobs and moments. It stays in proportion to what
+    /// is there, however much has happened.
+    pub fn size(&self) -> usize {
+        self.observed.devices.len()
+            + self.unread.len()
+            + self.devices.len()
+            + self.jobs.len()
+            + self.since.size()
+            + self.outbox.len()
+    }
+
     /// Whether there is a connection to xenstore.
     pub fn is_connected(&self) -> bool {
         self.connected
@@ -123,7 +134,11 @@ impl Reconciler {
             Input::Stirred(scope) => self.stir(scope),
             Input::Saw(sight) => self.saw(now, sight),
             Input::LookFailed(scope, cause) => self.look_failed(now, scope, &cause),
-            Input::XenstoreLost => self.lose_xenstore(),
+            Input::XenstoreLost => {
+                self.lose_xenstore();
+                // Others go on meanwhile: nothing is decided before it was looked at again.
+                self.seen_xen = false;
+            }
             Input::XenstoreBack => {
                 self.connected = true;
                 self.xen.stir_everything();
@@ -213,6 +228,9 @@ impl Reconciler {
             }
             Sight::Xen(view) => {
                 self.xen.looks.succeeded();
+                if !self.seen_xen {
+                    memory::remember_start(&mut self.since, now, &view);
+                }
                 self.seen_xen = true;
                 self.observed.xen = view;
                 self.compare_domains(&before);
@@ -248,8 +266,13 @@ impl Reconciler {
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
+        let was_there = before.is_some();
         if !same_plug {
-            if before.is_some() {
+            // What failed with the plug before is no reason to let a stale port wait.
+            if let Some(job) = self.jobs.get_mut(&Subject::Device(busid.clone())) {
+                job.pardon();
+            }
+            if was_there {
                 self.report(Event::Unplugged(busid.clone()));
             }
             if let Some(device) = &device {
@@ -310,7 +333,7 @@ impl Reconciler {
         job.landed = Some(Arc::clone(&step));
         let event = match result {
             Ok(()) => {
-                job.succeeded();
+                job.succeeded(&step);
                 memory::remember_step(&mut self.since, &step, &self.observed);
                 Event::Performed(step)
             }
@@ -551,8 +574,10 @@ impl Reconciler {
         let quiet = match self.leaving {
             None | Some(Leaving::Left) => false,
             Some(Leaving::AsItIs) => !in_flight,
+            // Without xenstore nothing can be given back: whoever asked for it waits or gives up.
             Some(Leaving::Detaching) => {
                 !in_flight
+                    && self.connected
                     && self.deadline.is_none()
                     && self.usb.is_idle()
                     && self.xen.looks.is_idle()

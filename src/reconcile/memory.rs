@@ -1,6 +1,6 @@
 //! Keeping [`Since`] up to date after each look and each step.
 
-use crate::model::{BusId, Observed, Place, PortContent, XenView};
+use crate::model::{BusId, ControllerKind, Observed, Place, PortContent, XenView, XenbusState};
 use crate::plan::next::without_usbback;
 use crate::plan::ports::PORT_REST;
 use crate::plan::{Plugs, Since, Step};
@@ -27,6 +27,20 @@ pub(super) fn remember(
     since.unserved.retain(|(domid, uuid), _| {
         observed.xen.guests.get(domid).is_some_and(|guest| guest.uuid == *uuid)
     });
+}
+
+/// Takes over what the first look has shown, and the first after a time without xenstore: any port that
+/// is free may have been emptied just before, by an agent that was killed since or by somebody else.
+pub(super) fn remember_start(since: &mut Since, now: Instant, xen: &XenView) {
+    let free = xen.ports().filter(|(_, content)| **content == PortContent::Free);
+    let served = free.filter(|(place, _)| {
+        let guest = xen.guests.get(&place.domid);
+        guest.and_then(|guest| guest.controllers.get(&place.controller)).is_some_and(|controller| {
+            controller.kind == ControllerKind::Qusb
+                && controller.backend != XenbusState::Initialising
+        })
+    });
+    since.emptied.extend(served.map(|(place, _)| (place, now)));
 }
 
 /// Takes over what a step has done.
@@ -118,7 +132,12 @@ fn remember_tenants(since: &mut Since, observed: &Observed, is_read: impl Fn(&Bu
     since.tenants.retain(|place, (busid, _)| taken.get(place) == Some(&&*busid));
     for (place, busid) in taken {
         if let Some(device) = observed.devices.get(busid).filter(|_| is_read(busid)) {
-            since.tenants.entry(place).or_insert_with(|| (busid.clone(), device.plug()));
+            let plug = device.plug();
+            let tenant = since.tenants.entry(place).or_insert_with(|| (busid.clone(), plug));
+            // udev has finished with it since.
+            if tenant.1.may_become(&plug) {
+                tenant.1 = plug;
+            }
         }
     }
 }

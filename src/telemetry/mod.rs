@@ -5,6 +5,8 @@
 
 mod journal;
 mod log;
+mod words;
 
 pub use journal::set_up;
 pub use log::{Notable, chain, log};
+pub use words::words;

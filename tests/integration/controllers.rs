@@ -7,6 +7,8 @@ use crate::harness::xenstored::Flavor;
 use crate::world::{
     Server, World, differences, everywhere, keyboard, keyboards_to_kiosk, on_both, policy, rules,
 };
+use pvusb_agent::plan::ports::PORT_REST;
+use std::thread;
 use std::time::Duration;
 
 /// How long the agent waits for a guest's frontend, and some more.
@@ -102,11 +104,14 @@ fn qusb(devid: u32) -> Controller {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "nothing tells that a port has rested")]
 fn a_controller_of_usb_1_gets_no_fast_device() {
     on_both(|mut world| {
         let kiosk = world.domain(5, "kiosk");
         world.toolstack.usbctrl_attach(&kiosk.guest, Controller { version: 1, ..qusb(0) });
         let _agent = world.ready_agent(&rules(&["match: {id: '*:*'}, attach: kiosk"]));
+        // An agent that has just begun does not know since when a port is empty.
+        thread::sleep(PORT_REST + Duration::from_millis(500));
         world.bed.plug(&UsbDevice::storage("1-1", 2, "fast"));
         world.wait_until_given(&kiosk, "1-1");
         world.bed.plug(&keyboard("1-2", 3));

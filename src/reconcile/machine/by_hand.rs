@@ -121,7 +121,7 @@ impl Reconciler {
                 }
                 if let Some(job) = self.jobs.get_mut(subject) {
                     job.pardon();
-                    job.succeeded();
+                    job.succeeded(step);
                 }
             }
             Err(StepError::Stale(_)) => self.asks.set(id, Stage::Aimed(busid.clone())),

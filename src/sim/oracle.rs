@@ -1,0 +1,422 @@
+//! Where every device should be in the end, found out the slow way.
+//!
+//! This knows nothing of plans. It counts together what is plugged, what runs, what was done by
+//! hand, and what the policy says of a device, and asks of each device: is there a reason for it to
+//! be where it is, and none for it to be elsewhere?
+//!
+//! # What it excuses
+//!
+//! Each excuse is counted, so that one that swallows too much is seen.
+//!
+//! * `replugged unseen`: a device that was pulled and plugged again while a port that xl had filled
+//!   named it. Nothing in the store tells the two plugs apart; the agent knows only if it has looked
+//!   in between.
+//! * `attached twice by xl`: xl does not look whether the agent has attached the device meanwhile.
+//! * `still held`: a program has not let go of the device within the deadline.
+//! * `usbback refused it elsewhere`: what a device's own fault has barred in one domain is not tried in
+//!   another that runs beside it, until the first one changes.
+//! * `xl was here`: the drivers of a device that xl has had its hands on in this plug, or that a backend
+//!   took by itself when it came into a stale port. What these leave half done is not the agent's.
+
+use super::op::ModelSpec;
+use super::store::{Ctl, Domain, Hand};
+use super::usb::{Socket, USBBACK, USBFS};
+use super::world::World;
+use crate::model::{
+    BusId, ControllerId, ControllerKind, DeviceModel, DomId, GuestKind, GuestName, Life, NoteState,
+    Place, PortNumber, Speed, UsbVersion, XenbusState,
+};
+use crate::policy::{Action, KindWish};
+use std::collections::BTreeSet;
+
+impl World {
+    /// Judges the end state: the agent is up, and nothing more is going to happen.
+    pub fn judge(&mut self) {
+        let mut found = Vec::new();
+        let mut excuses = Vec::new();
+        for (busid, socket) in &self.usb.sockets {
+            self.counts.judged += 1;
+            match self.judge_device(busid, socket) {
+                Verdict::Right { attached } => self.counts.attached += u64::from(attached),
+                Verdict::Excused(why) => excuses.push(why),
+                Verdict::Wrong(what) => found.push(what),
+            }
+            match self.judge_drivers(busid, socket) {
+                Verdict::Right { .. } => {}
+                Verdict::Excused(why) => excuses.push(why),
+                Verdict::Wrong(what) => found.push(what),
+            }
+        }
+        self.judge_ports(&mut found);
+        self.judge_notes(&mut found);
+        self.judge_controllers(&mut found);
+        if let Some(size) = self.sizes() {
+            let things = self.usb.sockets.len() + self.store.domains.len();
+            let ports = self.store.ports().count();
+            if size > 20 * (things + ports + 4) {
+                found.push(format!(
+                    "the agent remembers {size} things of {things} and {ports} ports"
+                ));
+            }
+        }
+        for why in excuses {
+            self.counts.excuse(why);
+        }
+        for what in found {
+            self.violate(0, what);
+        }
+    }
+
+    fn judge_device(&self, busid: &BusId, socket: &Socket) -> Verdict {
+        let mut ours = Vec::new();
+        let mut by_xl = false;
+        for (place, tenant) in self.store.tenants().filter(|(_, t)| t.busid == *busid) {
+            let is_ours = tenant.by == Hand::Agent || self.is_noted(busid, place);
+            match (is_ours, tenant.plug_no == Some(socket.plug_no)) {
+                (true, true) => ours.push(place),
+                (true, false) => {
+                    return Verdict::Wrong(format!(
+                        "{busid} was replugged and is still at {place}"
+                    ));
+                }
+                (false, true) => by_xl = true,
+                (false, false) => return Verdict::Excused("replugged unseen"),
+            }
+        }
+        if by_xl {
+            return if ours.is_empty() {
+                Verdict::Right { attached: false }
+            } else {
+                Verdict::Excused("attached twice by xl")
+            };
+        }
+        if let [first, second, ..] = ours.as_slice() {
+            return Verdict::Wrong(format!("{busid} is at {first} and at {second}"));
+        }
+        let there = ours.first().copied();
+        if self.is_taken_out(busid, socket) {
+            return match there {
+                None => Verdict::Right { attached: false },
+                Some(place) => Verdict::Wrong(format!("{busid} was taken out, and is at {place}")),
+            };
+        }
+        let targets = self.targets(socket);
+        match there {
+            Some(place) => match self.why_not_there(&targets, place) {
+                None => Verdict::Right { attached: true },
+                Some(why) => Verdict::Wrong(format!("{busid} is at {place}: {why}")),
+            },
+            None => match self.wanted(&targets) {
+                None => Verdict::Right { attached: false },
+                Some(_) if self.is_held(busid, socket) => Verdict::Excused("still held"),
+                Some(domain) => match self.why_not_possible(socket, domain) {
+                    Some(_) => Verdict::Right { attached: false },
+                    None if socket.spec.refused && self.usb.usbback => {
+                        Verdict::Excused("usbback refused it elsewhere")
+                    }
+                    None => Verdict::Wrong(format!(
+                        "{busid} is not in domain {} ({}), where it should be",
+                        domain.domid, domain.name
+                    )),
+                },
+            },
+        }
+    }
+
+    /// What the policy says, and no more.
+    fn targets(&self, socket: &Socket) -> Vec<GuestName> {
+        if socket.spec.hub {
+            return Vec::new();
+        }
+        match self.policy.judge(&socket.device).map(crate::policy::Rule::action) {
+            Some(Action::Attach(targets)) => targets.clone(),
+            Some(Action::Keep) | None => Vec::new(),
+        }
+    }
+
+    /// The first of these that is there; of two with one name the older, running before one that is
+    /// being built.
+    fn wanted(&self, targets: &[GuestName]) -> Option<&Domain> {
+        targets.iter().find_map(|name| {
+            let named = |life| {
+                self.store
+                    .domains
+                    .values()
+                    .find(|d| d.has_nodes && d.name == *name && d.life() == life)
+            };
+            named(Life::Running).or_else(|| named(Life::Building))
+        })
+    }
+
+    fn is_taken_out(&self, busid: &BusId, socket: &Socket) -> bool {
+        self.taken_out.get(busid).is_some_and(|(plug_no, domid, uuid)| {
+            let domain = self.store.domains.get(domid);
+            *plug_no == socket.plug_no
+                && domain.is_some_and(|d| d.has_nodes && d.uuid == *uuid && d.life() != Life::Dead)
+        })
+    }
+
+    fn is_held(&self, busid: &BusId, socket: &Socket) -> bool {
+        // usbback took it by itself, while a port named what was plugged there before.
+        if socket.is_on(USBBACK) && self.has_touched(busid) {
+            return true;
+        }
+        let note = self.store.notes.get(busid);
+        let returning = note.is_some_and(|note| note.state == NoteState::Returning);
+        returning && socket.is_on(USBFS)
+    }
+
+    fn why_not_there(&self, targets: &[GuestName], place: Place) -> Option<&'static str> {
+        let domain = self.store.domains.get(&place.domid)?;
+        let Some(ctl) = domain.controllers.get(&place.controller) else {
+            return Some("there is no such controller");
+        };
+        if domain.life() != Life::Running {
+            return Some("the domain does not run");
+        }
+        if !targets.contains(&domain.name) {
+            return Some("no rule wants it there");
+        }
+        if ctl.kind == ControllerKind::Qusb && domain.model == DeviceModel::Dead {
+            return Some("its device model is dead");
+        }
+        match ctl.backend {
+            XenbusState::Initialising => Some("nobody serves the controller"),
+            XenbusState::InitWait | XenbusState::Initialised => Some("the guest has not connected"),
+            XenbusState::Unknown
+            | XenbusState::Connected
+            | XenbusState::Closing
+            | XenbusState::Closed
+            | XenbusState::Reconfiguring
+            | XenbusState::Reconfigured => None,
+        }
+    }
+
+    /// Why the domain cannot have the device, if it cannot.
+    fn why_not_possible(&self, socket: &Socket, domain: &Domain) -> Option<&'static str> {
+        if domain.life() != Life::Running {
+            return Some("it is being built");
+        }
+        if !self.policy.quarantine() && socket.device.unauthorized().next().is_some() {
+            return Some("nobody may claim it");
+        }
+        let fits = |version: UsbVersion| {
+            version == UsbVersion::V2 || !matches!(socket.spec.speed, Speed::High | Speed::Super)
+        };
+        let qusb = domain.model == DeviceModel::Running { qusb: true };
+        let served = |ctl: &Ctl| match ctl.kind {
+            ControllerKind::Pv => self.usb.usbback,
+            ControllerKind::Qusb => qusb,
+            ControllerKind::DeviceModel => false,
+        };
+        let mut waits = false;
+        for (id, ctl) in &domain.controllers {
+            if !served(ctl) || !fits(ctl.version) {
+                continue;
+            }
+            match ctl.backend {
+                XenbusState::Connected => {
+                    let free = ctl.ports.iter().any(|(port, there)| {
+                        there.tenant.is_none() && !is_used(domain, ctl.kind, *id, *port)
+                    });
+                    if free && ctl.kind == ControllerKind::Pv && socket.spec.refused {
+                        return Some("usbback refuses it");
+                    }
+                    if free {
+                        return None;
+                    }
+                }
+                XenbusState::InitWait | XenbusState::Initialised => waits = true,
+                XenbusState::Unknown
+                | XenbusState::Initialising
+                | XenbusState::Closing
+                | XenbusState::Closed
+                | XenbusState::Reconfiguring
+                | XenbusState::Reconfigured => {}
+            }
+        }
+        if waits {
+            return Some("its guest does not connect");
+        }
+        let wish = self.policy.controller();
+        let pv = match (wish.kind, domain.kind) {
+            (KindWish::Pv, _) => true,
+            (KindWish::Auto, GuestKind::Pv | GuestKind::Pvh) => self.usb.usbback,
+            (KindWish::Auto | KindWish::Qusb, _) => false,
+        };
+        let kind = if pv { ControllerKind::Pv } else { ControllerKind::Qusb };
+        if (pv && !self.usb.usbback) || (!pv && !qusb) {
+            return Some("nobody could serve a controller");
+        }
+        if !fits(wish.version) {
+            return Some("it is too fast");
+        }
+        if pv && socket.spec.refused {
+            return Some("usbback refuses it");
+        }
+        let deaf = self.qemus.get(&domain.domid).is_none_or(|q| q.spec == ModelSpec::Deaf);
+        if !pv && deaf {
+            return Some("its device model does not answer");
+        }
+        let facts = self.guests.get(&domain.domid)?;
+        if !facts.spec.frontend || facts.is_paused {
+            return Some("its guest would not connect");
+        }
+        let last = domain.controllers.keys().max().map(|id| id.get());
+        if last.is_some_and(|last| last >= ControllerId::LAST.get()) {
+            return Some("there can be no more controllers");
+        }
+        let room = PortNumber::MAX
+            .up_to()
+            .any(|port| !domain.controllers.keys().any(|id| is_taken(domain, kind, *id, port)));
+        if room { None } else { Some("every port number is in use") }
+    }
+
+    fn judge_drivers(&self, busid: &BusId, socket: &Socket) -> Verdict {
+        let right = Verdict::Right { attached: false };
+        let is_in_port = self.store.places_of(busid).next().is_some();
+        if is_in_port || !socket.device.configured {
+            return right;
+        }
+        if self.has_touched(busid) {
+            return Verdict::Excused("xl was here");
+        }
+        for (name, interface) in &socket.device.interfaces {
+            if interface.driver.as_deref() == Some(USBFS) {
+                return Verdict::Excused("still held");
+            }
+            let native = socket.native(name).filter(|_| interface.authorized);
+            let is_outside = interface.driver.is_none() && self.waits_outside(busid, socket);
+            if interface.driver != native && !is_outside {
+                return Verdict::Wrong(format!(
+                    "interface {name} is back in dom0 and has {:?} instead of {native:?}",
+                    interface.driver
+                ));
+            }
+        }
+        self.judge_quarantine(busid, socket)
+    }
+
+    /// With quarantine, what stays in dom0 may have its drivers, and what comes back from a domain and
+    /// does not stay may not, whole.
+    fn judge_quarantine(&self, busid: &BusId, socket: &Socket) -> Verdict {
+        if !self.policy.quarantine() || self.is_taken_out(busid, socket) {
+            return Verdict::Right { attached: false };
+        }
+        let authorized = socket.device.authorized().count();
+        let targets = self.targets(socket);
+        if targets.is_empty() && authorized < socket.device.interfaces.len() {
+            return Verdict::Wrong(format!("{busid} stays in dom0 and is not let out"));
+        }
+        if authorized > 0 && authorized < socket.device.interfaces.len() {
+            return Verdict::Wrong(format!("{busid} is half in quarantine"));
+        }
+        Verdict::Right { attached: false }
+    }
+
+    /// Whether the device, in quarantine by the policy, is on its way from one domain to another that
+    /// cannot have it yet: dom0 is not on that way.
+    fn waits_outside(&self, busid: &BusId, socket: &Socket) -> bool {
+        let is_noted = self.store.notes.get(busid).is_some_and(|note| match note.state {
+            NoteState::Returning | NoteState::Admitted => true,
+            // Where it was is no more.
+            NoteState::Attached { place, uuid } => self
+                .store
+                .domains
+                .get(&place.domid)
+                .is_none_or(|domain| domain.uuid != uuid || domain.life() == Life::Dead),
+        });
+        is_noted && self.policy.quarantine() && self.wanted(&self.targets(socket)).is_some()
+    }
+
+    fn judge_ports(&self, found: &mut Vec<String>) {
+        for (place, tenant) in self.store.tenants() {
+            let is_seen = self.store.domains.get(&place.domid).is_some_and(|d| d.has_nodes);
+            let is_to_clear = is_seen && self.is_to_clear(&tenant.busid, place);
+            if is_to_clear && !self.usb.sockets.contains_key(&tenant.busid) {
+                found.push(format!("{place} names {}, which is not plugged", tenant.busid));
+            }
+        }
+        for leftover in self.store.view().leftovers {
+            found.push(format!("{leftover:?} was left behind"));
+        }
+    }
+
+    fn judge_notes(&self, found: &mut Vec<String>) {
+        for (busid, note) in &self.store.notes {
+            let Some(socket) = self.usb.sockets.get(busid) else {
+                found.push(format!("there is a note of {busid}, which is not plugged"));
+                continue;
+            };
+            let is_held = self.is_held(busid, socket) || self.waits_outside(busid, socket);
+            let is_there = match note.state {
+                NoteState::Attached { place, .. } => {
+                    self.store.places_of(busid).any(|there| there == place)
+                }
+                NoteState::Returning | NoteState::Admitted => false,
+            };
+            if note.plug != socket.device.plug() {
+                found.push(format!("the note of {busid} speaks of an earlier plug"));
+            } else if !is_there && !is_held && !self.is_taken_out(busid, socket) {
+                found.push(format!("the note of {busid} says {:?}", note.state));
+            }
+        }
+        for busid in self.store.returns.keys() {
+            // Of a port that is left as it is, what is noted is left as well.
+            let is_left = self.store.places_of(busid).any(|place| !self.is_to_clear(busid, place));
+            if !self.usb.sockets.contains_key(busid) && !is_left {
+                found.push(format!("drivers are noted for {busid}, which is not plugged"));
+            }
+        }
+    }
+
+    /// What the agent has made and nobody serves goes again.
+    fn judge_controllers(&self, found: &mut Vec<String>) {
+        for domain in self.store.domains.values().filter(|domain| domain.has_nodes) {
+            for (id, ctl) in &domain.controllers {
+                let empty = ctl.ports.values().all(|port| port.tenant.is_none());
+                let noted = self.store.controller_notes.get(&(domain.domid, *id));
+                let ours = ctl.maker == Hand::Agent && noted == Some(&domain.uuid);
+                if ours && empty && ctl.backend == XenbusState::Initialising {
+                    found.push(format!("nobody serves controller {id} of {}", domain.domid));
+                }
+            }
+        }
+    }
+}
+
+/// What is said of a device.
+enum Verdict {
+    Right { attached: bool },
+    Excused(&'static str),
+    Wrong(String),
+}
+
+/// Whether a port's number is taken in another controller, which is one number space for a device
+/// model.
+fn is_used(domain: &Domain, kind: ControllerKind, id: ControllerId, port: PortNumber) -> bool {
+    kind == ControllerKind::Qusb
+        && domain
+            .controllers
+            .keys()
+            .any(|other| *other != id && is_taken(domain, kind, *other, port))
+}
+
+fn is_taken(domain: &Domain, kind: ControllerKind, id: ControllerId, port: PortNumber) -> bool {
+    kind == ControllerKind::Qusb
+        && domain
+            .controllers
+            .get(&id)
+            .filter(|ctl| ctl.kind == kind)
+            .and_then(|ctl| ctl.ports.get(&port))
+            .is_some_and(|port| port.tenant.is_some())
+}
+
+/// The domains that are there, for whoever wants to show them.
+impl World {
+    /// The domains of this world: number and name.
+    pub fn domains(&self) -> BTreeSet<(DomId, GuestName)> {
+        let domains = self.store.domains.values().filter(|domain| domain.has_nodes);
+        domains.map(|domain| (domain.domid, domain.name.clone())).collect()
+    }
+}

@@ -1,0 +1,163 @@
+//! The kernel's and udev's side of the made-up host: what is plugged, and who has its interfaces.
+
+use super::op::PlugSpec;
+use crate::model::{BusAddress, BusId, ClassTriple, Device, Interface, InterfaceName, Place, Text};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Microseconds since the world began.
+pub(super) type Micros = u64;
+
+/// Tells plugs apart for the world itself, whatever the device says.
+pub(super) type PlugNo = u64;
+
+pub(super) const USBBACK: &str = "usbback";
+pub(super) const USBFS: &str = "usbfs";
+
+/// All USB devices of the host.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Usb {
+    pub(super) sockets: BTreeMap<BusId, Socket>,
+    /// Whether usbback is loaded.
+    pub(super) usbback: bool,
+    /// Whether no driver may have the interfaces of a new device (`interface_authorized_default`).
+    pub(super) held_back: bool,
+    /// The devices that usbback has been told of (`usbstub.c: usbstub_show_portids`).
+    pub(super) port_ids: BTreeMap<BusId, Place>,
+    addresses: BTreeMap<u16, u8>,
+    plugs: PlugNo,
+}
+
+/// A plugged device.
+#[derive(Clone, Debug)]
+pub(super) struct Socket {
+    /// What sysfs and udev's database say of it now.
+    pub(super) device: Device,
+    pub(super) spec: PlugSpec,
+    pub(super) plug_no: PlugNo,
+    /// When udev had finished with it and whoever listens there had heard it.
+    pub(super) known_at: Option<Micros>,
+    /// When a driver of it last changed.
+    pub(super) rebound_at: Micros,
+    /// Until when the kernel is busy with it.
+    pub(super) hangs_until: Micros,
+}
+
+impl Usb {
+    pub(super) fn new(usbback: bool, held_back: bool) -> Self {
+        Self { usbback, held_back, ..Self::default() }
+    }
+
+    /// A device appears. It has neither configuration nor an entry in udev's database yet. Behind a hub
+    /// without its driver nothing appears.
+    pub(super) fn plug(&mut self, spec: &PlugSpec) -> Option<PlugNo> {
+        let busid = &spec.port;
+        let parent = parent(busid);
+        let works =
+            |socket: &Socket| socket.spec.hub && socket.device.unauthorized().next().is_none();
+        let has_parent = parent.is_none_or(|hub| self.sockets.get(&hub).is_some_and(works));
+        if self.sockets.contains_key(busid) || !has_parent {
+            return None;
+        }
+        self.plugs += 1;
+        let number = self.addresses.entry(busid.bus()).or_insert(1);
+        *number = *number % 127 + 1;
+        let class = if spec.hub { ClassTriple::HUB } else { 0 };
+        let text = |text: &Option<Box<str>>| text.as_deref().map(Text::from);
+        let device = Device {
+            busid: busid.clone(),
+            address: BusAddress { bus: busid.bus(), device: *number },
+            id: spec.id,
+            class: triple(class),
+            speed: spec.speed,
+            manufacturer: None,
+            product: text(&spec.product),
+            serial: text(&spec.serial),
+            anchor: None,
+            initialized: None,
+            configured: false,
+            interfaces: BTreeMap::new(),
+            uses: BTreeSet::new(),
+        };
+        let socket = Socket {
+            device,
+            spec: spec.clone(),
+            plug_no: self.plugs,
+            known_at: None,
+            rebound_at: 0,
+            hangs_until: 0,
+        };
+        self.sockets.insert(busid.clone(), socket);
+        Some(self.plugs)
+    }
+
+    /// Everything at and below this place goes. Gives what went, the farthest first.
+    pub(super) fn unplug(&mut self, busid: &BusId) -> Vec<BusId> {
+        let mut gone: Vec<BusId> = self
+            .sockets
+            .keys()
+            .filter(|other| *other == busid || other.is_below(busid))
+            .cloned()
+            .collect();
+        gone.sort_by_key(|busid| std::cmp::Reverse(busid.ports().len()));
+        for busid in &gone {
+            self.sockets.remove(busid);
+        }
+        gone
+    }
+
+    pub(super) fn get(&self, busid: &BusId, plug_no: PlugNo) -> Option<&Socket> {
+        self.sockets.get(busid).filter(|socket| socket.plug_no == plug_no)
+    }
+
+    pub(super) fn get_mut(&mut self, busid: &BusId, plug_no: PlugNo) -> Option<&mut Socket> {
+        self.sockets.get_mut(busid).filter(|socket| socket.plug_no == plug_no)
+    }
+
+    pub(super) fn plug_no(&self, busid: &BusId) -> Option<PlugNo> {
+        self.sockets.get(busid).map(|socket| socket.plug_no)
+    }
+
+    pub(super) fn interface_mut(&mut self, name: &InterfaceName) -> Option<&mut Interface> {
+        self.sockets.get_mut(name.busid())?.device.interfaces.get_mut(name)
+    }
+
+    /// The driver that dom0 has for an interface.
+    pub(super) fn native(&self, name: &InterfaceName) -> Option<Box<str>> {
+        self.sockets.get(name.busid())?.native(name)
+    }
+}
+
+impl Socket {
+    /// The kernel has chosen a configuration: the interfaces are there, without drivers. On a bus that
+    /// holds new devices back, no driver may have them yet.
+    pub(super) fn configure(&mut self, held_back: bool) {
+        let class = if self.spec.hub { ClassTriple::HUB } else { 3 };
+        let busid = &self.device.busid;
+        self.device.configured = true;
+        self.device.interfaces = (0..self.spec.interfaces.len())
+            .filter_map(|number| format!("{busid}:1.{number}").parse().ok())
+            .map(|name| {
+                (name, Interface { class: triple(class), driver: None, authorized: !held_back })
+            })
+            .collect();
+    }
+
+    pub(super) fn native(&self, name: &InterfaceName) -> Option<Box<str>> {
+        let at = self.device.interfaces.keys().position(|other| other == name)?;
+        self.spec.interfaces.get(at)?.clone()
+    }
+
+    pub(super) fn is_on(&self, driver: &str) -> bool {
+        self.device.bound_to(driver).next().is_some()
+    }
+}
+
+fn triple(class: u8) -> ClassTriple {
+    ClassTriple { class, subclass: 0, protocol: 0 }
+}
+
+/// The hub that something plugged here hangs on; `None` for a root hub.
+pub(super) fn parent(busid: &BusId) -> Option<BusId> {
+    let text = busid.to_string();
+    text.rsplit_once('.').and_then(|(parent, _)| parent.parse().ok())
+}
