@@ -148,7 +148,11 @@ fn whoever_is_not_root_is_refused_by_the_file_and_by_the_agent() {
         let socket = world.control_socket();
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("pvusb-agent");
-        fs::copy(env!("CARGO_BIN_EXE_pvusb-agent"), &program).unwrap();
+        // In another process: whatever is started here meanwhile would inherit the open copy, and a
+        // file that is open for writing cannot be run.
+        let copied =
+            Command::new("cp").arg(env!("CARGO_BIN_EXE_pvusb-agent")).arg(&program).status();
+        assert!(copied.unwrap().success());
         for place in [dir.path(), world.own_directory()] {
             fs::set_permissions(place, Permissions::from_mode(0o755)).unwrap();
         }

@@ -1,7 +1,7 @@
 //! What dom0 has on a disk.
 //!
-//! It is found out without opening the disk: from `/proc/self/mountinfo`, `/proc/swaps` and sysfs.
-//! A file system that is mounted in another namespace alone is not seen (docs/threat-model.md).
+//! It is found out without opening the disk: from the agent's and init's lists of mounts,
+//! `/proc/swaps` and sysfs. A file system that is mounted in another namespace alone is not seen (docs/threat-model.md).
 
 use super::children::{Class, Member, Origin, members};
 use super::error::Error;
@@ -46,7 +46,9 @@ pub(super) fn uses(root: &Path, names: &[String]) -> Result<BTreeSet<Use>, Error
     Ok(uses)
 }
 
-/// The lines of `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`).
+/// The lines of `/proc/self/mountinfo` and, where it may be read, of `/proc/1/mountinfo`
+/// (`proc_pid_mountinfo(5)`): a service's own view lacks what its sandbox hides
+/// (`systemd.exec(5)`, `ProtectHome=`).
 struct Mounts(Vec<Mount>);
 
 struct Mount {
@@ -62,6 +64,18 @@ impl Mounts {
         let Some(text) = sysfs::read(&path)? else {
             return Err(Error::Malformed { path, what: "is not there" });
         };
+        let mut mounts = Self::of_text(path, &text)?;
+        let path = root.join("proc/1/mountinfo");
+        match sysfs::read(&path) {
+            Ok(Some(text)) => mounts.0.extend(Self::of_text(path, &text)?.0),
+            // Not everybody may look at init.
+            Ok(None) | Err(Error::Denied { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(mounts)
+    }
+
+    fn of_text(path: PathBuf, text: &[u8]) -> Result<Self, Error> {
         let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         let mounts: Option<Vec<Mount>> = lines.map(mount).collect();
         mounts.map(Self).ok_or(Error::Malformed { path, what: "is not a list of mounts" })
@@ -196,6 +210,16 @@ mod tests {
     #[test]
     fn a_disk_that_is_not_used_has_no_uses() {
         assert_eq!(found(&host()), [""; 0]);
+    }
+
+    #[test]
+    fn a_mount_that_a_sandbox_hides_is_seen_where_init_sees_it() {
+        let host = host();
+        write(&host, "proc/1/mountinfo", "30 22 8:17 / /media/a rw - vfat /dev/sdb1 rw\n");
+        assert_eq!(found(&host).len(), 1);
+        write(&host, "proc/1/mountinfo", "nonsense\n");
+        let names = ["sdb".to_owned()];
+        assert!(matches!(uses(host.path(), &names), Err(Error::Malformed { .. })));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 """The agent as it is installed: systemd's unit with all its walls, in a dom0 that runs systemd."""
 
 import contextlib
+import os
 import re
 
 from machine import SYSTEMD
@@ -224,7 +225,7 @@ def service_leaves_mounted_storage(rig):
     rig.service.restart()
     stick = rig.usb.plug("storage", 2)
     rig.arrives(stick, kiosk)
-    for at, restart in [("/mnt/stick", False), ("/home/stick", True), ("/tmp/stick", False)]:
+    for at, restart in [("/mnt/stick", False), (os.path.join("/home", "stick"), True), ("/tmp/stick", False)]:
         rig.order(f"detach {stick.busid}")
         rig.leaves(stick, kiosk)
         with mounted(rig, stick, at):
