@@ -14,7 +14,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 packages='
 make                the commands of the Makefile
 gcc                 the linker, and the stand-ins in tests/harness
-g++                 the fuzzers' runtime
+g++                 what the fuzzers link
 libc6-dev           for gcc
 pkg-config          finds libudev
 libudev-dev         libudev
