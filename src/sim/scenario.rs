@@ -1,7 +1,7 @@
 //! Scenarios: a host, a timeline and what is expected of it, as YAML.
 //!
 //! The text is read like a policy's, into a tree with places, so that every problem is shown at its
-//! line and column. A seed that fails is written in the same form ([`write`]), and is played again by
+//! line and column. A seed that fails is written in the same form ([`write()`]), and is played again by
 //! whatever plays scenarios.
 //!
 //! ```yaml
