@@ -27,5 +27,5 @@ pub use domain::{DomId, GuestName, GuestUuid};
 pub use guest::{DeviceModel, Guest, GuestKind, Life};
 pub use observed::{Desk, Devices, Leftover, Observed, Returns, XenPart, XenView};
 pub use order::{DeviceName, Order, Override};
-pub use text::Text;
+pub use text::{Text, chain};
 pub use usage::Use;
