@@ -8,6 +8,7 @@
 mod matching;
 
 use super::defaults::{Flapping, StalePorts};
+use super::matcher::Group;
 use super::problem::{Code, Finding, Report};
 use super::rule::{Action, Rule};
 use super::source::{Span, first_hidden, hidden};
@@ -15,8 +16,10 @@ use super::tree::{Entry, Node, Value};
 use super::wish::{ControllerWish, KindWish};
 use super::{KeepLast, Policy, suggest};
 use crate::model::{GuestName, PortNumber, Text, UsbVersion};
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A kind of map: what messages call it, and the keys that it may have.
@@ -26,7 +29,7 @@ pub(crate) struct Shape {
 }
 
 const POLICY: Shape =
-    Shape { what: "a policy", keys: &["version", "defaults", "protect", "rules"] };
+    Shape { what: "a policy", keys: &["version", "defaults", "devices", "protect", "rules"] };
 const REMEMBERED: Shape = Shape { what: "a file of remembered rules", keys: &["version", "rules"] };
 const DEFAULTS: Shape = Shape {
     what: "`defaults`",
@@ -44,16 +47,38 @@ const DOM0: [&str; 2] = ["dom0", "Domain-0"];
 
 /// Reads a policy. What it returns counts only if nothing was added to the report.
 pub(super) fn policy(root: &Node, report: &mut Report<'_>) -> Policy {
-    Reader { report }.policy(root, &POLICY)
+    Reader::new(report).policy(root, &POLICY)
 }
 
 /// Reads rules without defaults.
 pub(super) fn rules(root: &Node, report: &mut Report<'_>) -> Policy {
-    Reader { report }.policy(root, &REMEMBERED)
+    Reader::new(report).policy(root, &REMEMBERED)
 }
 
 pub(crate) struct Reader<'r, 't> {
     pub(crate) report: &'r mut Report<'t>,
+    /// The groups of devices that were read so far.
+    groups: Vec<Arc<Group>>,
+    /// The names of groups that could not be read.
+    bad_groups: BTreeSet<Box<str>>,
+    /// How many regular expressions were read so far.
+    regexes: usize,
+    /// How many values the matches that were read so far compare.
+    values: usize,
+}
+
+impl<'r, 't> Reader<'r, 't> {
+    /// The most regular expressions that a policy may have.
+    const MAX_REGEXES: usize = 1000;
+    /// How many groups of devices may be in one another.
+    const MAX_GROUPS_DEEP: usize = 8;
+    /// The most values that all matches together may compare.
+    const MAX_VALUES: usize = 1_000_000;
+
+    /// A reader of one tree.
+    pub(crate) fn new(report: &'r mut Report<'t>) -> Self {
+        Self { report, groups: Vec::new(), bad_groups: BTreeSet::new(), regexes: 0, values: 0 }
+    }
 }
 
 impl Reader<'_, '_> {
@@ -65,6 +90,10 @@ impl Reader<'_, '_> {
         }
         if let Some(defaults) = fields.get("defaults") {
             self.defaults(defaults, &mut policy);
+        }
+        if let Some(devices) = fields.get("devices") {
+            self.groups(devices);
+            policy.groups.clone_from(&self.groups);
         }
         if let Some(protect) = fields.get("protect") {
             policy.protect = self.protect(protect);
