@@ -301,3 +301,64 @@ impl fmt::Display for Route {
         write!(f, "{} (domain {})", self.guest, self.domid)
     }
 }
+
+/// What the device does and why, as the rest of a sentence: `stays in dom0: no rule matches`.
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotReady => f.write_str("is new: udev or the kernel has not finished with it"),
+            Self::Settling => f.write_str("is new: it settles"),
+            Self::Hub => f.write_str("stays in dom0: it is a hub"),
+            Self::NoRule => f.write_str("stays in dom0: no rule matches"),
+            Self::Kept { rule } => write!(f, "stays in dom0: {rule}"),
+            Self::Ordered(Order::Attach(guest)) => {
+                write!(f, "stays in dom0: by an order it belongs to {guest}, which does not run")
+            }
+            Self::Ordered(Order::Stay) => {
+                f.write_str("stays in dom0 until it is replugged: by an order")
+            }
+            Self::Ordered(Order::Hold) => {
+                f.write_str("stays in dom0 until it is released: by an order")
+            }
+            Self::HeldDown { plugs, pause, .. } => write!(
+                f,
+                "is held down: it was plugged {plugs} times, and must stay plugged for {pause:?}"
+            ),
+            Self::NoDomainRuns { rule, targets } => {
+                let targets: Vec<_> = targets.iter().map(ToString::to_string).collect();
+                write!(f, "stays in dom0: {} does not run ({rule})", targets.join(" or "))
+            }
+            Self::Leaving(_) => f.write_str("stays in dom0: the agent is ending"),
+            Self::Building(route) => write!(f, "waits: {route} is being built"),
+            Self::WaitingForController { route, controller } => {
+                write!(f, "waits until controller {controller} of {route} is connected")
+            }
+            Self::WaitingForPort(route) => write!(f, "waits until a port of {route} has rested"),
+            Self::Attaching(route) => write!(f, "goes to {route}: {}", route.by),
+            Self::Attached { route, place } => write!(
+                f,
+                "is in {route}, controller {} port {}: {}",
+                place.controller, place.port, route.by
+            ),
+            Self::Detaching { place } => write!(f, "is on its way back from {place}"),
+            Self::Returning => f.write_str("is on its way back to dom0's drivers"),
+            Self::AttachedByOthers(place) => {
+                write!(f, "is left alone: somebody else attached it, {place}")
+            }
+            Self::StaleOfOthers(place) => write!(
+                f,
+                "is not plugged, and {place} names it: the policy leaves what others wrote"
+            ),
+            Self::DomainEnding(place) => write!(f, "waits: its domain is ending ({place})"),
+            Self::TakenOutByHand(place) => write!(
+                f,
+                "is left alone until it is replugged: somebody took it out of {place}"
+            ),
+            Self::Protected { refusal, .. } => write!(f, "stays in dom0: {refusal}"),
+            Self::Stuck { route, problem } => write!(f, "cannot go to {route}: {problem}"),
+            Self::NotReturned(problem) => write!(f, "is not back in dom0: {problem}"),
+            Self::Hanging(problem) => write!(f, "hangs: {problem}"),
+            Self::Unplugged => f.write_str("is unplugged: its port is being cleared"),
+        }
+    }
+}

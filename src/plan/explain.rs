@@ -1,0 +1,63 @@
+//! Why a device is judged as it is: each rule that was asked, with every condition, and what the
+//! interlock says.
+//!
+//! Decides nothing: it asks what decides, and keeps the answers. What would be done now is not here:
+//! that takes more than one look ([`preview`](crate::reconcile::preview)).
+
+use super::interlock::{Refusal, Scene, guard};
+use crate::model::{Device, Observed, Override};
+use crate::policy::{Candidate, Policy, Rule, Verdict};
+use std::collections::BTreeSet;
+
+/// Why a device is judged as it is.
+#[derive(Clone, Debug)]
+pub struct Explanation<'a> {
+    /// The device.
+    pub device: &'a Device,
+    /// What a person said about this plug: it goes before all rules.
+    pub order: Option<&'a Override>,
+    /// The rules in the order in which they were asked. The last one matches, or none does.
+    pub asked: Vec<Asked<'a>>,
+    /// How many rules stand below the one that matches, and were not asked.
+    pub unasked: usize,
+    /// Why it must stay in dom0, whoever wants it elsewhere.
+    pub refusal: Option<Refusal>,
+}
+
+/// A rule that was asked.
+#[derive(Clone, Debug)]
+pub struct Asked<'a> {
+    /// The rule.
+    pub rule: &'a Rule,
+    /// How it judged.
+    pub verdict: Verdict,
+}
+
+impl<'a> Explanation<'a> {
+    /// Why `device`, one of those that were seen, is judged as it is.
+    pub fn of(device: &'a Device, policy: &'a Policy, observed: &'a Observed) -> Self {
+        let candidate = Candidate::of(device, observed);
+        let mut asked = Vec::new();
+        for rule in policy.rules() {
+            let verdict = rule.matcher().examine(&candidate);
+            let holds = verdict.holds;
+            asked.push(Asked { rule, verdict });
+            if holds {
+                break;
+            }
+        }
+        let scene = Scene { observed, policy, departing: &BTreeSet::new() };
+        Self {
+            device,
+            order: observed.xen.override_of(device),
+            unasked: policy.rules().len() - asked.len(),
+            asked,
+            refusal: guard(device, &scene).err(),
+        }
+    }
+
+    /// The rule that matches.
+    pub fn rule(&self) -> Option<&'a Rule> {
+        self.asked.last().filter(|last| last.verdict.holds).map(|last| last.rule)
+    }
+}
