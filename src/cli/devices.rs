@@ -1,11 +1,10 @@
 //! `pvusb-agent devices`: what is plugged, and which rule would take it.
 
-use super::{EX_CONFIG, EX_IOERR, EX_OK, EX_UNAVAILABLE, fail, policy_path, table};
+use super::{EX_IOERR, EX_OK, EX_UNAVAILABLE, Loaded, fail, load_policy, table};
 use crate::host::usb::UsbReader;
 use crate::model::{Device, Observed, Text, Use};
 use crate::plan::interlock::{Scene, guard};
 use crate::policy::{Action, Candidate, Policy, Rule};
-use crate::policy_file;
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -60,15 +59,10 @@ pub(super) fn run(
     err: &mut dyn Write,
     colour: bool,
 ) -> u8 {
-    let policy = match policy_path(args.policy.as_deref()).map(policy_file::load_in_force) {
-        None => None,
-        Some(Ok(in_force)) => Some(in_force.policy),
-        Some(Err(problems)) => {
-            return match write!(err, "{}", problems.render(colour)) {
-                Ok(()) => EX_CONFIG,
-                Err(_) => EX_IOERR,
-            };
-        }
+    let policy = match load_policy(args.policy.as_deref(), err, colour) {
+        Loaded::Policy(policy) => Some(policy),
+        Loaded::None => None,
+        Loaded::Failed(code) => return code,
     };
     let usb = UsbReader::new();
     let (scan, desk) = match usb.devices().and_then(|scan| Ok((scan, usb.desk()?))) {

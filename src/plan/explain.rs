@@ -4,8 +4,9 @@
 //! Decides nothing: it asks what decides, and keeps the answers. What would be done now is not here:
 //! that takes more than one look ([`preview`](crate::reconcile::preview)).
 
+use super::desired::{Desired, desired};
 use super::interlock::{Refusal, Scene, guard};
-use crate::model::{Device, Observed, Override};
+use crate::model::{Device, GuestName, Observed, Override};
 use crate::policy::{Candidate, Policy, Rule, Verdict};
 use std::collections::BTreeSet;
 
@@ -59,5 +60,34 @@ impl<'a> Explanation<'a> {
     /// The rule that matches.
     pub fn rule(&self) -> Option<&'a Rule> {
         self.asked.last().filter(|last| last.verdict.holds).map(|last| last.rule)
+    }
+}
+
+/// Where a device belongs when everybody has had their say: its rule or its order, and the interlock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// The domain; `None` for dom0.
+    pub guest: Option<GuestName>,
+    /// The rule that matches, as it is called, if a rule decides.
+    pub rule: Option<String>,
+    /// Why it stays in dom0 although its rule wants it elsewhere.
+    pub refusal: Option<Refusal>,
+}
+
+impl Destination {
+    /// Where `device`, one of those that were seen, belongs. One that is in a domain already is not
+    /// kept there or called back by the interlock.
+    pub fn of(device: &Device, policy: &Policy, observed: &Observed) -> Self {
+        let rule = policy.judge(&Candidate::of(device, observed)).map(Rule::label);
+        let rule = rule.filter(|_| observed.xen.override_of(device).is_none());
+        let Desired::In { guest, .. } = desired(policy, device, observed) else {
+            return Self { guest: None, rule, refusal: None };
+        };
+        let is_there =
+            observed.xen.places_of(&device.busid).any(|place| place.domid == guest.domid);
+        let scene = Scene { observed, policy, departing: &BTreeSet::new() };
+        let refusal = guard(device, &scene).err().filter(|_| !is_there);
+        let guest = Some(guest.name.clone()).filter(|_| refusal.is_none());
+        Self { guest, rule, refusal }
     }
 }

@@ -350,10 +350,9 @@ impl fmt::Display for Standing {
                 "is not plugged, and {place} names it: the policy leaves what others wrote"
             ),
             Self::DomainEnding(place) => write!(f, "waits: its domain is ending ({place})"),
-            Self::TakenOutByHand(place) => write!(
-                f,
-                "is left alone until it is replugged: somebody took it out of {place}"
-            ),
+            Self::TakenOutByHand(place) => {
+                write!(f, "is left alone until it is replugged: somebody took it out of {place}")
+            }
             Self::Protected { refusal, .. } => write!(f, "stays in dom0: {refusal}"),
             Self::Stuck { route, problem } => write!(f, "cannot go to {route}: {problem}"),
             Self::NotReturned(problem) => write!(f, "is not back in dom0: {problem}"),

@@ -354,7 +354,8 @@ fn bad_policies() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 fn assert_refused(what: &str, policy: &Path, place: &str) {
     let args = ["run", "--policy", policy.to_str().unwrap()];
     let mut agent = Agent::start(&args, &[("NO_COLOR".into(), "1".into())]);
-    let status = agent.wait(Duration::from_secs(1));
+    // At once, on a machine that may be busy with other tests.
+    let status = agent.wait(Duration::from_secs(10));
     wait_until(PATIENCE, "all of the answer", || agent.has_closed());
     let lines = agent.lines();
     assert_eq!(status.code(), Some(78), "{what}: {lines:?}");
