@@ -1,8 +1,10 @@
 //! Where a device should be, by what a person said, by policy and by what runs.
 
 use super::standing::Problem;
-use crate::model::{BusId, Device, DomId, Guest, GuestName, Life, NoteState, Order, XenView};
-use crate::policy::{Action, Policy, Rule};
+use crate::model::{
+    BusId, Device, DomId, Guest, GuestName, Life, NoteState, Observed, Order, XenView,
+};
+use crate::policy::{Action, Candidate, Policy, Rule};
 use std::collections::BTreeMap;
 use std::slice::from_ref;
 
@@ -53,9 +55,10 @@ pub enum Reason<'a> {
 pub fn desired<'a>(
     policy: &'a Policy,
     device: &Device,
-    xen: &'a XenView,
+    observed: &'a Observed,
     barred: &BTreeMap<DomId, Problem>,
 ) -> Desired<'a> {
+    let xen = &observed.xen;
     if device.is_hub() {
         return Desired::Dom0(Reason::Hub);
     }
@@ -70,7 +73,7 @@ pub fn desired<'a>(
             Order::Stay | Order::Hold => Desired::Dom0(Reason::Order(&said.order)),
         };
     }
-    let Some(rule) = policy.judge(device) else {
+    let Some(rule) = policy.judge(&Candidate::of(device, observed)) else {
         return Desired::Dom0(Reason::NoRule);
     };
     match rule.action() {
@@ -117,7 +120,7 @@ fn running<'a>(name: &GuestName, xen: &'a XenView) -> Option<&'a Guest> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ClassTriple, DeviceModel, GuestKind, Speed};
+    use crate::model::{DeviceModel, GuestKind};
     use crate::policy::{self, Source};
 
     fn guest(number: u16, name: &str, life: Life) -> Guest {
@@ -138,28 +141,15 @@ mod tests {
         let text = "{version: 1, rules: [{match: {id: '*:*'}, attach: [kiosk, desk, lab]}]}";
         let policy =
             policy::compile(Source { name: "policy.yaml", bytes: text.as_bytes() }).unwrap();
-        let device = Device {
-            busid: "1-1".parse().unwrap(),
-            address: "1.5".parse().unwrap(),
-            id: "05e0:1200".parse().unwrap(),
-            class: ClassTriple { class: 0, subclass: 0, protocol: 0 },
-            speed: Speed::Full,
-            manufacturer: None,
-            product: None,
-            serial: None,
-            anchor: None,
-            initialized: Some(1),
-            configured: true,
-            interfaces: BTreeMap::new(),
-            uses: [].into(),
-        };
-        let mut xen = XenView::default();
+        let (busid, address, id) = ("1-1".parse(), "1.5".parse(), "05e0:1200".parse());
+        let device = Device::new(busid.unwrap(), address.unwrap(), id.unwrap());
+        let mut observed = Observed::default();
         for guest in [
             guest(4, "kiosk", Life::Running),
             guest(5, "desk", Life::Dead),
             guest(6, "lab", Life::Building),
         ] {
-            xen.guests.insert(guest.domid, guest);
+            observed.xen.guests.insert(guest.domid, guest);
         }
         let refusals = |numbers: &[u16]| {
             let refusal = |number: &u16| (number.to_string().parse().unwrap(), Problem::NoUsbback);
@@ -167,7 +157,7 @@ mod tests {
         };
         for (barred, expected) in [(&[][..], 4), (&[6], 4), (&[4], 6), (&[4, 6], 4), (&[4, 5], 6)] {
             let barred = refusals(barred);
-            match desired(&policy, &device, &xen, &barred) {
+            match desired(&policy, &device, &observed, &barred) {
                 Desired::In { guest, .. } => assert_eq!(guest.domid.get(), expected, "{barred:?}"),
                 Desired::Dom0(reason) => panic!("{reason:?}"),
             }

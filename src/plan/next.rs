@@ -13,7 +13,7 @@ use crate::model::{
     BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, InterfaceName, Life,
     Note, NoteState, Observed, Order, Place, PortContent, XenView,
 };
-use crate::policy::{Action, Policy, StalePorts};
+use crate::policy::{Action, Candidate, Policy, StalePorts};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -67,7 +67,7 @@ impl<'a> Moment<'a> {
     }
 
     fn desired(&self, device: &Device) -> Desired<'a> {
-        desired(self.policy, device, &self.observed.xen, self.barred)
+        desired(self.policy, device, self.observed, self.barred)
     }
 }
 
@@ -234,7 +234,7 @@ fn clear_stale(busid: &BusId, place: Place, moment: &Moment<'_>) -> Outlook {
     // Whoever serves the port may have taken what was plugged there since.
     let after = there.map_or(AfterClear::Gone, |device| {
         let (plug, state) = (device.plug(), NoteState::Returning);
-        AfterClear::Replaced(Note { plug, kind, state })
+        AfterClear::Replaced(Note { plug, kind, state, drivers: None })
     });
     Outlook::run(Standing::Unplugged, Step::ClearPort { place, kind, busid: busid.clone(), after })
 }
@@ -475,7 +475,12 @@ fn for_quarantined(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
 /// Lets drivers have what they may not have yet, if there is anything.
 fn authorize(device: &Device) -> Option<Step> {
     let interfaces: Vec<_> = device.unauthorized().cloned().collect();
-    let note = Note { plug: device.plug(), kind: ControllerKind::Qusb, state: NoteState::Admitted };
+    let note = Note {
+        plug: device.plug(),
+        kind: ControllerKind::Qusb,
+        state: NoteState::Admitted,
+        drivers: None,
+    };
     let busid = device.busid.clone();
     (!interfaces.is_empty()).then_some(Step::Authorize { busid, note, interfaces })
 }
@@ -616,12 +621,14 @@ fn claim(
     kind: ControllerKind,
     moment: &Moment<'_>,
 ) -> Claim {
+    let drivers = Candidate::of(device, moment.observed).drivers();
     Claim {
         busid: device.busid.clone(),
         plug: device.plug(),
         place,
         uuid: guest.uuid,
         kind,
+        drivers: drivers.into_iter().map(Into::into).collect(),
         survey: Survey::of(&moment.observed.xen),
     }
 }

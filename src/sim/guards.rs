@@ -10,7 +10,7 @@ use super::usb::{Micros, Socket};
 use super::world::World;
 use crate::model::{BusId, Device, InterfaceName, Order, Plug, Use};
 use crate::plan::{Claim, Step};
-use crate::policy::Flapping;
+use crate::policy::{Candidate, Flapping};
 
 /// What has not changed for so long the agent knows, whatever was slow or lost.
 const LONG_KNOWN: Micros = 20_000_000;
@@ -77,7 +77,12 @@ impl World {
         if keep.pointer && self.is_last(busid, socket, &Use::Pointer) {
             return Some("it is the last pointer");
         }
-        self.policy.protection(device).map(|_| "the policy protects it")
+        self.is_listed(device).then_some("the policy protects it")
+    }
+
+    fn is_listed(&self, device: &Device) -> bool {
+        let devices = self.usb.devices();
+        self.policy.protection(&Candidate::new(device, &devices, None)).is_some()
     }
 
     fn is_last(&self, busid: &BusId, socket: &Socket, what: &Use) -> bool {
@@ -124,7 +129,7 @@ impl World {
                     other.spec.keyboard || other.spec.pointer || other.device.busid == *busid;
                 !matters || other.hangs_until + LONG_KNOWN < self.now
             });
-        let is_listed = !is_forced && self.policy.protection(&socket.device).is_some();
+        let is_listed = !is_forced && self.is_listed(&socket.device);
         let needed = self.why_needed(busid, socket);
         if is_listed {
             self.violate(2, format!("{busid} is to leave dom0, and the policy protects it"));

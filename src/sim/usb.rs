@@ -2,7 +2,7 @@
 
 use super::op::PlugSpec;
 use crate::model::{
-    BusAddress, BusId, ClassTriple, Device, Interface, InterfaceName, Place, Text, Use,
+    BusAddress, BusId, ClassTriple, Device, Devices, Interface, InterfaceName, Place, Text, Use,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,20 +69,13 @@ impl Usb {
         *number = *number % 127 + 1;
         let class = if spec.hub { ClassTriple::HUB } else { 0 };
         let text = |text: &Option<Box<str>>| text.as_deref().map(Text::from);
+        let address = BusAddress { bus: busid.bus(), device: *number };
         let device = Device {
-            busid: busid.clone(),
-            address: BusAddress { bus: busid.bus(), device: *number },
-            id: spec.id,
             class: triple(class),
             speed: spec.speed,
-            manufacturer: None,
             product: text(&spec.product),
             serial: text(&spec.serial),
-            anchor: None,
-            initialized: None,
-            configured: false,
-            interfaces: BTreeMap::new(),
-            uses: BTreeSet::new(),
+            ..Device::new(busid.clone(), address, spec.id)
         };
         let socket = Socket {
             device,
@@ -116,6 +109,12 @@ impl Usb {
 
     pub(super) fn get_mut(&mut self, busid: &BusId, plug_no: PlugNo) -> Option<&mut Socket> {
         self.sockets.get_mut(busid).filter(|socket| socket.plug_no == plug_no)
+    }
+
+    /// All devices, as a look would see them.
+    pub(super) fn devices(&self) -> Devices {
+        let devices = self.sockets.values().map(|socket| &socket.device);
+        devices.map(|device| (device.busid.clone(), device.clone())).collect()
     }
 
     pub(super) fn plug_no(&self, busid: &BusId) -> Option<PlugNo> {
