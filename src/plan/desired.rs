@@ -1,7 +1,11 @@
 //! Where a device should be, by what a person said, by policy and by what runs.
 
-use crate::model::{BusId, Device, Guest, GuestName, Life, NoteState, Observed, Order, XenView};
+use super::standing::Problem;
+use crate::model::{
+    BusId, Device, DomId, Guest, GuestName, Life, NoteState, Observed, Order, XenView,
+};
 use crate::policy::{Action, Candidate, Policy, Rule};
+use std::collections::BTreeMap;
 use std::slice::from_ref;
 
 /// Where a device should be.
@@ -46,8 +50,14 @@ pub enum Reason<'a> {
 ///
 /// A device that the agent has put into one of its rule's domains stays there as long as that
 /// domain runs, even if one that stands before it in the list is started later: nothing is pulled
-/// out of a running domain without need.
-pub fn desired<'a>(policy: &'a Policy, device: &Device, observed: &'a Observed) -> Desired<'a> {
+/// out of a running domain without need. One that does not take it (`barred`) is passed over, as long
+/// as another of the list runs.
+pub fn desired<'a>(
+    policy: &'a Policy,
+    device: &Device,
+    observed: &'a Observed,
+    barred: &BTreeMap<DomId, Problem>,
+) -> Desired<'a> {
     let xen = &observed.xen;
     if device.is_hub() {
         return Desired::Dom0(Reason::Hub);
@@ -69,7 +79,7 @@ pub fn desired<'a>(policy: &'a Policy, device: &Device, observed: &'a Observed) 
     match rule.action() {
         Action::Keep => Desired::Dom0(Reason::Kept(rule)),
         Action::Attach(targets) => present_home(&device.busid, targets, xen)
-            .or_else(|| targets.iter().find_map(|name| running(name, xen)))
+            .or_else(|| first_running(targets, xen, barred))
             .map_or(Desired::Dom0(Reason::NoDomainRuns(rule)), |guest| Desired::In {
                 guest,
                 by: By::Rule(rule),
@@ -87,6 +97,17 @@ fn present_home<'a>(busid: &BusId, targets: &[GuestName], xen: &'a XenView) -> O
     }
 }
 
+/// The first domain of the list that runs and takes the device; if none does, the first that runs.
+fn first_running<'a>(
+    targets: &[GuestName],
+    xen: &'a XenView,
+    barred: &BTreeMap<DomId, Problem>,
+) -> Option<&'a Guest> {
+    let mut there = targets.iter().filter_map(|name| running(name, xen));
+    let takes = |guest: &&Guest| !barred.contains_key(&guest.domid);
+    there.clone().find(takes).or_else(|| there.next())
+}
+
 /// The domain of this name. Two can have it for a moment; the one that is furthest in its life, and
 /// then the older one, is taken.
 fn running<'a>(name: &GuestName, xen: &'a XenView) -> Option<&'a Guest> {
@@ -94,4 +115,52 @@ fn running<'a>(name: &GuestName, xen: &'a XenView) -> Option<&'a Guest> {
         xen.guests.values().find(move |guest| guest.life == life && guest.name == *name)
     };
     named(Life::Running).or_else(|| named(Life::Building))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DeviceModel, GuestKind};
+    use crate::policy::{self, Source};
+
+    fn guest(number: u16, name: &str, life: Life) -> Guest {
+        Guest {
+            domid: number.to_string().parse().unwrap(),
+            uuid: format!("6d3ae5a6-2c8c-4c8b-9d1e-{number:012}").parse().unwrap(),
+            name: GuestName::new(name),
+            kind: GuestKind::Pv,
+            life,
+            device_model: DeviceModel::Absent,
+            controllers: BTreeMap::new(),
+            broken: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_domain_that_refuses_is_passed_over_as_long_as_another_runs() {
+        let text = "{version: 1, rules: [{match: {id: '*:*'}, attach: [kiosk, desk, lab]}]}";
+        let policy =
+            policy::compile(Source { name: "policy.yaml", bytes: text.as_bytes() }).unwrap();
+        let (busid, address, id) = ("1-1".parse(), "1.5".parse(), "05e0:1200".parse());
+        let device = Device::new(busid.unwrap(), address.unwrap(), id.unwrap());
+        let mut observed = Observed::default();
+        for guest in [
+            guest(4, "kiosk", Life::Running),
+            guest(5, "desk", Life::Dead),
+            guest(6, "lab", Life::Building),
+        ] {
+            observed.xen.guests.insert(guest.domid, guest);
+        }
+        let refusals = |numbers: &[u16]| {
+            let refusal = |number: &u16| (number.to_string().parse().unwrap(), Problem::NoUsbback);
+            numbers.iter().map(refusal).collect::<BTreeMap<DomId, _>>()
+        };
+        for (barred, expected) in [(&[][..], 4), (&[6], 4), (&[4], 6), (&[4, 6], 4), (&[4, 5], 6)] {
+            let barred = refusals(barred);
+            match desired(&policy, &device, &observed, &barred) {
+                Desired::In { guest, .. } => assert_eq!(guest.domid.get(), expected, "{barred:?}"),
+                Desired::Dom0(reason) => panic!("{reason:?}"),
+            }
+        }
+    }
 }

@@ -8,7 +8,7 @@ use super::desired::{Desired, desired};
 use super::interlock::{Refusal, Scene, guard};
 use crate::model::{Device, GuestName, Observed, Override};
 use crate::policy::{Candidate, Policy, Rule, Verdict};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Why a device is judged as it is.
 #[derive(Clone, Debug)]
@@ -80,7 +80,7 @@ impl Destination {
     pub fn of(device: &Device, policy: &Policy, observed: &Observed) -> Self {
         let rule = policy.judge(&Candidate::of(device, observed)).map(Rule::label);
         let rule = rule.filter(|_| observed.xen.override_of(device).is_none());
-        let Desired::In { guest, .. } = desired(policy, device, observed) else {
+        let Desired::In { guest, .. } = desired(policy, device, observed, &BTreeMap::new()) else {
             return Self { guest: None, rule, refusal: None };
         };
         let is_there =

@@ -14,7 +14,7 @@ use crate::model::{
     Note, NoteState, Observed, Order, Place, PortContent, XenView,
 };
 use crate::policy::{Action, Candidate, Policy, StalePorts};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// How long a backend may take to let go of a device after its port was cleared.
@@ -53,8 +53,9 @@ pub struct Moment<'a> {
     pub creating: &'a BTreeSet<DomId>,
     /// Devices that steps on their way take from dom0.
     pub departing: &'a BTreeSet<BusId>,
-    /// What keeps the device from being attached although everything else would allow it.
-    pub barred: Option<&'a Problem>,
+    /// Domains to which the device cannot be attached although everything else would allow it, and
+    /// what keeps it from there.
+    pub barred: &'a BTreeMap<DomId, Problem>,
     /// Whether the agent is about to end and everything is to go back to dom0.
     pub leaving: bool,
 }
@@ -63,6 +64,10 @@ impl<'a> Moment<'a> {
     /// What the interlock must know.
     pub fn scene(&self) -> Scene<'a> {
         Scene { observed: self.observed, policy: self.policy, departing: self.departing }
+    }
+
+    fn desired(&self, device: &Device) -> Desired<'a> {
+        desired(self.policy, device, self.observed, self.barred)
     }
 }
 
@@ -289,10 +294,10 @@ fn for_held(
     guest: &Guest,
     moment: &Moment<'_>,
 ) -> Outlook {
-    if moment.leaving || moment.barred.is_some() {
+    if moment.leaving || moment.barred.contains_key(&guest.domid) {
         return detach(device, note, place);
     }
-    let route = match desired(moment.policy, device, moment.observed) {
+    let route = match moment.desired(device) {
         Desired::In { guest: wanted, by } if wanted.domid == guest.domid => route(wanted, by),
         Desired::In { .. } | Desired::Dom0(_) => return detach(device, note, place),
     };
@@ -426,7 +431,7 @@ fn for_returning(device: &Device, note: &Note, moment: &Moment<'_>) -> Outlook {
 /// A device that no backend has any more and that goes into a domain as soon as a port is ready: it
 /// need not go by dom0. `None` if it does not.
 fn for_moving(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
-    let goes = matches!(desired(moment.policy, device, moment.observed), Desired::In { .. });
+    let goes = matches!(moment.desired(device), Desired::In { .. });
     let is_soon = |outlook: &Outlook| match outlook.next {
         Next::Run(_) => true,
         Next::Until(..) => {
@@ -442,7 +447,7 @@ fn for_moving(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
 fn for_quarantined(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
     let busid = device.busid.clone();
     let is_needed = guard(device, &moment.scene()).is_err();
-    let stays_outside = match desired(moment.policy, device, moment.observed) {
+    let stays_outside = match moment.desired(device) {
         // Whatever its rule says, it stays in dom0.
         _ if is_needed => false,
         // Straight from one domain to the next, or from quarantine: dom0 is not on the way.
@@ -480,13 +485,14 @@ fn authorize(device: &Device) -> Option<Step> {
     (!interfaces.is_empty()).then_some(Step::Authorize { busid, note, interfaces })
 }
 
-fn on_usbback(device: &Device) -> Vec<InterfaceName> {
+/// The interfaces that usbback has.
+pub fn on_usbback(device: &Device) -> Vec<InterfaceName> {
     device.bound_to(USBBACK).cloned().collect()
 }
 
 /// A device that is in no port and of which the agent has no note.
 fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
-    let (guest, by) = match desired(moment.policy, device, moment.observed) {
+    let (guest, by) = match moment.desired(device) {
         Desired::In { guest, by } => (guest, by),
         Desired::Dom0(reason) => return for_dom0(device, &reason, moment),
     };
@@ -494,7 +500,7 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
     if moment.leaving {
         return Outlook::rest(Standing::Leaving(route));
     }
-    if let Some(problem) = moment.barred {
+    if let Some(problem) = moment.barred.get(&guest.domid) {
         return Outlook::rest(Standing::Stuck { route, problem: problem.clone() });
     }
     if !device.is_ready() {

@@ -255,8 +255,11 @@ fn create(device: &Device, guest: &Guest, moment: &Moment<'_>) -> Result<Choice,
     if moment.creating.contains(&guest.domid) {
         return Ok(Choice::AwaitController { controller, until: None });
     }
-    let places = PortNumber::MAX.up_to().map(|port| Place { domid: guest.domid, controller, port });
-    match first_vacant(places, guest, spec.kind, moment) {
+    let place = |port| Place { domid: guest.domid, controller, port };
+    let mut numbers =
+        PortNumber::MAX.up_to().map(|port| vacancy(place(port), guest, spec.kind, moment));
+    // The first that will do is worth its rest: from a later one on, the controller would be larger.
+    match numbers.find(|number| !matches!(number, Free::Never)).unwrap_or(Free::Never) {
         Free::Now(place) => {
             let ports = with_room(spec.ports, place.port);
             Ok(Choice::Create { place, spec: ControllerSpec { ports, ..spec } })

@@ -134,10 +134,9 @@ impl Step {
         match self {
             Self::Claim(claim) | Self::CreateController { claim, .. } => Some(claim.place.domid),
             Self::ClearPort { place, .. } => Some(place.domid),
-            Self::RemoveController { domid, .. }
-            | Self::RemoveLeftover(
-                Leftover::Backend { domid, .. } | Leftover::ControllerNotes(domid),
-            ) => Some(*domid),
+            Self::RemoveController { domid, .. } | Self::RemoveLeftover(Leftover { domid, .. }) => {
+                Some(*domid)
+            }
             Self::TakeInterfaces { .. }
             | Self::ReleaseInterfaces { .. }
             | Self::ReturnDrivers { .. }

@@ -20,8 +20,8 @@ use super::event::Event;
 use super::job::{After, Job, Signature, Subject, reserves};
 use super::lookout::{Begin, Looks, Scope, Turn, XenLooks};
 use super::memory;
-use crate::model::{BusId, Device, DomId, Leftover, Observed, Place, XenView, chain};
-use crate::plan::next::{for_controller, for_device};
+use crate::model::{BusId, Device, DomId, Leftover, NoteState, Observed, Place, XenView, chain};
+use crate::plan::next::{for_controller, for_device, on_usbback};
 use crate::plan::{
     Cause, Moment, Next, Outlook, Problem, Scene, Since, Standing, Step, StepError, interlock,
 };
@@ -279,10 +279,17 @@ impl Reconciler {
                 self.report(Event::Plugged(Box::new(device.clone())));
             }
         }
-        match device {
-            Some(device) => self.observed.devices.insert(busid, device),
-            None => self.observed.devices.remove(&busid),
+        let Some(device) = device else {
+            self.observed.devices.remove(&busid);
+            return;
         };
+        // Whoever attached it has written the port before: if it is xl's, a look now shows it.
+        let is_unexplained = self.observed.xen.places_of(&busid).next().is_none();
+        if is_unexplained && !on_usbback(&device).is_empty() {
+            let turn = self.xen.stir_everything();
+            self.jobs.entry(Subject::Device(busid.clone())).or_default().after.xen = turn;
+        }
+        self.observed.devices.insert(busid, device);
     }
 
     fn compare_domains(&mut self, before: &XenView) {
@@ -300,11 +307,14 @@ impl Reconciler {
             }
         }
 
-        // A device that is named for the first time may have been plugged a moment ago: whether it
-        // is gone is known only when it was looked at since.
+        // A device that is named for the first time, or by another port than before, may have been
+        // plugged a moment ago: whether it is gone is known only when it was looked at since.
+        let is_new = |(place, _): &(Place, &BusId)| before.port(*place) != after.port(*place);
+        let filled = after.taken_ports().filter(is_new).map(|(_, busid)| busid.clone());
         let named_before = named(before);
-        for busid in named(&after) {
-            if !named_before.contains(&busid) && !self.observed.devices.contains_key(&busid) {
+        let first = named(&after).into_iter().filter(|busid| !named_before.contains(busid));
+        for busid in first.chain(filled) {
+            if !self.observed.devices.contains_key(&busid) {
                 self.stir_device(busid.clone());
                 self.unread.insert(busid);
             }
@@ -326,6 +336,7 @@ impl Reconciler {
             return self.noted(id, &subject, &step, result);
         }
         let connected = self.connected;
+        let domid = self.domain_of(&step);
         let Some(job) = self.jobs.get_mut(&subject) else { return };
         job.after = after;
         // It may have happened although it failed: as long as nobody has looked, its port is taken
@@ -348,13 +359,13 @@ impl Reconciler {
             }
             Err(StepError::Transient(cause)) => {
                 let cause: Box<str> = chain(&*cause).into();
-                let pause = job.failed(now, &step, &cause, seed(&subject));
+                let pause = job.failed(now, &step, domid, &cause, seed(&subject));
                 Event::Failed { step, cause, pause }
             }
             Err(StepError::Permanent(cause)) => {
                 let cause: Box<str> = chain(&*cause).into();
                 let problem = Problem::StepFailed { step: step.name(), cause: cause.clone() };
-                job.bar(&step, problem);
+                job.bar(&step, domid, problem);
                 Event::Failed { step, cause, pause: None }
             }
         };
@@ -478,7 +489,8 @@ impl Reconciler {
             Next::Rest => job.rest(signature),
             Next::Until(when, why) => self.wake(when, why),
             Next::Run(step) => {
-                if let Some(problem) = job.bar_to(&step) {
+                let domid = self.domain_of(&step);
+                if let Some(problem) = job.bar_to(&step, domid) {
                     let problem = problem.clone();
                     job.rest(signature);
                     return self.say(subject, job, Standing::NotReturned(problem));
@@ -493,7 +505,7 @@ impl Reconciler {
                         self.outbox.push_back(Output::Run(ticket, cleared));
                     }
                     Err(refusal) => {
-                        job.bar(&step, Problem::Protected(refusal.clone()));
+                        job.bar(&step, domid, Problem::Protected(refusal.clone()));
                         if let Subject::Device(busid) = subject {
                             self.report(Event::Refused(busid.clone(), refusal));
                         }
@@ -514,6 +526,7 @@ impl Reconciler {
             .filter_map(Step::domain)
             .collect();
         let departing = self.departing();
+        let barred = job.bars_to_attaching();
         let moment = Moment {
             now,
             observed: &self.observed,
@@ -522,7 +535,7 @@ impl Reconciler {
             reserved: &reserved,
             creating: &creating,
             departing: &departing,
-            barred: job.bar_to_attaching(),
+            barred: &barred,
             leaving: self.leaving.is_some(),
         };
         match subject {
@@ -537,6 +550,18 @@ impl Reconciler {
                 next: Next::Run(Step::RemoveLeftover(*leftover)),
             }),
         }
+    }
+
+    /// The domain that a step has to do with: interfaces are taken for the one whose port is noted.
+    fn domain_of(&self, step: &Step) -> Option<DomId> {
+        let noted = || {
+            let note = self.observed.xen.notes.get(step.device()?)?;
+            match note.state {
+                NoteState::Attached { place, .. } => Some(place.domid),
+                NoteState::Returning | NoteState::Admitted => None,
+            }
+        };
+        step.domain().or_else(noted)
     }
 
     fn scene<'s>(&'s self, departing: &'s BTreeSet<BusId>) -> Scene<'s> {
@@ -605,8 +630,7 @@ fn seed(subject: &Subject) -> u64 {
             .ports()
             .iter()
             .fold(u64::from(busid.bus()), |seed, port| seed * 31 + u64::from(*port)),
-        Subject::Controller(domid, _) => u64::from(domid.get()),
-        Subject::Leftover(Leftover::Backend { domid, .. } | Leftover::ControllerNotes(domid)) => {
+        Subject::Controller(domid, _) | Subject::Leftover(Leftover { domid, .. }) => {
             u64::from(domid.get())
         }
     }

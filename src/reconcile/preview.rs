@@ -27,7 +27,7 @@ pub fn preview(policy: &Policy, observed: &Observed, now: Instant) -> BTreeMap<B
         reserved: &BTreeSet::new(),
         creating: &BTreeSet::new(),
         departing: &BTreeSet::new(),
-        barred: None,
+        barred: &BTreeMap::new(),
         leaving: false,
     };
     let noted = observed.xen.notes.keys();

@@ -13,8 +13,6 @@
 //!   in between.
 //! * `attached twice by xl`: xl does not look whether the agent has attached the device meanwhile.
 //! * `still held`: a program has not let go of the device within the deadline.
-//! * `usbback refused it elsewhere`: what a device's own fault has barred in one domain is not tried in
-//!   another that runs beside it, until the first one changes.
 //! * `xl was here`: the drivers of a device that xl has had its hands on in this plug, or that a backend
 //!   took by itself when it came into a stale port. What these leave half done is not the agent's.
 
@@ -24,7 +22,7 @@ use super::usb::{Socket, USBBACK, USBFS};
 use super::world::World;
 use crate::model::{
     BusId, ControllerId, ControllerKind, DeviceModel, DomId, GuestKind, GuestName, Life, NoteState,
-    Place, PortNumber, Speed, UsbVersion, XenbusState,
+    Order, Place, PortNumber, Speed, UsbVersion, XenbusState,
 };
 use crate::policy::{Action, Candidate, KindWish};
 use std::collections::BTreeSet;
@@ -50,6 +48,7 @@ impl World {
         self.judge_ports(&mut found);
         self.judge_notes(&mut found);
         self.judge_controllers(&mut found);
+        self.judge_orders(&mut found);
         if let Some(size) = self.sizes() {
             let things = self.usb.sockets.len() + self.store.domains.len();
             let ports = self.store.ports().count();
@@ -106,27 +105,44 @@ impl World {
                 None => Verdict::Right { attached: true },
                 Some(why) => Verdict::Wrong(format!("{busid} is at {place}: {why}")),
             },
-            None => match self.wanted(&targets) {
-                None => Verdict::Right { attached: false },
-                Some(_) if self.is_held(busid, socket) => Verdict::Excused("still held"),
-                Some(domain) => match self.why_not_possible(socket, domain) {
-                    Some(_) => Verdict::Right { attached: false },
-                    None if socket.spec.refused && self.usb.usbback => {
-                        Verdict::Excused("usbback refused it elsewhere")
-                    }
-                    None => Verdict::Wrong(format!(
-                        "{busid} is not in domain {} ({}), where it should be",
-                        domain.domid, domain.name
-                    )),
-                },
-            },
+            None => self.judge_absence(busid, socket, &targets),
         }
     }
 
-    /// What the policy says, and no more.
+    /// A device that is in no port: the first of its domains that runs and does not refuse it could
+    /// have it.
+    fn judge_absence(&self, busid: &BusId, socket: &Socket, targets: &[GuestName]) -> Verdict {
+        let domains = self.there(targets);
+        if domains.is_empty() || self.why_needed(busid, socket).is_some() {
+            return Verdict::Right { attached: false };
+        }
+        if self.is_held(busid, socket) {
+            return Verdict::Excused("still held");
+        }
+        for domain in domains {
+            match self.why_not_possible(socket, domain) {
+                Some(REFUSED) => {}
+                Some(_) => break,
+                None => {
+                    return Verdict::Wrong(format!(
+                        "{busid} is not in domain {} ({}), where it should be",
+                        domain.domid, domain.name
+                    ));
+                }
+            }
+        }
+        Verdict::Right { attached: false }
+    }
+
+    /// What a person has said, or else the policy, and no more.
     fn targets(&self, socket: &Socket) -> Vec<GuestName> {
         if socket.spec.hub {
             return Vec::new();
+        }
+        match self.said_of(&socket.device).map(|said| &said.order) {
+            Some(Order::Attach(name)) => return vec![name.clone()],
+            Some(Order::Stay | Order::Hold) => return Vec::new(),
+            None => {}
         }
         let devices = self.usb.devices();
         let candidate = Candidate::new(&socket.device, &devices, None);
@@ -136,10 +152,10 @@ impl World {
         }
     }
 
-    /// The first of these that is there; of two with one name the older, running before one that is
-    /// being built.
-    fn wanted(&self, targets: &[GuestName]) -> Option<&Domain> {
-        targets.iter().find_map(|name| {
+    /// Those of these that are there; of two with one name the older, running before one that is being
+    /// built.
+    fn there(&self, targets: &[GuestName]) -> Vec<&Domain> {
+        let there = targets.iter().filter_map(|name| {
             let named = |life| {
                 self.store
                     .domains
@@ -147,7 +163,8 @@ impl World {
                     .find(|d| d.has_nodes && d.name == *name && d.life() == life)
             };
             named(Life::Running).or_else(|| named(Life::Building))
-        })
+        });
+        there.collect()
     }
 
     fn is_taken_out(&self, busid: &BusId, socket: &Socket) -> bool {
@@ -223,7 +240,7 @@ impl World {
                         there.tenant.is_none() && !is_used(domain, ctl.kind, *id, *port)
                     });
                     if free && ctl.kind == ControllerKind::Pv && socket.spec.refused {
-                        return Some("usbback refuses it");
+                        return Some(REFUSED);
                     }
                     if free {
                         return None;
@@ -254,9 +271,6 @@ impl World {
         if !fits(wish.version) {
             return Some("it is too fast");
         }
-        if pv && socket.spec.refused {
-            return Some("usbback refuses it");
-        }
         let deaf = self.qemus.get(&domain.domid).is_none_or(|q| q.spec == ModelSpec::Deaf);
         if !pv && deaf {
             return Some("its device model does not answer");
@@ -272,7 +286,11 @@ impl World {
         let room = PortNumber::MAX
             .up_to()
             .any(|port| !domain.controllers.keys().any(|id| is_taken(domain, kind, *id, port)));
-        if room { None } else { Some("every port number is in use") }
+        match room {
+            false => Some("every port number is in use"),
+            true if pv && socket.spec.refused => Some(REFUSED),
+            true => None,
+        }
     }
 
     fn judge_drivers(&self, busid: &BusId, socket: &Socket) -> Verdict {
@@ -308,7 +326,8 @@ impl World {
         }
         let authorized = socket.device.authorized().count();
         let targets = self.targets(socket);
-        if targets.is_empty() && authorized < socket.device.interfaces.len() {
+        let stays = targets.is_empty() || self.why_needed(busid, socket).is_some();
+        if stays && authorized < socket.device.interfaces.len() {
             return Verdict::Wrong(format!("{busid} stays in dom0 and is not let out"));
         }
         if authorized > 0 && authorized < socket.device.interfaces.len() {
@@ -329,7 +348,10 @@ impl World {
                 .get(&place.domid)
                 .is_none_or(|domain| domain.uuid != uuid || domain.life() == Life::Dead),
         });
-        is_noted && self.policy.quarantine() && self.wanted(&self.targets(socket)).is_some()
+        is_noted
+            && self.policy.quarantine()
+            && !self.there(&self.targets(socket)).is_empty()
+            && self.why_needed(busid, socket).is_none()
     }
 
     fn judge_ports(&self, found: &mut Vec<String>) {
@@ -373,13 +395,29 @@ impl World {
         }
     }
 
+    /// What can speak of nothing any more is dropped, and whoever has asked has an answer.
+    fn judge_orders(&self, found: &mut Vec<String>) {
+        for (busid, said) in &self.store.overrides {
+            if self.is_spent(busid) {
+                found.push(format!("{busid}: an order of an earlier plug is left: {}", said.order));
+            }
+        }
+        // As long as a guest may connect again, it is waited for: the patience is the asker's.
+        let is_open = self.store.tenants().any(|(place, _)| {
+            self.store.ctl(place).is_some_and(|ctl| ctl.backend != XenbusState::Connected)
+        });
+        for (request, _) in self.asks.values().filter(|(_, waits)| *waits && !is_open) {
+            let (wanted, device) = (&request.wanted, &request.device);
+            found.push(format!("nobody was answered who asked to {wanted} {device}"));
+        }
+    }
+
     /// What the agent has made and nobody serves goes again.
     fn judge_controllers(&self, found: &mut Vec<String>) {
         for domain in self.store.domains.values().filter(|domain| domain.has_nodes) {
             for (id, ctl) in &domain.controllers {
                 let empty = ctl.ports.values().all(|port| port.tenant.is_none());
-                let noted = self.store.controller_notes.get(&(domain.domid, *id));
-                let ours = ctl.maker == Hand::Agent && noted == Some(&domain.uuid);
+                let ours = ctl.maker == Hand::Agent;
                 if ours && empty && ctl.backend == XenbusState::Initialising {
                     found.push(format!("nobody serves controller {id} of {}", domain.domid));
                 }
@@ -387,6 +425,9 @@ impl World {
         }
     }
 }
+
+/// Why a domain cannot have a device that another can.
+const REFUSED: &str = "usbback refuses it";
 
 /// What is said of a device.
 enum Verdict {

@@ -258,14 +258,13 @@ fn log_performed(step: &Step) {
         Step::RemoveController { domid, controller, .. } => {
             info!(%domid, %controller, "controller removed: nothing serves it");
         }
-        Step::RemoveLeftover(Leftover::Backend { domid, controller, .. }) => {
+        Step::RemoveLeftover(Leftover { domid, controller, .. }) => {
             info!(%domid, %controller, "removed what a domain that is gone had left");
         }
         Step::ReturnDrivers { busid, .. } => info!(device = %busid, "dom0's drivers called back"),
         Step::Authorize { busid, .. } => info!(device = %busid, "let out of quarantine"),
         Step::Deauthorize { busid, .. } => info!(device = %busid, "put back into quarantine"),
-        Step::RemoveLeftover(Leftover::ControllerNotes(_))
-        | Step::Claim(_)
+        Step::Claim(_)
         | Step::TakeInterfaces { .. }
         | Step::ReleaseInterfaces { .. }
         | Step::Forget { .. }

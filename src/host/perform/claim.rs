@@ -8,7 +8,7 @@ use super::Performer;
 use super::check::{self, Expect, Unattached};
 use super::error::{Changed, Failure};
 use crate::host::look::absent_as_none;
-use crate::host::nodes::{ControllerPaths, controller_note, device_note, format_note, usbback};
+use crate::host::nodes::{ControllerPaths, device_note, format_note, usbback};
 use crate::host::xenstore::{Access, Outcome, Permission, Reply, Transaction};
 use crate::model::{BusId, ControllerSpec, DomId, Note, NoteState, PortNumber};
 use crate::plan::Claim;
@@ -126,7 +126,7 @@ fn write_note(t: &Transaction, claim: &Claim) -> Reply<()> {
 
 /// The nodes of a new controller, as libxl writes them and in its order
 /// (`libxl_usb.c: libxl__device_usbctrl_add_xenstore`, `libxl_device.c: libxl__device_generic_add`),
-/// with the agent's note of it.
+/// with the agent's mark.
 fn controller_nodes(
     t: &Transaction,
     claim: &Claim,
@@ -165,8 +165,7 @@ fn controller_nodes(
         replies.push(t.write(&paths.port(claim.place.port), busid.as_bytes()));
     }
 
-    let note = controller_note(domid, claim.place.controller);
-    replies.push(t.write(&note, claim.uuid.to_string().as_bytes()));
+    replies.push(t.write(&paths.mark(), b""));
     replies
 }
 

@@ -78,7 +78,7 @@ impl Performer {
             Step::Authorize { busid, note, interfaces } => {
                 self.authorize(busid, note, interfaces).await
             }
-            Step::Deauthorize { busid: _, interfaces } => self.deauthorize(interfaces).await,
+            Step::Deauthorize { busid, interfaces } => self.deauthorize(busid, interfaces).await,
             Step::Forget { busid } => self.forget(busid).await,
             Step::NoteOrder { busid, said, taken_out } => {
                 self.note_order(busid, said.as_ref(), taken_out.as_ref()).await

@@ -28,7 +28,13 @@ impl Performer {
         Ok(())
     }
 
-    pub(super) async fn deauthorize(&self, interfaces: &[InterfaceName]) -> Result<(), Failure> {
+    /// A driver that is called back before may have shown dom0 a disk, and somebody may have mounted it.
+    pub(super) async fn deauthorize(
+        &self,
+        busid: &BusId,
+        interfaces: &[InterfaceName],
+    ) -> Result<(), Failure> {
+        self.expect_unused(busid).await?;
         for interface in interfaces {
             let name = interface.clone();
             self.off_loop(move |drivers| drivers.authorize(&name, false)).await?;

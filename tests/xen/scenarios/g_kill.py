@@ -224,7 +224,6 @@ def killed_while_removing_a_controller(rig):
     def check():
         until("the controller is removed", gone, 30)
         left = [path for path in rig.store.tree("/libxl") if path.startswith(f"/libxl/{desk.domid}/device/vusb")]
-        left += [path for path in rig.store.tree("/tool/pvusb-agent") if "controllers/" in path]
         expect(not left, f"left: {left}")
         expect(set(keyboard.drivers().values()) == {"usbhid"}, f"dom0's drivers: {keyboard.drivers()}")
 

@@ -10,8 +10,9 @@ from registry import scenario
 from scenarios.g_kill import unserved_controller
 from waiting import expect, until
 
-# The agent's own notes. xl keeps its own in a file (libxl's userdata), and has none here.
-OURS = re.compile(r"^/tool(/pvusb-agent.*)?$")
+# The agent's own notes, and its mark of a controller that it made. xl keeps its own in a file (libxl's
+# userdata), and has none here.
+OURS = re.compile(r"^(/tool(/pvusb-agent.*)?|/libxl/[0-9]+/device/vusb/[0-9]+/pvusb-agent)$")
 
 # The rings' numbers are the guest's and differ each time.
 RINGS = re.compile(r"/(urb-ring-ref|conn-ring-ref|event-channel)$")
