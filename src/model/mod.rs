@@ -28,6 +28,6 @@ pub use domain::{DomId, GuestName, GuestUuid};
 pub use guest::{DeviceModel, Guest, GuestKind, Life};
 pub use observed::{Desk, Devices, Leftover, Observed, Returns, XenPart, XenView};
 pub use order::{DeviceName, Order, Override};
-pub use text::Text;
+pub use text::{Text, chain};
 pub use udev_facts::UdevFacts;
 pub use usage::Use;
