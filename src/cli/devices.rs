@@ -4,7 +4,7 @@ use super::{EX_IOERR, EX_OK, EX_UNAVAILABLE, Loaded, fail, load_policy, table};
 use crate::host::usb::UsbReader;
 use crate::model::{Device, Observed, Text, Use};
 use crate::plan::interlock::{Scene, guard};
-use crate::policy::{Action, Candidate, Policy, Rule};
+use crate::policy::{Action, Candidate, Category, Policy, Rule};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -30,6 +30,11 @@ struct Row {
     id: String,
     class: String,
     interfaces: Vec<String>,
+    drivers: Vec<String>,
+    category: Vec<&'static str>,
+    speed: &'static str,
+    usb_version: Option<String>,
+    removable: &'static str,
     manufacturer: Option<String>,
     product: Option<String>,
     serial: Option<String>,
@@ -64,7 +69,8 @@ pub(super) fn run(
         Loaded::None => None,
         Loaded::Failed(code) => return code,
     };
-    let usb = UsbReader::new();
+    let needs = policy.as_ref().map(Policy::needs).unwrap_or_default();
+    let usb = UsbReader::asking(needs.attributes);
     let (scan, desk) = match usb.devices().and_then(|scan| Ok((scan, usb.desk()?))) {
         Ok(found) => found,
         Err(error) => return fail(err, &error, EX_UNAVAILABLE),
@@ -86,15 +92,19 @@ pub(super) fn run(
 
 fn row(device: &Device, policy: Option<&Policy>, observed: &Observed) -> Row {
     let text = |text: &Option<Text>| text.as_ref().map(ToString::to_string);
-    let rule = policy
-        .filter(|_| !device.is_hub())
-        .and_then(|policy| policy.judge(&Candidate::of(device, observed)));
+    let candidate = Candidate::of(device, observed);
+    let rule = policy.filter(|_| !device.is_hub()).and_then(|policy| policy.judge(&candidate));
     Row {
         bus_address: device.address.to_string(),
         busid: device.busid.to_string(),
         id: device.id.to_string(),
         class: device.class.to_string(),
         interfaces: device.interfaces.values().map(|i| i.class.to_string()).collect(),
+        drivers: candidate.drivers().into_iter().map(|it| Text::from(it).to_string()).collect(),
+        category: Category::of(device).map(Category::word).collect(),
+        speed: device.speed.word(),
+        usb_version: device.release.map(|release| release.to_string()),
+        removable: device.removable.word(),
         manufacturer: text(&device.manufacturer),
         product: text(&device.product),
         serial: text(&device.serial),

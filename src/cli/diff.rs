@@ -78,10 +78,11 @@ pub(super) fn run(
         Loaded::None => Policy::default(),
         Loaded::Failed(code) => return code,
     };
-    let (observed, unreadable, without_xen) = match look_if_possible(endpoint, &args.libxl_dir) {
-        Ok(seen) => seen,
-        Err(error) => return fail(err, &error, EX_UNAVAILABLE),
-    };
+    let (observed, unreadable, without_xen) =
+        match look_if_possible(endpoint, &args.libxl_dir, &[&old, &new]) {
+            Ok(seen) => seen,
+            Err(error) => return fail(err, &error, EX_UNAVAILABLE),
+        };
     let changes: Vec<Change> =
         observed.devices.values().filter_map(|it| change(it, &old, &new, &observed)).collect();
     let written = if args.json { write_json(&changes, out) } else { write_text(&changes, out) };

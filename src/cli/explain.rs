@@ -98,10 +98,11 @@ pub(super) fn run(
         Loaded::None => Policy::default(),
         Loaded::Failed(code) => return code,
     };
-    let (observed, unreadable, without_xen) = match look_if_possible(endpoint, &args.libxl_dir) {
-        Ok(seen) => seen,
-        Err(error) => return fail(err, &error, EX_UNAVAILABLE),
-    };
+    let (observed, unreadable, without_xen) =
+        match look_if_possible(endpoint, &args.libxl_dir, &[&policy]) {
+            Ok(seen) => seen,
+            Err(error) => return fail(err, &error, EX_UNAVAILABLE),
+        };
     let found: Vec<_> = observed.devices.values().filter(|it| args.device.is_of(it)).collect();
     let [device] = found[..] else {
         let why =

@@ -5,9 +5,11 @@ use crate::host::usb::{self, UsbReader};
 use crate::host::userdata::UserData;
 use crate::host::xenstore::{self, Endpoint, Xenstore};
 use crate::model::{BusId, Observed, XenView};
+use crate::policy::Policy;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Devices that are there and could not be read, and why.
 pub(super) type Unreadable = BTreeMap<BusId, usb::Error>;
@@ -31,11 +33,11 @@ pub(super) enum Error {
 /// When one of them cannot be looked at.
 pub(super) async fn look(xen: &XenReader) -> Result<(Observed, Unreadable), Error> {
     let xen = xen.view().await?;
-    Ok(beside(xen)?)
+    Ok(beside(xen, &UsbReader::new())?)
 }
 
 /// The same for a verb that can do without xenstore: a host that runs no Xen has no domains. Tells
-/// also why xenstore was not there.
+/// also why xenstore was not there. Of the devices it reads what `policies` ask for.
 ///
 /// # Errors
 ///
@@ -43,6 +45,7 @@ pub(super) async fn look(xen: &XenReader) -> Result<(Observed, Unreadable), Erro
 pub(super) fn look_if_possible(
     endpoint: Endpoint,
     libxl_dir: &Path,
+    policies: &[&Policy],
 ) -> Result<(Observed, Unreadable, Option<Error>), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let view = runtime.map_err(Error::Runtime)?.block_on(async {
@@ -53,12 +56,14 @@ pub(super) fn look_if_possible(
         Ok(view) => (view, None),
         Err(error) => (XenView::default(), Some(error.into())),
     };
-    let (observed, unreadable) = beside(xen)?;
+    let attributes =
+        policies.iter().flat_map(|it| it.needs().attributes.iter().cloned().collect::<Vec<_>>());
+    let usb = UsbReader::asking(Arc::new(attributes.collect()));
+    let (observed, unreadable) = beside(xen, &usb)?;
     Ok((observed, unreadable, why))
 }
 
-fn beside(xen: XenView) -> Result<(Observed, Unreadable), usb::Error> {
-    let usb = UsbReader::new();
+fn beside(xen: XenView, usb: &UsbReader) -> Result<(Observed, Unreadable), usb::Error> {
     let scan = usb.devices()?;
     let observed =
         Observed { devices: scan.devices, usbback: usb.usbback_loaded(), desk: usb.desk()?, xen };

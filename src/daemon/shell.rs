@@ -147,7 +147,7 @@ impl Shell {
     /// Looks where the machine says, without holding up the loop: reading a device blocks as long
     /// as the kernel is busy with it.
     fn look(&self, scope: Scope, errands: &mut Errands) {
-        let usb = UsbReader::new();
+        let usb = UsbReader::asking(Arc::clone(&self.machine.needs().attributes));
         match scope {
             Scope::Usb => drop(errands.spawn_blocking(move || {
                 Errand::Input(match usb.plugged().and_then(|plugged| Ok((plugged, usb.desk()?))) {

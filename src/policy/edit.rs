@@ -6,6 +6,7 @@
 use super::matcher::{Candidate, Condition, IdPattern, PortPattern};
 use super::problem::{Problems, Report};
 use super::rule::Rule;
+use super::rules::Rules;
 use super::source::{Source, SourceText, Span};
 use super::tree::{self, Node, Value};
 use super::{Policy, compile_rules};
@@ -71,12 +72,12 @@ pub fn forget(source: Source<'_>, device: &Device) -> Result<Option<String>, Edi
         return Ok(None);
     };
     let text = own(source)?;
-    let mut kept = policy.rules;
+    let mut kept = policy.rules.into_vec();
     kept.remove(at);
     let removed = remove(source.name, &text, at)?;
     let bytes = removed.as_bytes();
     let after = compile_rules(Source { name: source.name, bytes }).map_err(unsafe_text)?;
-    if after.rules != kept {
+    if after.rules() != kept {
         return Err(EditError::Unsafe);
     }
     // It may have been given twice.
@@ -206,9 +207,9 @@ impl Policy {
     /// These rules, and then the ones of `policy`, with its defaults.
     #[must_use]
     pub fn before(self, policy: Self) -> Self {
-        let mut rules = self.rules;
-        rules.extend(policy.rules);
-        Self { rules, ..policy }
+        let mut rules = self.rules.into_vec();
+        rules.extend(policy.rules.into_vec());
+        Self { rules: Rules::new(rules), ..policy }
     }
 }
 

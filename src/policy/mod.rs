@@ -17,10 +17,12 @@
 mod defaults;
 mod edit;
 mod matcher;
+mod needs;
 mod problem;
 mod read;
 mod render;
 mod rule;
+mod rules;
 mod show;
 mod source;
 mod suggest;
@@ -34,6 +36,7 @@ pub use matcher::{
     PatternError, PortPattern, ReleasePattern, TextPattern, TextPatternError, UdevMatch, Verdict,
     Within,
 };
+pub use needs::Needs;
 pub use problem::{Code, Problem, Problems, Severity};
 pub use rule::{Action, Rule};
 pub use source::{Location, MAX_BYTES, Position, Source};
@@ -48,6 +51,7 @@ pub(crate) mod text {
     pub(crate) use crate::policy::tree::{Node, Value, grow};
 }
 
+use rules::Rules;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,7 +69,7 @@ pub struct Policy {
     stale_ports: StalePorts,
     flapping: Flapping,
     quarantine: bool,
-    rules: Vec<Rule>,
+    rules: Rules,
 }
 
 /// Of which kind dom0 keeps the last one that it has. Both, unless the policy says otherwise.
@@ -91,7 +95,7 @@ impl Policy {
 
     /// The rules, in the order in which they are asked.
     pub fn rules(&self) -> &[Rule] {
-        &self.rules
+        self.rules.as_slice()
     }
 
     /// What a controller that the agent makes is to be.
@@ -149,7 +153,14 @@ impl Policy {
 
     /// All rules that match `candidate`, in the order in which they are asked.
     pub fn matching(&self, candidate: &Candidate<'_>) -> impl Iterator<Item = &Rule> {
-        self.rules.iter().filter(|rule| rule.matcher().matches(candidate))
+        self.rules.matching(candidate)
+    }
+
+    /// What must be known of devices so that it can judge them.
+    pub fn needs(&self) -> Needs {
+        let groups = self.groups.iter().flat_map(|group| group.matchers());
+        let rules = self.rules.as_slice().iter().map(Rule::matcher);
+        Needs::of(groups.chain(&self.protect).chain(rules))
     }
 
     /// The policy as it was understood, in canonical YAML with every default filled in. It compiles
@@ -175,7 +186,7 @@ impl Default for Policy {
             stale_ports: StalePorts::default(),
             flapping: Flapping::default(),
             quarantine: false,
-            rules: Vec::new(),
+            rules: Rules::default(),
         }
     }
 }

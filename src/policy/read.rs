@@ -11,6 +11,7 @@ use super::defaults::{Flapping, StalePorts};
 use super::matcher::Group;
 use super::problem::{Code, Finding, Report};
 use super::rule::{Action, Rule};
+use super::rules::Rules;
 use super::source::{Span, first_hidden, hidden};
 use super::tree::{Entry, Node, Value};
 use super::wish::{ControllerWish, KindWish};
@@ -99,7 +100,7 @@ impl Reader<'_, '_> {
             policy.protect = self.protect(protect);
         }
         if let Some(rules) = self.required(&fields, "rules") {
-            policy.rules = self.rules(rules);
+            policy.rules = Rules::new(self.rules(rules));
         }
         policy
     }
@@ -373,7 +374,7 @@ impl Reader<'_, '_> {
     /// The fields of a map of this shape. Keys that it does not have are reported.
     pub(crate) fn fields<'n>(&mut self, node: &'n Node, shape: &Shape) -> Option<Fields<'n>> {
         let Value::Map(entries) = &node.value else {
-            let expected = format!("{} (a map with {})", shape.what, list(shape.keys));
+            let expected = format!("{} (a map with {})", shape.what, some(shape.keys));
             self.report.add(wrong_shape(node, &expected));
             return None;
         };
@@ -472,6 +473,14 @@ fn list(words: &[&str]) -> String {
     match quoted.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
         _ => quoted.concat(),
+    }
+}
+
+/// As many of the words as one reads.
+fn some(words: &[&str]) -> String {
+    match words {
+        [a, b, c, rest @ ..] if rest.len() > 5 => format!("keys such as {}", list(&[*a, *b, *c])),
+        _ => list(words),
     }
 }
 

@@ -25,7 +25,7 @@ use crate::plan::next::{for_controller, for_device, on_usbback};
 use crate::plan::{
     Cause, Moment, Next, Outlook, Problem, Scene, Since, Standing, Step, StepError, interlock,
 };
-use crate::policy::Policy;
+use crate::policy::{Needs, Policy};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -35,6 +35,7 @@ use std::time::Instant;
 pub struct Reconciler {
     policy: Arc<Policy>,
     policy_generation: u64,
+    needs: Needs,
     observed: Observed,
     /// Listed as plugged, or named in xenstore, but not read since: nothing is decided about them,
     /// least of all that they are gone.
@@ -68,9 +69,11 @@ enum Leaving {
 impl Reconciler {
     /// A machine that has seen nothing yet, and decides nothing until it has.
     pub fn new(policy: Arc<Policy>) -> Self {
+        let needs = policy.needs();
         let mut machine = Self {
             policy,
             policy_generation: 0,
+            needs,
             observed: Observed::default(),
             unread: BTreeSet::new(),
             seen_usb: false,
@@ -102,6 +105,11 @@ impl Reconciler {
         &self.policy
     }
 
+    /// What the policy in force asks of devices besides the usual: a look must bring it.
+    pub fn needs(&self) -> &Needs {
+        &self.needs
+    }
+
     /// How many things it remembers: readings, looks, jobs and moments. It stays in proportion to what
     /// is there, however much has happened.
     pub fn size(&self) -> usize {
@@ -127,6 +135,11 @@ impl Reconciler {
     pub fn handle(&mut self, now: Instant, input: Input) {
         match input {
             Input::Policy(policy) => {
+                let needs = policy.needs();
+                if needs.attributes != self.needs.attributes {
+                    self.read_all_anew();
+                }
+                self.needs = needs;
                 self.policy = policy;
                 self.policy_generation += 1;
                 self.jobs.values_mut().for_each(Job::pardon);
@@ -172,6 +185,25 @@ impl Reconciler {
             Scope::Xen => self.xen.stir_everything(),
             Scope::Domains(domids) => self.xen.stir(domids),
         };
+    }
+
+    /// What was read so far does not tell of everything that the policy asks for. Nothing is decided
+    /// about a device before it was read again.
+    fn read_all_anew(&mut self) {
+        let busids: Vec<_> = self.observed.devices.keys().cloned().collect();
+        for busid in busids {
+            self.stir_device(busid.clone());
+            self.unread.insert(busid);
+        }
+    }
+
+    /// Whether a rule could ask for a hub that is not known yet.
+    fn lacks_hubs(&self, busid: &BusId) -> bool {
+        let is_coming = |hub: &BusId| {
+            let is_old = self.devices.get(hub).is_some_and(|looks| !looks.is_idle());
+            self.unread.contains(hub) || (is_old && !self.observed.devices.contains_key(hub))
+        };
+        self.needs.hubs && busid.hubs().any(|hub| is_coming(&hub))
     }
 
     fn stir_device(&mut self, busid: BusId) -> Turn {
@@ -464,7 +496,7 @@ impl Reconciler {
         if let Subject::Device(busid) = subject {
             let looks = self.devices.get(busid);
             let seen = looks.is_none_or(|looks| looks.has_seen(job.after.usb));
-            if self.unread.contains(busid) || !seen {
+            if self.unread.contains(busid) || !seen || self.lacks_hubs(busid) {
                 return false;
             }
         }

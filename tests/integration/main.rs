@@ -27,6 +27,7 @@ mod kills;
 mod lifecycle;
 mod like_xl;
 mod main_job;
+mod matching;
 mod orders;
 mod policy;
 mod pv;

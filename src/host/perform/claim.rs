@@ -79,7 +79,7 @@ impl Performer {
     /// A device that was plugged anew has not been decided about. Reading it can block for as long
     /// as the kernel is busy with it, so it is done off the loop and before the transaction.
     async fn expect_same_plug(&self, claim: &Claim) -> Result<(), Failure> {
-        let (usb, busid) = (self.usb, claim.busid.clone());
+        let (usb, busid) = (self.usb.clone(), claim.busid.clone());
         let device = tokio::task::spawn_blocking(move || usb.device(&busid)).await??;
         match device {
             Some(device) if device.plug() == claim.plug => Ok(()),
@@ -90,7 +90,7 @@ impl Performer {
     /// dom0 may have begun to use a disk since it was looked at. What is only a person's need is not
     /// read again: nothing is lost by it.
     pub(super) async fn expect_unused(&self, busid: &BusId) -> Result<(), Failure> {
-        let (usb, name) = (self.usb, busid.clone());
+        let (usb, name) = (self.usb.clone(), busid.clone());
         let uses = tokio::task::spawn_blocking(move || usb.storage_uses(&name)).await??;
         match uses.into_iter().next() {
             None => Ok(()),

@@ -64,6 +64,11 @@ impl TextPattern {
         }
     }
 
+    /// The one text that it matches, if it is only one.
+    pub(in crate::policy) fn literal(&self) -> Option<&str> {
+        matches!(self.kind, Kind::Exact).then_some(&self.written)
+    }
+
     /// Whether it is a regular expression.
     pub(in crate::policy) fn is_regex(&self) -> bool {
         matches!(self.kind, Kind::Regex(_))
