@@ -27,7 +27,7 @@ mod suggest;
 mod tree;
 mod wish;
 
-pub use defaults::{Flapping, StalePorts};
+pub use defaults::{Flapping, Reload, StalePorts};
 pub use edit::{EditError, forget, remember};
 pub use matcher::{Condition, IdPattern, Matcher, PatternError, PortPattern};
 pub use problem::{Code, Problem, Problems, Severity};
@@ -60,6 +60,7 @@ pub struct Policy {
     stale_ports: StalePorts,
     flapping: Flapping,
     quarantine: bool,
+    reload: Reload,
     rules: Vec<Rule>,
 }
 
@@ -132,6 +133,11 @@ impl Policy {
         self.quarantine
     }
 
+    /// When the policy's files are read anew.
+    pub fn reload(&self) -> Reload {
+        self.reload
+    }
+
     /// The first rule that matches `device`. No rule, no wish: the device stays where it is.
     pub fn judge(&self, device: &Device) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.matcher().matches(device))
@@ -159,6 +165,7 @@ impl Default for Policy {
             stale_ports: StalePorts::default(),
             flapping: Flapping::default(),
             quarantine: false,
+            reload: Reload::default(),
             rules: Vec::new(),
         }
     }
@@ -173,7 +180,7 @@ impl Default for Policy {
 /// Every problem of the text, in the order of the text; only the first one when the text is not
 /// one that can be read on after it (not UTF-8, not YAML, beyond a limit).
 pub fn compile(source: Source<'_>) -> Result<Policy, Problems> {
-    compile_with(source, read::policy)
+    compile_files(&[(Role::Main, source)])
 }
 
 /// Reads the text of a file of remembered rules: a policy that has rules and no defaults.
@@ -182,26 +189,42 @@ pub fn compile(source: Source<'_>) -> Result<Policy, Problems> {
 ///
 /// As [`compile`].
 pub fn compile_rules(source: Source<'_>) -> Result<Policy, Problems> {
-    compile_with(source, read::rules)
+    compile_files(&[(Role::Remembered, source)])
 }
 
-/// How a tree is read.
-type Read = fn(&tree::Node, &mut problem::Report<'_>) -> Policy;
+/// What a file is to a policy, and so what it may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The policy's own file: everything.
+    Main,
+    /// One that is dropped in beside it: everything but `defaults`; and nothing has to be in it.
+    DropIn,
+    /// Rules that the agent was told to remember: rules alone.
+    Remembered,
+}
 
-fn compile_with(source: Source<'_>, read: Read) -> Result<Policy, Problems> {
-    let (text, fault) = source::SourceText::new(source);
-    let mut report = problem::Report::new(&text);
-    let policy = match fault {
-        Some(fault) => {
-            report.add(fault);
-            Policy::default()
+/// Reads a policy that is spread over several files. Their rules are asked in the order of the files.
+///
+/// # Errors
+///
+/// Every problem of every file, in the order of the files; for each as [`compile`].
+pub fn compile_files(files: &[(Role, Source<'_>)]) -> Result<Policy, Problems> {
+    let texts: Vec<_> = files.iter().map(|(_, source)| source::SourceText::new(*source)).collect();
+    let mut policy = Policy::default();
+    let mut problems = Vec::new();
+    for ((role, _), (text, fault)) in files.iter().zip(texts) {
+        let mut report = problem::Report::new(&text);
+        match fault {
+            Some(fault) => report.add(fault),
+            None => {
+                if let Some(root) = tree::grow(&text, &mut report) {
+                    read::file(&root, *role, &mut report, &mut policy);
+                }
+            }
         }
-        None => match tree::grow(&text, &mut report) {
-            Some(root) => read(&root, &mut report),
-            None => Policy::default(),
-        },
-    };
-    match report.finish() {
+        problems.extend(report.finish());
+    }
+    match Problems::joined(problems) {
         Some(problems) => Err(problems),
         None => Ok(policy),
     }

@@ -27,6 +27,7 @@ pub enum Severity {
 /// | P012 – P019 | keys and shapes |
 /// | P020 – P039 | values and rules |
 /// | P050 | scenarios |
+/// | P070 – P089 | domains, what rules do, files |
 /// | P099 | the list of problems itself |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Code {
@@ -102,13 +103,15 @@ pub enum Code {
     BadPlugCount,
     /// P050: not a value that a scenario of the simulated world takes there.
     BadScenario,
+    /// P070: not when files are to be read anew.
+    BadReload,
     /// P099: there are more problems than are listed.
     MoreProblems,
 }
 
 impl Code {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::Unreadable,
         Self::TooLong,
         Self::NotUtf8,
@@ -145,6 +148,7 @@ impl Code {
         Self::BadStalePorts,
         Self::BadPlugCount,
         Self::BadScenario,
+        Self::BadReload,
         Self::MoreProblems,
     ];
 
@@ -187,6 +191,7 @@ impl Code {
             Self::BadStalePorts => "P038",
             Self::BadPlugCount => "P039",
             Self::BadScenario => "P050",
+            Self::BadReload => "P070",
             Self::MoreProblems => "P099",
         }
     }
@@ -281,6 +286,19 @@ impl Problems {
             at: None,
             also: None,
         }])
+    }
+
+    /// The problems of several texts, one after the other; `None` when there are none.
+    pub fn joined(parts: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let problems: Vec<Problem> = parts.into_iter().flat_map(|part| part.0).collect();
+        (!problems.is_empty()).then_some(Self(problems))
+    }
+
+    /// These, and then those of another text.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
     }
 
     /// The problems, in the order of the text.

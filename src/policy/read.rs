@@ -3,14 +3,14 @@
 //! Each function reads one thing and is total: what is wrong goes into the report, and the reading
 //! goes on with what is right. A policy counts only when the report stays empty.
 
-use super::defaults::{Flapping, StalePorts};
+use super::defaults::{Flapping, Reload, StalePorts};
 use super::matcher::{Condition, Matcher};
 use super::problem::{Code, Finding, Report};
 use super::rule::{Action, Rule};
 use super::source::{Span, first_hidden, hidden};
 use super::tree::{Entry, Node, Value};
 use super::wish::{ControllerWish, KindWish};
-use super::{KeepLast, Policy, suggest};
+use super::{KeepLast, Policy, Role, suggest};
 use crate::model::{BusAddress, GuestName, PortNumber, Text, UsbVersion};
 use std::fmt::Display;
 use std::str::FromStr;
@@ -24,10 +24,11 @@ pub(crate) struct Shape {
 
 const POLICY: Shape =
     Shape { what: "a policy", keys: &["version", "defaults", "protect", "rules"] };
+const DROP_IN: Shape = Shape { what: "a drop-in", keys: &["version", "protect", "rules"] };
 const REMEMBERED: Shape = Shape { what: "a file of remembered rules", keys: &["version", "rules"] };
 const DEFAULTS: Shape = Shape {
     what: "`defaults`",
-    keys: &["controller", "settle", "keep_last", "stale_ports", "flapping", "quarantine"],
+    keys: &["controller", "settle", "keep_last", "stale_ports", "flapping", "quarantine", "reload"],
 };
 const FLAPPING: Shape = Shape { what: "`flapping`", keys: &["plugs", "within", "pause"] };
 const CONTROLLER: Shape = Shape { what: "`controller`", keys: &["type", "version", "ports"] };
@@ -42,14 +43,9 @@ const VERSION: &str = "1";
 /// The words that mean the control domain, where every device is to begin with.
 const DOM0: [&str; 2] = ["dom0", "Domain-0"];
 
-/// Reads a policy. What it returns counts only if nothing was added to the report.
-pub(super) fn policy(root: &Node, report: &mut Report<'_>) -> Policy {
-    Reader { report }.policy(root, &POLICY)
-}
-
-/// Reads rules without defaults.
-pub(super) fn rules(root: &Node, report: &mut Report<'_>) -> Policy {
-    Reader { report }.policy(root, &REMEMBERED)
+/// Reads a file into `policy`, after what is there. That counts only if nothing was added to the report.
+pub(super) fn file(root: &Node, role: Role, report: &mut Report<'_>, policy: &mut Policy) {
+    Reader { report }.file(root, role, policy);
 }
 
 pub(crate) struct Reader<'r, 't> {
@@ -57,22 +53,29 @@ pub(crate) struct Reader<'r, 't> {
 }
 
 impl Reader<'_, '_> {
-    fn policy(&mut self, root: &Node, shape: &Shape) -> Policy {
-        let mut policy = Policy::default();
-        let Some(fields) = self.fields(root, shape) else { return policy };
+    fn file(&mut self, root: &Node, role: Role, policy: &mut Policy) {
+        let shape = match role {
+            Role::Main => &POLICY,
+            Role::DropIn => &DROP_IN,
+            Role::Remembered => &REMEMBERED,
+        };
+        let Some(fields) = self.fields(root, shape) else { return };
         if let Some(version) = self.required(&fields, "version") {
             self.version(version);
         }
-        if let Some(defaults) = fields.get("defaults") {
-            self.defaults(defaults, &mut policy);
+        if let Some(defaults) = fields.get("defaults").filter(|_| role == Role::Main) {
+            self.defaults(defaults, policy);
         }
         if let Some(protect) = fields.get("protect") {
-            policy.protect = self.protect(protect);
+            policy.protect.extend(self.protect(protect));
         }
-        if let Some(rules) = self.required(&fields, "rules") {
-            policy.rules = self.rules(rules);
+        let rules = match role {
+            Role::Main | Role::Remembered => self.required(&fields, "rules"),
+            Role::DropIn => fields.get("rules"),
+        };
+        if let Some(rules) = rules {
+            self.rules(rules, policy);
         }
-        policy
     }
 
     fn version(&mut self, node: &Node) {
@@ -104,6 +107,9 @@ impl Reader<'_, '_> {
         }
         if let Some(quarantine) = fields.get("quarantine").and_then(|node| self.truth(node)) {
             policy.quarantine = quarantine;
+        }
+        if let Some(reload) = fields.get("reload").and_then(|node| self.reload(node)) {
+            policy.reload = reload;
         }
     }
 
@@ -141,6 +147,17 @@ impl Reader<'_, '_> {
             self.report.add(Finding::new(Code::BadStalePorts, node.span, message));
         }
         ports
+    }
+
+    fn reload(&mut self, node: &Node) -> Option<Reload> {
+        let text = self.text(node, "the word `on_request` or `on_change`")?;
+        let reload = Reload::from_word(text);
+        if reload.is_none() {
+            let message =
+                format!("files are read anew `on_request` or `on_change`, not `{}`", shown(text));
+            self.report.add(Finding::new(Code::BadReload, node.span, message));
+        }
+        reload
     }
 
     fn flapping(&mut self, node: &Node) -> Flapping {
@@ -246,9 +263,11 @@ impl Reader<'_, '_> {
         items.iter().filter_map(|item| self.matcher(item, &PROTECTED)).collect()
     }
 
-    fn rules(&mut self, node: &Node) -> Vec<Rule> {
+    fn rules(&mut self, node: &Node, policy: &mut Policy) {
         let items = self.items(node, "a list of rules", "for no rules, write `rules: []`");
-        items.iter().enumerate().filter_map(|(at, item)| self.rule(at + 1, item)).collect()
+        let before = policy.rules.len();
+        let rules = items.iter().enumerate();
+        policy.rules.extend(rules.filter_map(|(at, item)| self.rule(before + at + 1, item)));
     }
 
     /// The items of a list; none if it is something else. `help` is for who writes nothing.
@@ -409,7 +428,9 @@ impl Reader<'_, '_> {
         let message = format!("unknown key `{}` in {}", shown(&entry.key), shape.what);
         let finding = Finding::new(Code::UnknownKey, entry.key_span, message);
         let meant = suggest::nearest(&entry.key, shape.keys);
+        let is_misplaced = shape.what == DROP_IN.what && entry.key == "defaults";
         self.report.add(finding.help(match meant {
+            _ if is_misplaced => "what holds for all rules is in the main file alone".to_owned(),
             Some(key) => format!("did you mean `{key}`?"),
             None => format!("the keys here are {}", list(shape.keys)),
         }));

@@ -31,6 +31,7 @@ pub(super) fn policy(policy: &Policy) -> Result<String, serde_yaml::Error> {
                 pause: duration(policy.flapping().pause),
             },
             quarantine: policy.quarantine(),
+            reload: policy.reload().word(),
         },
         protect: policy.protected().iter().map(ShownMatch).collect(),
         rules: policy.rules().iter().map(shown_rule).collect(),
@@ -53,6 +54,7 @@ struct ShownDefaults {
     stale_ports: &'static str,
     flapping: ShownFlapping,
     quarantine: bool,
+    reload: &'static str,
 }
 
 #[derive(Serialize)]

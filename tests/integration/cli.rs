@@ -96,7 +96,6 @@ fn wrong_usage_is_64_and_says_so_where_answers_do_not_go() {
         &[][..],
         &["nonsense"],
         &["devices", "--nonsense"],
-        &["check"],
         &["list", "too much"],
         &["check", "--json", "--show", "x"],
         &["run", "--policy"],

@@ -21,6 +21,7 @@ mod compat;
 mod control;
 mod controllers;
 mod doctor;
+mod files;
 mod guards;
 mod idle;
 mod kills;
