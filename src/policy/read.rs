@@ -2,16 +2,19 @@
 //!
 //! Each function reads one thing and is total: what is wrong goes into the report, and the reading
 //! goes on with what is right. A policy counts only when the report stays empty.
+//!
+//! What a match says is read in [`matching`].
+
+mod matching;
 
 use super::defaults::{Flapping, Reload, StalePorts};
-use super::matcher::{Condition, Matcher};
 use super::problem::{Code, Finding, Report};
 use super::rule::{Action, Rule};
 use super::source::{Span, first_hidden, hidden};
 use super::tree::{Entry, Node, Value};
 use super::wish::{ControllerWish, KindWish};
 use super::{KeepLast, Policy, Role, suggest};
-use crate::model::{BusAddress, GuestName, PortNumber, Text, UsbVersion};
+use crate::model::{GuestName, PortNumber, Text, UsbVersion};
 use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
@@ -33,9 +36,6 @@ const DEFAULTS: Shape = Shape {
 const FLAPPING: Shape = Shape { what: "`flapping`", keys: &["plugs", "within", "pause"] };
 const CONTROLLER: Shape = Shape { what: "`controller`", keys: &["type", "version", "ports"] };
 const RULE: Shape = Shape { what: "a rule", keys: &["name", "match", "attach", "keep"] };
-const PROTECTED: Shape =
-    Shape { what: "an entry of `protect`", keys: &["id", "port", "bus_address"] };
-const MATCH: Shape = Shape { what: "`match`", keys: &["id", "port", "bus_address"] };
 
 /// The version of the language that is read here.
 const VERSION: &str = "1";
@@ -258,11 +258,6 @@ impl Reader<'_, '_> {
         None
     }
 
-    fn protect(&mut self, node: &Node) -> Vec<Matcher> {
-        let items = self.items(node, "a list of matches", "for none, leave `protect` out");
-        items.iter().filter_map(|item| self.matcher(item, &PROTECTED)).collect()
-    }
-
     fn rules(&mut self, node: &Node, policy: &mut Policy) {
         let items = self.items(node, "a list of rules", "for no rules, write `rules: []`");
         let before = policy.rules.len();
@@ -284,7 +279,7 @@ impl Reader<'_, '_> {
     fn rule(&mut self, number: usize, node: &Node) -> Option<Rule> {
         let fields = self.fields(node, &RULE)?;
         let name = fields.get("name").and_then(|node| self.name(node));
-        let matcher = self.required(&fields, "match").and_then(|node| self.matcher(node, &MATCH));
+        let matcher = self.required(&fields, "match").and_then(|node| self.rule_match(node));
         let action = self.action(&fields);
         let location = self.report.source().location(node.span);
         Some(Rule { number, name, location, matcher: matcher?, action: action? })
@@ -297,47 +292,6 @@ impl Reader<'_, '_> {
             self.report.add(Finding::new(Code::BadRuleName, node.span, message));
         }
         Some(name.into())
-    }
-
-    fn matcher(&mut self, node: &Node, shape: &Shape) -> Option<Matcher> {
-        let fields = self.fields(node, shape)?;
-        if fields.entries.is_empty() {
-            let finding =
-                Finding::new(Code::EmptyMatch, node.span, "a match needs at least one key");
-            self.report.add(finding.help("to match every device, write `id: \"*:*\"`"));
-        }
-        let conditions = fields.entries.iter().filter_map(|entry| self.condition(entry)).collect();
-        Matcher::new(conditions)
-    }
-
-    fn condition(&mut self, entry: &Entry) -> Option<Condition> {
-        let node = &entry.node;
-        match entry.key.as_str() {
-            "id" => self.id(node).map(Condition::Id),
-            "port" => self.value(node, "a USB port", Code::BadPort).map(Condition::Port),
-            "bus_address" => {
-                let address: Option<BusAddress> =
-                    self.value(node, "a bus address", Code::BadBusAddress);
-                address.map(Condition::BusAddress)
-            }
-            // Reported as unknown by `fields`.
-            _ => None,
-        }
-    }
-
-    fn id(&mut self, node: &Node) -> Option<super::IdPattern> {
-        let text = self.text(node, "a USB id")?;
-        match text.parse() {
-            Ok(pattern) => Some(pattern),
-            Err(error) => {
-                let finding = Finding::new(Code::BadId, node.span, format!("{error}"));
-                self.report.add(match repaired_id(text) {
-                    Some(id) => finding.help(format!("did you mean `{id}`?")),
-                    None => finding,
-                });
-                None
-            }
-        }
     }
 
     fn action(&mut self, fields: &Fields<'_>) -> Option<Action> {
@@ -530,16 +484,6 @@ fn duration(text: &str) -> Option<Duration> {
         _ => None,
     };
     milliseconds.map(Duration::from_millis)
-}
-
-/// The id that was probably meant: without `0x`, filled up with zeros.
-fn repaired_id(text: &str) -> Option<super::IdPattern> {
-    let (vendor, product) = text.split_once(':')?;
-    let half = |half: &str| {
-        let digits = half.strip_prefix("0x").or(half.strip_prefix("0X")).unwrap_or(half);
-        if digits == "*" { "*".to_owned() } else { format!("{digits:0>4}") }
-    };
-    format!("{}:{}", half(vendor), half(product)).parse().ok()
 }
 
 #[cfg(test)]
