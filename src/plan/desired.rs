@@ -1,7 +1,7 @@
 //! Where a device should be, by what a person said, by policy and by what runs.
 
-use crate::model::{BusId, Device, Guest, GuestName, Life, NoteState, Order, XenView};
-use crate::policy::{Action, Policy, Rule};
+use crate::model::{BusId, Device, Guest, Life, NoteState, Order, XenView};
+use crate::policy::{Action, GuestPattern, Policy, Rule, Target, TargetWish};
 use std::slice::from_ref;
 
 /// Where a device should be.
@@ -13,6 +13,8 @@ pub enum Desired<'a> {
         guest: &'a Guest,
         /// Who wants it there.
         by: By<'a>,
+        /// What it is to get there.
+        wish: TargetWish,
     },
     /// In dom0.
     Dom0(Reason<'a>),
@@ -53,44 +55,48 @@ pub fn desired<'a>(policy: &'a Policy, device: &Device, xen: &'a XenView) -> Des
     }
     if let Some(said) = xen.override_of(device) {
         return match &said.order {
-            Order::Attach(name) => present_home(&device.busid, from_ref(name), xen)
-                .or_else(|| running(name, xen))
-                .map_or(Desired::Dom0(Reason::Order(&said.order)), |guest| Desired::In {
-                    guest,
-                    by: By::Order,
-                }),
+            Order::Attach(name) => {
+                let target =
+                    Target { guest: GuestPattern::Named(name.clone()), wish: TargetWish::ANY };
+                let targets = from_ref(&target);
+                choose(&device.busid, targets, xen)
+                    .map_or(Desired::Dom0(Reason::Order(&said.order)), |(guest, wish)| {
+                        Desired::In { guest, by: By::Order, wish }
+                    })
+            }
             Order::Stay | Order::Hold => Desired::Dom0(Reason::Order(&said.order)),
         };
     }
-    let Some(rule) = policy.judge(device) else {
+    let Some(rule) = policy.judge_beside(device, xen) else {
         return Desired::Dom0(Reason::NoRule);
     };
     match rule.action() {
         Action::Keep => Desired::Dom0(Reason::Kept(rule)),
-        Action::Attach(targets) => present_home(&device.busid, targets, xen)
-            .or_else(|| targets.iter().find_map(|name| running(name, xen)))
-            .map_or(Desired::Dom0(Reason::NoDomainRuns(rule)), |guest| Desired::In {
-                guest,
-                by: By::Rule(rule),
-            }),
+        Action::Attach(targets) => choose(&device.busid, targets, xen).map_or(
+            Desired::Dom0(Reason::NoDomainRuns(rule)),
+            |(guest, wish)| Desired::In { guest, by: By::Rule(rule), wish },
+        ),
     }
 }
 
-/// The domain of the list in which the agent has put the device, if it is still that domain.
-fn present_home<'a>(busid: &BusId, targets: &[GuestName], xen: &'a XenView) -> Option<&'a Guest> {
-    match xen.notes.get(busid)?.state {
-        NoteState::Attached { place, uuid } => xen.guests.get(&place.domid).filter(|guest| {
-            guest.uuid == uuid && guest.life == Life::Running && targets.contains(&guest.name)
-        }),
-        NoteState::Returning | NoteState::Admitted => None,
-    }
+/// The domain of the list in which the agent has put the device, or else the first that is there.
+fn choose<'x>(
+    busid: &BusId,
+    targets: &[Target],
+    xen: &'x XenView,
+) -> Option<(&'x Guest, TargetWish)> {
+    present_home(busid, targets, xen)
+        .or_else(|| targets.iter().find_map(|target| Some((target.guest.find(xen)?, target.wish))))
 }
 
-/// The domain of this name. Two can have it for a moment; the one that is furthest in its life, and
-/// then the older one, is taken.
-fn running<'a>(name: &GuestName, xen: &'a XenView) -> Option<&'a Guest> {
-    let named = |life: Life| {
-        xen.guests.values().find(move |guest| guest.life == life && guest.name == *name)
-    };
-    named(Life::Running).or_else(|| named(Life::Building))
+fn present_home<'x>(
+    busid: &BusId,
+    targets: &[Target],
+    xen: &'x XenView,
+) -> Option<(&'x Guest, TargetWish)> {
+    let NoteState::Attached { place, uuid } = xen.notes.get(busid)?.state else { return None };
+    let guest = xen.guests.get(&place.domid)?;
+    let is_there = guest.uuid == uuid && guest.life == Life::Running;
+    let target = targets.iter().find(|target| is_there && target.guest.matches(guest))?;
+    Some((guest, target.wish))
 }

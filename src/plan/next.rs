@@ -13,7 +13,7 @@ use crate::model::{
     BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, InterfaceName, Life,
     Note, NoteState, Observed, Order, Place, PortContent, XenView,
 };
-use crate::policy::{Action, Policy, StalePorts};
+use crate::policy::{Action, Policy, Rule, StalePorts};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -293,7 +293,7 @@ fn for_held(
         return detach(device, note, place);
     }
     let route = match desired(moment.policy, device, &moment.observed.xen) {
-        Desired::In { guest: wanted, by } if wanted.domid == guest.domid => route(wanted, by),
+        Desired::In { guest: wanted, by, .. } if wanted.domid == guest.domid => route(wanted, by),
         Desired::In { .. } | Desired::Dom0(_) => return detach(device, note, place),
     };
     let Some(controller) = guest.controllers.get(&place.controller) else {
@@ -481,8 +481,8 @@ fn on_usbback(device: &Device) -> Vec<InterfaceName> {
 
 /// A device that is in no port and of which the agent has no note.
 fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
-    let (guest, by) = match desired(moment.policy, device, &moment.observed.xen) {
-        Desired::In { guest, by } => (guest, by),
+    let (guest, by, wish) = match desired(moment.policy, device, &moment.observed.xen) {
+        Desired::In { guest, by, wish } => (guest, by, wish),
         Desired::Dom0(reason) => return for_dom0(device, &reason, moment),
     };
     let route = route(guest, by);
@@ -504,11 +504,16 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
         Some((plug, when)) if *plug == device.plug() => *when,
         _ => moment.now,
     };
-    let settled = ready + moment.policy.settle();
+    let rule = match by {
+        By::Rule(rule) => Some(rule),
+        By::Order => None,
+    };
+    let settle = rule.and_then(Rule::settle).unwrap_or(moment.policy.settle());
+    let settled = ready + settle;
     if moment.now < settled {
         return Outlook::until(Standing::Settling, settled, "a new device to settle");
     }
-    let flapping = moment.policy.flapping();
+    let flapping = rule.and_then(Rule::limit).unwrap_or(moment.policy.flapping());
     match moment.since.held_down(&device.busid, flapping) {
         Some(HeldDown { plugs, until }) if moment.now < until => {
             let standing = Standing::HeldDown { route, plugs, pause: flapping.pause };
@@ -531,7 +536,7 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
         let problem = Problem::OnUsbback(held.clone());
         return Outlook::rest(Standing::Stuck { route, problem });
     }
-    let choice = ports::choose(device, guest, moment);
+    let choice = ports::choose(device, guest, wish, moment);
     if matches!(choice, Choice::Take { .. } | Choice::Create { .. })
         && let Some(outlook) = admit(device, &route, moment)
     {
@@ -629,7 +634,9 @@ fn at_home(reason: &Reason<'_>) -> Standing {
         Reason::NoDomainRuns(rule) => Standing::NoDomainRuns {
             rule: rule.label().into(),
             targets: match rule.action() {
-                Action::Attach(targets) => targets.clone(),
+                Action::Attach(targets) => {
+                    targets.iter().map(|target| target.guest.clone()).collect()
+                }
                 Action::Keep => Vec::new(),
             },
         },

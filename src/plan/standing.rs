@@ -2,8 +2,10 @@
 
 use super::interlock::Refusal;
 use crate::model::{
-    ControllerId, ControllerKind, DomId, GuestName, InterfaceName, Order, Place, UsbVersion,
+    ControllerId, ControllerKind, DomId, GuestName, InterfaceName, Order, Place, PortNumber,
+    UsbVersion,
 };
+use crate::policy::GuestPattern;
 use std::fmt;
 use std::time::Duration;
 
@@ -39,7 +41,7 @@ pub enum Standing {
         /// The rule.
         rule: Box<str>,
         /// The domains it wants.
-        targets: Vec<GuestName>,
+        targets: Vec<GuestPattern>,
     },
     /// It stays in dom0: the agent is ending.
     Leaving(Route),
@@ -210,6 +212,26 @@ pub enum Problem {
     /// Every port is in use and no more controllers can be made.
     #[error("no free port, and no further controller can be made")]
     NoFreePort,
+    /// The controller that its rule asks for cannot serve it.
+    #[error(
+        "controller {controller}, which its rule asks for, is not served, or of another type or version"
+    )]
+    UnfitController {
+        /// The controller.
+        controller: ControllerId,
+    },
+    /// The controller that its rule asks for cannot be made: numbers have no gaps.
+    #[error("controller {wanted}, which its rule asks for, is not there, and the next one is {}",
+        .next.map_or("none".to_owned(), |next| next.to_string()))]
+    NoSuchController {
+        /// The one that is asked for.
+        wanted: ControllerId,
+        /// The next one that can be made.
+        next: Option<ControllerId>,
+    },
+    /// The port that its rule asks for is in use, or no controller has it.
+    #[error("port {0}, which its rule asks for, is not to be had")]
+    PortNotFree(PortNumber),
     /// The device is too fast for what the policy allows to be made.
     #[error("a version {0} controller cannot carry this device")]
     TooFast(UsbVersion),
@@ -265,6 +287,12 @@ impl Problem {
                  the device follows when it connects"
             }
             Self::NoFreePort => "detach a device, or give the controller more ports",
+            Self::UnfitController { .. } | Self::NoSuchController { .. } => {
+                "let the rule leave the number open, or make the controller in the domain's xl.cfg"
+            }
+            Self::PortNotFree(_) => {
+                "it follows when the port is free; or let the rule leave the port open"
+            }
             Self::TooFast(_) => "set `controller: {version: 2}` in the policy",
             Self::NotAuthorized => {
                 "something else holds new devices back (USBGuard?) and must let this one pass; if \

@@ -5,8 +5,9 @@
 
 use super::matcher::{Condition, IdPattern, PortPattern};
 use super::problem::{Problems, Report};
-use super::rule::Rule;
+use super::rule::{Action, Rule};
 use super::source::{Source, SourceText, Span};
+use super::target::GuestPattern;
 use super::tree::{self, Node, Value};
 use super::{Policy, compile_rules};
 use crate::model::{Device, GuestName};
@@ -53,7 +54,9 @@ pub fn remember(
     let added = append(name, &text, &written(device, target))?;
     let policy = compile_rules(Source { name, bytes: added.as_bytes() }).map_err(unsafe_text)?;
     match policy.judge(device) {
-        Some(rule) if is_about(rule, device) => Ok(added),
+        Some(rule) if is_about(rule, device) && says(rule, target) => Ok(added),
+        // A domain whose name means something else in a rule.
+        Some(rule) if is_about(rule, device) => Err(EditError::Unsafe),
         Some(rule) => Err(EditError::Shadowed(Box::new(rule.clone()))),
         None => Err(EditError::Unsafe),
     }
@@ -98,6 +101,18 @@ fn is_about(rule: &Rule, device: &Device) -> bool {
     };
     let conditions = rule.matcher().conditions();
     conditions.len() == 2 && conditions.iter().any(is_id) && conditions.iter().any(is_port)
+}
+
+/// Whether the rule sends its device to `target` and to nothing else.
+fn says(rule: &Rule, target: Option<&GuestName>) -> bool {
+    match (rule.action(), target) {
+        (Action::Attach(targets), Some(name)) => {
+            let meant = GuestPattern::Named(name.clone());
+            matches!(targets.as_slice(), [target] if target.guest == meant)
+        }
+        (Action::Keep, None) => true,
+        (Action::Attach(_) | Action::Keep, _) => false,
+    }
 }
 
 /// The lines of a rule, without indentation.
@@ -212,7 +227,7 @@ impl Policy {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Action;
+    use super::super::{Target, TargetWish};
     use super::*;
     use crate::model::{BusAddress, ClassTriple, Speed};
     use proptest::prelude::*;
@@ -330,7 +345,10 @@ mod tests {
             let scanner = device("1-1.4", "05e0:1200", None);
             if let Ok(text) = remember(None, &scanner, Some(&GuestName::new(&name))) {
                 let policy = compile_rules(source(&text)).unwrap();
-                prop_assert_eq!(policy.rules()[0].action(), &Action::Attach(vec![GuestName::new(&name)]));
+                prop_assert_eq!(policy.rules()[0].action(), &Action::Attach(vec![Target {
+                    guest: GuestPattern::Named(GuestName::new(&name)),
+                    wish: TargetWish::ANY,
+                }]));
                 prop_assert_eq!(forget(source(&text), &scanner).unwrap().unwrap(), HEADER);
             }
         }

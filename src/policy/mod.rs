@@ -24,6 +24,7 @@ mod rule;
 mod show;
 mod source;
 mod suggest;
+mod target;
 mod tree;
 mod wish;
 
@@ -33,18 +34,19 @@ pub use matcher::{Condition, IdPattern, Matcher, PatternError, PortPattern};
 pub use problem::{Code, Problem, Problems, Severity};
 pub use rule::{Action, Rule};
 pub use source::{Location, MAX_BYTES, Position, Source};
-pub use wish::{ControllerWish, KindWish};
+pub use target::{GuestPattern, Target, When};
+pub use wish::{ControllerWish, KindWish, TargetWish};
 
 /// The parts that texts of other languages than policies are read with, so that all show their
 /// problems alike.
 pub(crate) mod text {
     pub(crate) use crate::policy::problem::{Code, Finding, Report};
-    pub(crate) use crate::policy::read::{Reader, Shape};
+    pub(crate) use crate::policy::read::{Domains, Reader, Shape};
     pub(crate) use crate::policy::source::SourceText;
     pub(crate) use crate::policy::tree::{Node, Value, grow};
 }
 
-use crate::model::Device;
+use crate::model::{Device, XenView};
 use std::time::Duration;
 
 /// What an administrator wants, as it was written down and understood.
@@ -138,9 +140,20 @@ impl Policy {
         self.reload
     }
 
-    /// The first rule that matches `device`. No rule, no wish: the device stays where it is.
+    /// The first rule that matches `device`, whatever domains there are. No rule, no wish: the device stays
+    /// where it is.
     pub fn judge(&self, device: &Device) -> Option<&Rule> {
-        self.rules.iter().find(|rule| rule.matcher().matches(device))
+        self.matching(device).next()
+    }
+
+    /// The first rule that matches `device` and whose `when` holds.
+    pub fn judge_beside(&self, device: &Device, xen: &XenView) -> Option<&Rule> {
+        self.matching(device).find(|rule| rule.when().holds(xen))
+    }
+
+    /// The rules that match `device` and are not switched off, in the order in which they are asked.
+    fn matching(&self, device: &Device) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().filter(|rule| rule.is_enabled() && rule.matcher().matches(device))
     }
 
     /// The policy as it was understood, in canonical YAML with every default filled in. It compiles
@@ -210,17 +223,28 @@ pub enum Role {
 /// Every problem of every file, in the order of the files; for each as [`compile`].
 pub fn compile_files(files: &[(Role, Source<'_>)]) -> Result<Policy, Problems> {
     let texts: Vec<_> = files.iter().map(|(_, source)| source::SourceText::new(*source)).collect();
+    let mut grown = Vec::new();
+    let mut domains = read::Domains::default();
+    for ((role, _), (text, fault)) in files.iter().zip(&texts) {
+        let mut report = problem::Report::new(text);
+        let root = match fault {
+            Some(fault) => {
+                report.add(fault.clone());
+                None
+            }
+            None => tree::grow(text, &mut report),
+        };
+        if let Some(root) = &root {
+            // An alias is known to all files.
+            read::domains(root, *role, &mut report, &mut domains);
+        }
+        grown.push((*role, root, report));
+    }
     let mut policy = Policy::default();
     let mut problems = Vec::new();
-    for ((role, _), (text, fault)) in files.iter().zip(texts) {
-        let mut report = problem::Report::new(&text);
-        match fault {
-            Some(fault) => report.add(fault),
-            None => {
-                if let Some(root) = tree::grow(&text, &mut report) {
-                    read::file(&root, *role, &mut report, &mut policy);
-                }
-            }
+    for (role, root, mut report) in grown {
+        if let Some(root) = root {
+            read::file(&root, role, &mut report, (&domains, &mut policy));
         }
         problems.extend(report.finish());
     }

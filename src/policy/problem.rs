@@ -105,13 +105,23 @@ pub enum Code {
     BadScenario,
     /// P070: not when files are to be read anew.
     BadReload,
+    /// P071: not a name that an alias can have.
+    BadAlias,
+    /// P072: an alias that another file defines too.
+    DuplicateAlias,
+    /// P073: not a number that a controller can have.
+    BadControllerIndex,
+    /// P074: not a port that the controller can have.
+    BadTargetPort,
+    /// P075: a `when` that says nothing.
+    EmptyWhen,
     /// P099: there are more problems than are listed.
     MoreProblems,
 }
 
 impl Code {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 43] = [
         Self::Unreadable,
         Self::TooLong,
         Self::NotUtf8,
@@ -149,6 +159,11 @@ impl Code {
         Self::BadPlugCount,
         Self::BadScenario,
         Self::BadReload,
+        Self::BadAlias,
+        Self::DuplicateAlias,
+        Self::BadControllerIndex,
+        Self::BadTargetPort,
+        Self::EmptyWhen,
         Self::MoreProblems,
     ];
 
@@ -192,6 +207,11 @@ impl Code {
             Self::BadPlugCount => "P039",
             Self::BadScenario => "P050",
             Self::BadReload => "P070",
+            Self::BadAlias => "P071",
+            Self::DuplicateAlias => "P072",
+            Self::BadControllerIndex => "P073",
+            Self::BadTargetPort => "P074",
+            Self::EmptyWhen => "P075",
             Self::MoreProblems => "P099",
         }
     }
@@ -325,7 +345,7 @@ impl<'a> IntoIterator for &'a Problems {
 impl std::error::Error for Problems {}
 
 /// A problem whose place is still a range of bytes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Finding {
     code: Code,
     span: Span,
@@ -379,6 +399,11 @@ impl<'t> Report<'t> {
     /// Whether further problems are only counted.
     pub(crate) fn is_full(&self) -> bool {
         self.findings.len() >= Problems::MAX
+    }
+
+    /// How many problems there are so far.
+    pub(crate) fn found(&self) -> usize {
+        self.findings.len() + self.more
     }
 
     /// Takes notice of one more problem than is listed.

@@ -3,18 +3,20 @@
 //! Each function reads one thing and is total: what is wrong goes into the report, and the reading
 //! goes on with what is right. A policy counts only when the report stays empty.
 //!
-//! What a match says is read in [`matching`].
+//! What a match says is read in [`matching`], what a rule does in [`actions`].
 
+mod actions;
 mod matching;
 
 use super::defaults::{Flapping, Reload, StalePorts};
 use super::problem::{Code, Finding, Report};
-use super::rule::{Action, Rule};
 use super::source::{Span, first_hidden, hidden};
+use super::target::Target;
 use super::tree::{Entry, Node, Value};
 use super::wish::{ControllerWish, KindWish};
 use super::{KeepLast, Policy, Role, suggest};
-use crate::model::{GuestName, PortNumber, Text, UsbVersion};
+use crate::model::{PortNumber, Text, UsbVersion};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
@@ -26,8 +28,9 @@ pub(crate) struct Shape {
 }
 
 const POLICY: Shape =
-    Shape { what: "a policy", keys: &["version", "defaults", "protect", "rules"] };
-const DROP_IN: Shape = Shape { what: "a drop-in", keys: &["version", "protect", "rules"] };
+    Shape { what: "a policy", keys: &["version", "defaults", "domains", "protect", "rules"] };
+const DROP_IN: Shape =
+    Shape { what: "a drop-in", keys: &["version", "domains", "protect", "rules"] };
 const REMEMBERED: Shape = Shape { what: "a file of remembered rules", keys: &["version", "rules"] };
 const DEFAULTS: Shape = Shape {
     what: "`defaults`",
@@ -35,7 +38,6 @@ const DEFAULTS: Shape = Shape {
 };
 const FLAPPING: Shape = Shape { what: "`flapping`", keys: &["plugs", "within", "pause"] };
 const CONTROLLER: Shape = Shape { what: "`controller`", keys: &["type", "version", "ports"] };
-const RULE: Shape = Shape { what: "a rule", keys: &["name", "match", "attach", "keep"] };
 
 /// The version of the language that is read here.
 const VERSION: &str = "1";
@@ -43,13 +45,30 @@ const VERSION: &str = "1";
 /// The words that mean the control domain, where every device is to begin with.
 const DOM0: [&str; 2] = ["dom0", "Domain-0"];
 
-/// Reads a file into `policy`, after what is there. That counts only if nothing was added to the report.
-pub(super) fn file(root: &Node, role: Role, report: &mut Report<'_>, policy: &mut Policy) {
-    Reader { report }.file(root, role, policy);
+/// Reads the aliases of a file, besides those that are there.
+pub(super) fn domains(root: &Node, role: Role, report: &mut Report<'_>, all: &mut Domains) {
+    if role != Role::Remembered {
+        let none = Domains::default();
+        Reader { report, domains: &none }.aliases(root, all);
+    }
 }
+
+/// Reads a file into a policy, after what is there. That counts only if nothing was added to the report.
+pub(super) fn file(
+    root: &Node,
+    role: Role,
+    report: &mut Report<'_>,
+    (domains, policy): (&Domains, &mut Policy),
+) {
+    Reader { report, domains }.file(root, role, policy);
+}
+
+/// The aliases of domains, and what each stands for. An alias in an alias is none.
+pub(crate) type Domains = BTreeMap<Box<str>, Vec<Target>>;
 
 pub(crate) struct Reader<'r, 't> {
     pub(crate) report: &'r mut Report<'t>,
+    pub(crate) domains: &'r Domains,
 }
 
 impl Reader<'_, '_> {
@@ -103,7 +122,7 @@ impl Reader<'_, '_> {
             policy.stale_ports = ports;
         }
         if let Some(flapping) = fields.get("flapping") {
-            policy.flapping = self.flapping(flapping);
+            policy.flapping = self.flapping(flapping, &FLAPPING, Flapping::default());
         }
         if let Some(quarantine) = fields.get("quarantine").and_then(|node| self.truth(node)) {
             policy.quarantine = quarantine;
@@ -160,9 +179,10 @@ impl Reader<'_, '_> {
         reload
     }
 
-    fn flapping(&mut self, node: &Node) -> Flapping {
-        let mut flapping = Flapping::default();
-        let Some(fields) = self.fields(node, &FLAPPING) else { return flapping };
+    /// Of what is not said, `usual` holds.
+    fn flapping(&mut self, node: &Node, shape: &Shape, usual: Flapping) -> Flapping {
+        let mut flapping = usual;
+        let Some(fields) = self.fields(node, shape) else { return flapping };
         if let Some(plugs) = fields.get("plugs").and_then(|node| self.plug_count(node)) {
             flapping.plugs = plugs;
         }
@@ -258,13 +278,6 @@ impl Reader<'_, '_> {
         None
     }
 
-    fn rules(&mut self, node: &Node, policy: &mut Policy) {
-        let items = self.items(node, "a list of rules", "for no rules, write `rules: []`");
-        let before = policy.rules.len();
-        let rules = items.iter().enumerate();
-        policy.rules.extend(rules.filter_map(|(at, item)| self.rule(before + at + 1, item)));
-    }
-
     /// The items of a list; none if it is something else. `help` is for who writes nothing.
     fn items<'n>(&mut self, node: &'n Node, expected: &str, help: &str) -> &'n [Node] {
         let Value::List(items) = &node.value else {
@@ -274,90 +287,6 @@ impl Reader<'_, '_> {
             return &[];
         };
         items
-    }
-
-    fn rule(&mut self, number: usize, node: &Node) -> Option<Rule> {
-        let fields = self.fields(node, &RULE)?;
-        let name = fields.get("name").and_then(|node| self.name(node));
-        let matcher = self.required(&fields, "match").and_then(|node| self.rule_match(node));
-        let action = self.action(&fields);
-        let location = self.report.source().location(node.span);
-        Some(Rule { number, name, location, matcher: matcher?, action: action? })
-    }
-
-    fn name(&mut self, node: &Node) -> Option<Box<str>> {
-        let name = self.text(node, "a name")?;
-        if name.trim().is_empty() {
-            let message = "the name of the rule is empty";
-            self.report.add(Finding::new(Code::BadRuleName, node.span, message));
-        }
-        Some(name.into())
-    }
-
-    fn action(&mut self, fields: &Fields<'_>) -> Option<Action> {
-        match (fields.entry("attach"), fields.entry("keep")) {
-            (Some(attach), None) => self.attach(&attach.node),
-            (None, Some(keep)) => self.keep(&keep.node),
-            // If one of them is misspelt, that was said already.
-            (None, None) if ["attach", "keep"].iter().any(|key| fields.meant.contains(key)) => None,
-            (None, None) => {
-                let message = "the rule says neither `attach` nor `keep`";
-                self.report.add(Finding::new(Code::NoAction, fields.span, message));
-                None
-            }
-            (Some(attach), Some(keep)) => {
-                let mut spans = [attach.key_span, keep.key_span];
-                spans.sort_by_key(|span| span.start);
-                let message = "a rule says either `attach` or `keep`, not both";
-                let finding = Finding::new(Code::TwoActions, spans[1], message);
-                self.report.add(finding.also("the other one", spans[0]));
-                None
-            }
-        }
-    }
-
-    fn attach(&mut self, node: &Node) -> Option<Action> {
-        let guests = match &node.value {
-            Value::List(items) if items.is_empty() => {
-                let message = "the list of domains is empty";
-                self.report.add(Finding::new(Code::NoDomain, node.span, message));
-                return None;
-            }
-            Value::List(items) => items.iter().filter_map(|item| self.guest(item)).collect(),
-            Value::Text(_) => vec![self.guest(node)?],
-            Value::Nothing | Value::Map(_) => {
-                self.report.add(wrong_shape(node, "the name of a domain or a list of names"));
-                return None;
-            }
-        };
-        Some(Action::Attach(guests))
-    }
-
-    fn guest(&mut self, node: &Node) -> Option<GuestName> {
-        let name = self.text(node, "the name of a domain")?;
-        if name.trim().is_empty() || name.trim() != name {
-            let message = "the name of a domain is not empty and has no blanks around it";
-            self.report.add(Finding::new(Code::BadDomain, node.span, message));
-            return None;
-        }
-        if DOM0.contains(&name) {
-            let message = "every device is in dom0 until it is attached elsewhere";
-            let finding = Finding::new(Code::AttachToDom0, node.span, message);
-            self.report.add(finding.help("to leave it there, write `keep: dom0` instead"));
-            return None;
-        }
-        Some(GuestName::new(name))
-    }
-
-    fn keep(&mut self, node: &Node) -> Option<Action> {
-        let text = self.text(node, "the word `dom0`")?;
-        if text != DOM0[0] {
-            let message = format!("a device is kept in `dom0`, not in `{}`", shown(text));
-            let finding = Finding::new(Code::BadKeep, node.span, message);
-            self.report.add(finding.help("to hand it to a domain, use `attach`"));
-            return None;
-        }
-        Some(Action::Keep)
     }
 
     /// The fields of a map of this shape. Keys that it does not have are reported.

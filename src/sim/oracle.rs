@@ -26,7 +26,7 @@ use crate::model::{
     BusId, ControllerId, ControllerKind, DeviceModel, DomId, GuestKind, GuestName, Life, NoteState,
     Place, PortNumber, Speed, UsbVersion, XenbusState,
 };
-use crate::policy::{Action, KindWish};
+use crate::policy::{Action, GuestPattern, KindWish};
 use std::collections::BTreeSet;
 
 impl World {
@@ -124,25 +124,27 @@ impl World {
     }
 
     /// What the policy says, and no more.
-    fn targets(&self, socket: &Socket) -> Vec<GuestName> {
+    fn targets(&self, socket: &Socket) -> Vec<GuestPattern> {
         if socket.spec.hub {
             return Vec::new();
         }
         match self.policy.judge(&socket.device).map(crate::policy::Rule::action) {
-            Some(Action::Attach(targets)) => targets.clone(),
+            Some(Action::Attach(targets)) => {
+                targets.iter().map(|target| target.guest.clone()).collect()
+            }
             Some(Action::Keep) | None => Vec::new(),
         }
     }
 
     /// The first of these that is there; of two with one name the older, running before one that is
     /// being built.
-    fn wanted(&self, targets: &[GuestName]) -> Option<&Domain> {
-        targets.iter().find_map(|name| {
+    fn wanted(&self, targets: &[GuestPattern]) -> Option<&Domain> {
+        targets.iter().find_map(|target| {
             let named = |life| {
                 self.store
                     .domains
                     .values()
-                    .find(|d| d.has_nodes && d.name == *name && d.life() == life)
+                    .find(|d| d.has_nodes && target.is_called(&d.name, d.uuid) && d.life() == life)
             };
             named(Life::Running).or_else(|| named(Life::Building))
         })
@@ -166,7 +168,7 @@ impl World {
         returning && socket.is_on(USBFS)
     }
 
-    fn why_not_there(&self, targets: &[GuestName], place: Place) -> Option<&'static str> {
+    fn why_not_there(&self, targets: &[GuestPattern], place: Place) -> Option<&'static str> {
         let domain = self.store.domains.get(&place.domid)?;
         let Some(ctl) = domain.controllers.get(&place.controller) else {
             return Some("there is no such controller");
@@ -174,7 +176,7 @@ impl World {
         if domain.life() != Life::Running {
             return Some("the domain does not run");
         }
-        if !targets.contains(&domain.name) {
+        if !targets.iter().any(|target| target.is_called(&domain.name, domain.uuid)) {
             return Some("no rule wants it there");
         }
         if ctl.kind == ControllerKind::Qusb && domain.model == DeviceModel::Dead {

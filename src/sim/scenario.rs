@@ -24,7 +24,9 @@ use crate::model::{
     UsbVersion, XenbusState,
 };
 use crate::policy::Policy;
-use crate::policy::text::{Code, Finding, Node, Reader, Report, Shape, SourceText, Value, grow};
+use crate::policy::text::{
+    Code, Domains, Finding, Node, Reader, Report, Shape, SourceText, Value, grow,
+};
 use crate::policy::{Location, Problems, Source};
 use std::fmt::Write;
 use std::str::FromStr;
@@ -118,7 +120,8 @@ pub fn read(source: Source<'_>) -> Result<Scenario, Problems> {
     if let Some(fault) = fault {
         report.add(fault);
     } else if let Some(root) = grow(&text, &mut report) {
-        Writer { reader: Reader { report: &mut report } }.scenario(&root, &mut scenario);
+        Writer { reader: Reader { report: &mut report, domains: &Domains::default() } }
+            .scenario(&root, &mut scenario);
     }
     match report.finish() {
         Some(problems) => Err(problems),

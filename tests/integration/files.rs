@@ -129,6 +129,26 @@ fn every_problem_of_every_file_is_told_in_one_run() {
 }
 
 #[test]
+fn an_alias_is_known_to_all_files_and_defined_in_one() {
+    let dir = directory(
+        "version: 1\nrules:\n  - match: {id: '*:*'}\n    attach: desk\n",
+        &[("10-a.yaml", "version: 1\ndomains: {desk: [win11, win10]}\n")],
+    );
+    let main = dir.path().join("policy.yaml");
+    let shown = policy_file::load_in_force(&main).unwrap().policy.to_yaml().unwrap();
+    assert!(shown.contains("  - win11\n  - win10\n"), "{shown}");
+
+    let twice = dir.path().join("rules.d/20-b.yaml");
+    fs::write(&twice, "version: 1\ndomains:\n  desk: win12\n").unwrap();
+    let problems = policy_file::load_in_force(&main).unwrap_err().render(false);
+    assert!(
+        problems.starts_with("error[P072]: another file has the alias `desk` too"),
+        "{problems}"
+    );
+    assert!(problems.contains("20-b.yaml:3:3"), "{problems}");
+}
+
+#[test]
 fn check_takes_a_directory_for_a_policy_or_for_drop_ins() {
     let dir = directory(&keep("main"), &[("10-a.yaml", &keep("a")), ("20-b.yaml", "")]);
     let (code, out, _) = check(dir.path(), &[]);

@@ -35,5 +35,6 @@ mod quarantine;
 mod rules;
 mod service;
 mod situations;
+mod targets;
 mod wire;
 mod world;
