@@ -371,6 +371,13 @@ impl OrderOutcome {
                 let message = format!("{device} stays in dom0: {refusal}; the order is noted");
                 return Err(Fault::new("refused", message).advice(refusal.advice()));
             }
+            Some(S::Blocked { .. }) => {
+                (Progress::Done, format!("{device} is blocked, as the policy wants it"), None)
+            }
+            Some(S::NotBlocked { refusal, .. }) => {
+                let message = format!("{device} is in dom0 and is not blocked: {refusal}");
+                (Progress::Done, message, None)
+            }
             Some(S::HeldDown { route, plugs, pause }) => {
                 let message = format!(
                     "{device} was plugged {plugs} times in a short while: it waits until it has stayed \

@@ -40,6 +40,8 @@ pub enum Reason<'a> {
     NoRule,
     /// This rule keeps it.
     Kept(&'a Rule),
+    /// This rule wants nobody to have it, dom0 neither.
+    Blocked(&'a Rule),
     /// This rule wants it elsewhere, but none of its domains runs.
     NoDomainRuns(&'a Rule),
 }
@@ -72,6 +74,7 @@ pub fn desired<'a>(policy: &'a Policy, device: &Device, xen: &'a XenView) -> Des
     };
     match rule.action() {
         Action::Keep => Desired::Dom0(Reason::Kept(rule)),
+        Action::Block => Desired::Dom0(Reason::Blocked(rule)),
         Action::Attach(targets) => choose(&device.busid, targets, xen).map_or(
             Desired::Dom0(Reason::NoDomainRuns(rule)),
             |(guest, wish)| Desired::In { guest, by: By::Rule(rule), wish },

@@ -25,6 +25,18 @@ pub enum Standing {
         /// The rule.
         rule: Box<str>,
     },
+    /// Nobody has it, dom0 neither: a rule says so.
+    Blocked {
+        /// The rule.
+        rule: Box<str>,
+    },
+    /// A rule wants nobody to have it, and dom0 needs it: it keeps its drivers.
+    NotBlocked {
+        /// The rule.
+        rule: Box<str>,
+        /// What it is needed for.
+        refusal: Refusal,
+    },
     /// It stays in dom0: a person said so, or gave it to a domain that does not run.
     Ordered(Order),
     /// It stays in dom0 until it has been plugged for a while: it was plugged too often.
@@ -113,6 +125,8 @@ impl Standing {
             Self::Hub => "hub",
             Self::NoRule => "no rule",
             Self::Kept { .. } => "kept",
+            Self::Blocked { .. } => "blocked",
+            Self::NotBlocked { .. } => "not blocked",
             Self::Ordered(_) => "ordered",
             Self::HeldDown { .. } => "held down",
             Self::NoDomainRuns { .. } => "no domain runs",

@@ -111,7 +111,7 @@ fn says(rule: &Rule, target: Option<&GuestName>) -> bool {
             matches!(targets.as_slice(), [target] if target.guest == meant)
         }
         (Action::Keep, None) => true,
-        (Action::Attach(_) | Action::Keep, _) => false,
+        (Action::Attach(_) | Action::Keep | Action::Block, _) => false,
     }
 }
 

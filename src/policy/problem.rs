@@ -85,9 +85,9 @@ pub enum Code {
     BadKeep,
     /// P030: a match without a key.
     EmptyMatch,
-    /// P031: a rule that says neither `attach` nor `keep`.
+    /// P031: a rule that does not say what is to be done.
     NoAction,
-    /// P032: a rule that says both `attach` and `keep`.
+    /// P032: a rule that says more than one thing to be done.
     TwoActions,
     /// P033: a list of domains without a domain.
     NoDomain,
@@ -115,13 +115,15 @@ pub enum Code {
     BadTargetPort,
     /// P075: a `when` that says nothing.
     EmptyWhen,
+    /// P076: `block` with another word than `true`.
+    BadBlock,
     /// P099: there are more problems than are listed.
     MoreProblems,
 }
 
 impl Code {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 44] = [
         Self::Unreadable,
         Self::TooLong,
         Self::NotUtf8,
@@ -164,6 +166,7 @@ impl Code {
         Self::BadControllerIndex,
         Self::BadTargetPort,
         Self::EmptyWhen,
+        Self::BadBlock,
         Self::MoreProblems,
     ];
 
@@ -212,6 +215,7 @@ impl Code {
             Self::BadControllerIndex => "P073",
             Self::BadTargetPort => "P074",
             Self::EmptyWhen => "P075",
+            Self::BadBlock => "P076",
             Self::MoreProblems => "P099",
         }
     }

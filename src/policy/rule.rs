@@ -112,4 +112,6 @@ pub enum Action {
     Attach(Vec<Target>),
     /// `keep: dom0`: it stays in dom0.
     Keep,
+    /// `block: true`: no driver and no domain has it.
+    Block,
 }

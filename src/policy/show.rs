@@ -88,6 +88,8 @@ struct ShownRule<'p> {
     #[serde(skip_serializing_if = "Option::is_none")]
     keep: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    block: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<ShownFlapping>,
     #[serde(skip_serializing_if = "Option::is_none")]
     wait: Option<ShownWait>,
@@ -133,9 +135,9 @@ struct ShownWish {
 }
 
 fn shown_rule(rule: &Rule) -> ShownRule<'_> {
-    let (attach, keep) = match rule.action() {
-        Action::Attach(targets) => (Some(targets.iter().map(shown_target).collect()), None),
-        Action::Keep => (None, Some("dom0")),
+    let attach = match rule.action() {
+        Action::Attach(targets) => Some(targets.iter().map(shown_target).collect()),
+        Action::Keep | Action::Block => None,
     };
     let When { running, absent } = rule.when();
     let when = (rule.when() != &When::default())
@@ -147,7 +149,8 @@ fn shown_rule(rule: &Rule) -> ShownRule<'_> {
         matcher: ShownMatch(rule.matcher()),
         when,
         attach,
-        keep,
+        keep: (*rule.action() == Action::Keep).then_some("dom0"),
+        block: (*rule.action() == Action::Block).then_some(true),
         limit: rule.limit().map(shown_flapping),
         wait: rule.settle().map(|settle| ShownWait { settle: duration(settle) }),
     }

@@ -658,7 +658,9 @@ impl World {
                     targets.iter().map(ToString::to_string).collect()
                 }
                 (Some(Order::Stay | Order::Hold), _)
-                | (None, Some(Action::Attach(_) | Action::Keep) | None) => Vec::new(),
+                | (None, Some(Action::Attach(_) | Action::Keep | Action::Block) | None) => {
+                    Vec::new()
+                }
             };
             let running: Vec<DomId> =
                 targets.iter().filter_map(|target| self.named(target)).collect();

@@ -132,7 +132,7 @@ impl World {
             Some(Action::Attach(targets)) => {
                 targets.iter().map(|target| target.guest.clone()).collect()
             }
-            Some(Action::Keep) | None => Vec::new(),
+            Some(Action::Keep | Action::Block) | None => Vec::new(),
         }
     }
 
@@ -320,7 +320,7 @@ impl World {
     /// cannot have it yet: dom0 is not on that way.
     fn waits_outside(&self, busid: &BusId, socket: &Socket) -> bool {
         let is_noted = self.store.notes.get(busid).is_some_and(|note| match note.state {
-            NoteState::Returning | NoteState::Admitted => true,
+            NoteState::Returning | NoteState::Admitted | NoteState::Blocked => true,
             // Where it was is no more.
             NoteState::Attached { place, uuid } => self
                 .store
@@ -355,7 +355,7 @@ impl World {
                 NoteState::Attached { place, .. } => {
                     self.store.places_of(busid).any(|there| there == place)
                 }
-                NoteState::Returning | NoteState::Admitted => false,
+                NoteState::Returning | NoteState::Admitted | NoteState::Blocked => false,
             };
             if note.plug != socket.device.plug() {
                 found.push(format!("the note of {busid} speaks of an earlier plug"));

@@ -161,7 +161,8 @@ impl World {
             Step::Authorize { busid, note, interfaces } => {
                 self.authorize(work, busid, note, interfaces)
             }
-            Step::Deauthorize { busid: _, interfaces } => self.deauthorize(work, interfaces),
+            Step::Deauthorize { note: Some(_), .. } => stale("no rule blocks anything"),
+            Step::Deauthorize { interfaces, .. } => self.deauthorize(work, interfaces),
             // Nobody gives orders in this world.
             Step::NoteOrder { .. } => stale("nobody has given an order"),
             Step::Forget { busid } => self.transact(work, |_| Ok(()), |world| world.forget(busid)),

@@ -16,6 +16,7 @@ mod harness;
 mod smoke;
 
 mod bad_input;
+mod blocking;
 mod cli;
 mod compat;
 mod control;

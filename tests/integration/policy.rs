@@ -121,6 +121,7 @@ fn keys_of_rule(rule: &Rule) -> BTreeSet<String> {
     keys.insert(match rule.action() {
         Action::Attach(_) => "attach".into(),
         Action::Keep => "keep".into(),
+        Action::Block => "block".into(),
     });
     keys
 }

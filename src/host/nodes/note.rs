@@ -17,6 +17,7 @@ pub(in crate::host) fn format_note(note: &Note) -> String {
         }
         NoteState::Returning => format!("returning {plug}"),
         NoteState::Admitted => format!("admitted {plug}"),
+        NoteState::Blocked => format!("blocked {plug}"),
     }
 }
 
@@ -43,6 +44,7 @@ pub(in crate::host) fn parse_note(value: &[u8]) -> Option<Note> {
         },
         "returning" => NoteState::Returning,
         "admitted" => NoteState::Admitted,
+        "blocked" => NoteState::Blocked,
         _ => return None,
     };
     Some(Note { plug, kind: get(&pairs, "type")?, state })
@@ -64,6 +66,7 @@ mod tests {
              uuid=6d3ae5a6-2c8c-4c8b-9d1e-0c5b7d1f2a30 controller=0 port=3",
             "returning type=pv id=0951:1666 address=3.127 initialized=-",
             "admitted type=qusb id=05e0:1200 address=1.6 initialized=81234567",
+            "blocked type=qusb id=05e0:1200 address=1.6 initialized=81234567",
         ] {
             let note = parse_note(text.as_bytes()).unwrap();
             assert_eq!(format_note(&note), text);

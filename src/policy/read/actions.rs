@@ -13,7 +13,18 @@ use std::time::Duration;
 
 const RULE: Shape = Shape {
     what: "a rule",
-    keys: &["name", "description", "enabled", "match", "when", "attach", "keep", "limit", "wait"],
+    keys: &[
+        "name",
+        "description",
+        "enabled",
+        "match",
+        "when",
+        "attach",
+        "keep",
+        "block",
+        "limit",
+        "wait",
+    ],
 };
 const LIMIT: Shape = Shape { what: "`limit`", keys: &["plugs", "within", "pause"] };
 const WAIT: Shape = Shape { what: "`wait`", keys: &["settle"] };
@@ -23,7 +34,7 @@ const ALIAS: Shape = Shape { what: "an alias of domains", keys: &["names", "cont
 const WISH: Shape = Shape { what: "`controller`", keys: &["type", "version", "ports", "index"] };
 
 /// What a rule can do.
-const ACTIONS: [&str; 2] = ["attach", "keep"];
+const ACTIONS: [&str; 3] = ["attach", "keep", "block"];
 
 impl Reader<'_, '_> {
     /// The aliases of a file. What else is in it is read elsewhere.
@@ -151,16 +162,17 @@ impl Reader<'_, '_> {
         said.sort_by_key(|entry| entry.key_span.start);
         match said.as_slice() {
             [one] if one.key == "attach" => self.attach(&one.node),
-            [one] => self.keep(&one.node),
+            [one] if one.key == "keep" => self.keep(&one.node),
+            [one] => self.block(&one.node),
             // If one of them is misspelt, that was said already.
             [] if ACTIONS.iter().any(|key| fields.meant.contains(key)) => None,
             [] => {
-                let message = "the rule says neither `attach` nor `keep`";
+                let message = "the rule says neither `attach` nor `keep` nor `block`";
                 self.report.add(Finding::new(Code::NoAction, fields.span, message));
                 None
             }
             [first, second, ..] => {
-                let message = "a rule says either `attach` or `keep`, not both";
+                let message = "a rule says one of `attach`, `keep` and `block`";
                 let finding = Finding::new(Code::TwoActions, second.key_span, message);
                 self.report.add(finding.also("the other one", first.key_span));
                 None
@@ -259,6 +271,17 @@ impl Reader<'_, '_> {
             return None;
         }
         Some(GuestPattern::new(name))
+    }
+
+    fn block(&mut self, node: &Node) -> Option<Action> {
+        let text = self.text(node, "the word `true`")?;
+        if text != "true" {
+            let message = format!("a device is blocked with `true`, not with `{}`", shown(text));
+            let finding = Finding::new(Code::BadBlock, node.span, message);
+            self.report.add(finding.help("to leave it in dom0, use `keep: dom0`"));
+            return None;
+        }
+        Some(Action::Block)
     }
 
     fn keep(&mut self, node: &Node) -> Option<Action> {
