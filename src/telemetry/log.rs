@@ -275,7 +275,7 @@ fn log_performed(step: &Step) {
             info!(device = %busid, "taken from its drivers");
         }
         Step::Deauthorize { busid, note: None, .. } => {
-            info!(device = %busid, "put back into quarantine")
+            info!(device = %busid, "put back into quarantine");
         }
         Step::RemoveLeftover(Leftover::ControllerNotes(_))
         | Step::Claim(_)
