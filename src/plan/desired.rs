@@ -1,7 +1,7 @@
 //! Where a device should be, by what a person said, by policy and by what runs.
 
-use crate::model::{BusId, Device, Guest, Life, NoteState, Order, XenView};
-use crate::policy::{Action, GuestPattern, Policy, Rule, Target, TargetWish};
+use crate::model::{BusId, Device, Guest, Life, NoteState, Observed, Order, XenView};
+use crate::policy::{Action, Candidate, GuestPattern, Policy, Rule, Target, TargetWish};
 use std::slice::from_ref;
 
 /// Where a device should be.
@@ -51,7 +51,8 @@ pub enum Reason<'a> {
 /// A device that the agent has put into one of its rule's domains stays there as long as that
 /// domain runs, even if one that stands before it in the list is started later: nothing is pulled
 /// out of a running domain without need.
-pub fn desired<'a>(policy: &'a Policy, device: &Device, xen: &'a XenView) -> Desired<'a> {
+pub fn desired<'a>(policy: &'a Policy, device: &Device, observed: &'a Observed) -> Desired<'a> {
+    let xen = &observed.xen;
     if device.is_hub() {
         return Desired::Dom0(Reason::Hub);
     }
@@ -69,7 +70,7 @@ pub fn desired<'a>(policy: &'a Policy, device: &Device, xen: &'a XenView) -> Des
             Order::Stay | Order::Hold => Desired::Dom0(Reason::Order(&said.order)),
         };
     }
-    let Some(rule) = policy.judge_beside(device, xen) else {
+    let Some(rule) = policy.judge_beside(&Candidate::of(device, observed), xen) else {
         return Desired::Dom0(Reason::NoRule);
     };
     match rule.action() {

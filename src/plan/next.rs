@@ -13,7 +13,7 @@ use crate::model::{
     BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, InterfaceName, Life,
     Note, NoteState, Observed, Order, Place, PortContent, XenView,
 };
-use crate::policy::{Action, Policy, Rule, StalePorts};
+use crate::policy::{Action, Candidate, Policy, Rule, StalePorts};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -229,7 +229,7 @@ fn clear_stale(busid: &BusId, place: Place, moment: &Moment<'_>) -> Outlook {
     // Whoever serves the port may have taken what was plugged there since.
     let after = there.map_or(AfterClear::Gone, |device| {
         let (plug, state) = (device.plug(), NoteState::Returning);
-        AfterClear::Replaced(Note { plug, kind, state })
+        AfterClear::Replaced(Note { plug, kind, state, drivers: None })
     });
     Outlook::run(Standing::Unplugged, Step::ClearPort { place, kind, busid: busid.clone(), after })
 }
@@ -292,7 +292,7 @@ fn for_held(
     if moment.leaving || moment.barred.is_some() {
         return detach(device, note, place);
     }
-    let route = match desired(moment.policy, device, &moment.observed.xen) {
+    let route = match desired(moment.policy, device, moment.observed) {
         Desired::In { guest: wanted, by, .. } if wanted.domid == guest.domid => route(wanted, by),
         Desired::In { .. } | Desired::Dom0(_) => return detach(device, note, place),
     };
@@ -400,9 +400,7 @@ fn for_returning(device: &Device, note: &Note, moment: &Moment<'_>) -> Outlook {
             Outlook::rest(Standing::NotReturned(Problem::StillHeld(held.clone())))
         };
     }
-    if let Desired::Dom0(Reason::Blocked(rule)) =
-        desired(moment.policy, device, &moment.observed.xen)
-    {
+    if let Desired::Dom0(Reason::Blocked(rule)) = desired(moment.policy, device, moment.observed) {
         // It does not go by dom0's drivers.
         return for_blocked(device, Some(note), rule, moment);
     }
@@ -437,7 +435,7 @@ fn for_returning(device: &Device, note: &Note, moment: &Moment<'_>) -> Outlook {
 /// A device that no backend has any more and that goes into a domain as soon as a port is ready: it
 /// need not go by dom0. `None` if it does not.
 fn for_moving(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
-    let goes = matches!(desired(moment.policy, device, &moment.observed.xen), Desired::In { .. });
+    let goes = matches!(desired(moment.policy, device, moment.observed), Desired::In { .. });
     let is_soon = |outlook: &Outlook| match outlook.next {
         Next::Run(_) => true,
         Next::Until(..) => {
@@ -453,7 +451,7 @@ fn for_moving(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
 fn for_quarantined(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
     let busid = device.busid.clone();
     let is_needed = guard(device, &moment.scene()).is_err();
-    let stays_outside = match desired(moment.policy, device, &moment.observed.xen) {
+    let stays_outside = match desired(moment.policy, device, moment.observed) {
         // Whatever its rule says, it stays in dom0.
         _ if is_needed => false,
         // Straight from one domain to the next, or from quarantine: dom0 is not on the way.
@@ -483,7 +481,12 @@ fn for_quarantined(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
 /// Lets drivers have what they may not have yet, if there is anything.
 fn authorize(device: &Device) -> Option<Step> {
     let interfaces: Vec<_> = device.unauthorized().cloned().collect();
-    let note = Note { plug: device.plug(), kind: ControllerKind::Qusb, state: NoteState::Admitted };
+    let note = Note {
+        plug: device.plug(),
+        kind: ControllerKind::Qusb,
+        state: NoteState::Admitted,
+        drivers: None,
+    };
     let busid = device.busid.clone();
     (!interfaces.is_empty()).then_some(Step::Authorize { busid, note, interfaces })
 }
@@ -494,7 +497,7 @@ fn on_usbback(device: &Device) -> Vec<InterfaceName> {
 
 /// A device that is in no port and of which the agent has no note.
 fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
-    let (guest, by, wish) = match desired(moment.policy, device, &moment.observed.xen) {
+    let (guest, by, wish) = match desired(moment.policy, device, moment.observed) {
         Desired::In { guest, by, wish } => (guest, by, wish),
         Desired::Dom0(reason) => return for_dom0(device, &reason, moment),
     };
@@ -621,7 +624,14 @@ fn for_blocked(device: &Device, note: Option<&Note>, rule: &Rule, moment: &Momen
         return with_drivers(device, standing, moment);
     }
     let (busid, plug) = (device.busid.clone(), device.plug());
-    let note = Some(Note { plug, kind: ControllerKind::Qusb, state: NoteState::Blocked });
+    let drivers = Candidate::of(device, moment.observed).drivers();
+    let note = Some(Note {
+        plug,
+        kind: ControllerKind::Qusb,
+        state: NoteState::Blocked,
+        // A rule that asks for its driver must go on matching.
+        drivers: Some(drivers.into_iter().map(Into::into).collect()),
+    });
     Outlook::run(standing, Step::Deauthorize { busid, note, interfaces })
 }
 
@@ -653,12 +663,14 @@ fn claim(
     kind: ControllerKind,
     moment: &Moment<'_>,
 ) -> Claim {
+    let drivers = Candidate::of(device, moment.observed).drivers();
     Claim {
         busid: device.busid.clone(),
         plug: device.plug(),
         place,
         uuid: guest.uuid,
         kind,
+        drivers: drivers.into_iter().map(Into::into).collect(),
         survey: Survey::of(&moment.observed.xen),
     }
 }

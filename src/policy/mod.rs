@@ -30,7 +30,11 @@ mod wish;
 
 pub use defaults::{Flapping, Reload, StalePorts};
 pub use edit::{EditError, forget, remember};
-pub use matcher::{Condition, IdPattern, Matcher, PatternError, PortPattern};
+pub use matcher::{
+    Candidate, Category, ClassPattern, Condition, Group, IdPattern, InterfaceSet, Matcher, Part,
+    PatternError, PortPattern, ReleasePattern, TextPattern, TextPatternError, UdevMatch, Verdict,
+    Within,
+};
 pub use problem::{Code, Problem, Problems, Severity};
 pub use rule::{Action, Rule};
 pub use source::{Location, MAX_BYTES, Position, Source};
@@ -41,12 +45,13 @@ pub use wish::{ControllerWish, KindWish, TargetWish};
 /// problems alike.
 pub(crate) mod text {
     pub(crate) use crate::policy::problem::{Code, Finding, Report};
-    pub(crate) use crate::policy::read::{Domains, Reader, Shape};
+    pub(crate) use crate::policy::read::{Reader, Shape};
     pub(crate) use crate::policy::source::SourceText;
     pub(crate) use crate::policy::tree::{Node, Value, grow};
 }
 
-use crate::model::{Device, XenView};
+use crate::model::XenView;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What an administrator wants, as it was written down and understood.
@@ -58,6 +63,7 @@ pub struct Policy {
     controller: ControllerWish,
     settle: Duration,
     keep_last: KeepLast,
+    groups: Vec<Arc<Group>>,
     protect: Vec<Matcher>,
     stale_ports: StalePorts,
     flapping: Flapping,
@@ -108,14 +114,19 @@ impl Policy {
         self.keep_last
     }
 
+    /// The groups of devices, in the order in which they were written.
+    pub fn groups(&self) -> &[Arc<Group>] {
+        &self.groups
+    }
+
     /// The devices that stay in dom0 whatever the rules say.
     pub fn protected(&self) -> &[Matcher] {
         &self.protect
     }
 
-    /// The first entry of `protect` that matches `device`.
-    pub fn protection(&self, device: &Device) -> Option<&Matcher> {
-        self.protect.iter().find(|matcher| matcher.matches(device))
+    /// The first entry of `protect` that matches `candidate`.
+    pub fn protection(&self, candidate: &Candidate<'_>) -> Option<&Matcher> {
+        self.protect.iter().find(|matcher| matcher.matches(candidate))
     }
 
     /// What becomes of stale ports that are not the agent's own.
@@ -140,20 +151,20 @@ impl Policy {
         self.reload
     }
 
-    /// The first rule that matches `device`, whatever domains there are. No rule, no wish: the device stays
-    /// where it is.
-    pub fn judge(&self, device: &Device) -> Option<&Rule> {
-        self.matching(device).next()
+    /// The first rule that matches `candidate`, whatever domains there are. No rule, no wish: the device
+    /// stays where it is.
+    pub fn judge(&self, candidate: &Candidate<'_>) -> Option<&Rule> {
+        self.matching(candidate).next()
     }
 
-    /// The first rule that matches `device` and whose `when` holds.
-    pub fn judge_beside(&self, device: &Device, xen: &XenView) -> Option<&Rule> {
-        self.matching(device).find(|rule| rule.when().holds(xen))
+    /// The first rule that matches `candidate` and whose `when` holds.
+    pub fn judge_beside(&self, candidate: &Candidate<'_>, xen: &XenView) -> Option<&Rule> {
+        self.matching(candidate).find(|rule| rule.when().holds(xen))
     }
 
-    /// The rules that match `device` and are not switched off, in the order in which they are asked.
-    fn matching(&self, device: &Device) -> impl Iterator<Item = &Rule> {
-        self.rules.iter().filter(|rule| rule.is_enabled() && rule.matcher().matches(device))
+    /// All rules that match `candidate` and are not switched off, in the order in which they are asked.
+    pub fn matching(&self, candidate: &Candidate<'_>) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().filter(|rule| rule.is_enabled() && rule.matcher().matches(candidate))
     }
 
     /// The policy as it was understood, in canonical YAML with every default filled in. It compiles
@@ -174,6 +185,7 @@ impl Default for Policy {
             controller: ControllerWish::default(),
             settle: Self::DEFAULT_SETTLE,
             keep_last: KeepLast::default(),
+            groups: Vec::new(),
             protect: Vec::new(),
             stale_ports: StalePorts::default(),
             flapping: Flapping::default(),
@@ -224,7 +236,7 @@ pub enum Role {
 pub fn compile_files(files: &[(Role, Source<'_>)]) -> Result<Policy, Problems> {
     let texts: Vec<_> = files.iter().map(|(_, source)| source::SourceText::new(*source)).collect();
     let mut grown = Vec::new();
-    let mut domains = read::Domains::default();
+    let mut known = read::Known::default();
     for ((role, _), (text, fault)) in files.iter().zip(&texts) {
         let mut report = problem::Report::new(text);
         let root = match fault {
@@ -236,7 +248,7 @@ pub fn compile_files(files: &[(Role, Source<'_>)]) -> Result<Policy, Problems> {
         };
         if let Some(root) = &root {
             // An alias is known to all files.
-            read::domains(root, *role, &mut report, &mut domains);
+            read::domains(root, *role, &mut report, &mut known);
         }
         grown.push((*role, root, report));
     }
@@ -244,7 +256,7 @@ pub fn compile_files(files: &[(Role, Source<'_>)]) -> Result<Policy, Problems> {
     let mut problems = Vec::new();
     for (role, root, mut report) in grown {
         if let Some(root) = root {
-            read::file(&root, role, &mut report, (&domains, &mut policy));
+            read::file(&root, role, &mut report, (&mut known, &mut policy));
         }
         problems.extend(report.finish());
     }

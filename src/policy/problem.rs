@@ -26,6 +26,7 @@ pub enum Severity {
 /// | P005 – P011 | YAML, and what of it a policy may use |
 /// | P012 – P019 | keys and shapes |
 /// | P020 – P039 | values and rules |
+/// | P040 – P049, P060 – P069 | matches |
 /// | P050 | scenarios |
 /// | P070 – P089 | domains, what rules do, files |
 /// | P099 | the list of problems itself |
@@ -101,14 +102,36 @@ pub enum Code {
     BadStalePorts,
     /// P039: not a count of plugs.
     BadPlugCount,
+    /// P040: not a pattern of texts: an empty one, a bad regular expression.
+    BadTextPattern,
+    /// P041: not a class, or a pattern of classes.
+    BadClass,
+    /// P042: not a category of devices.
+    BadCategory,
+    /// P043: not a speed.
+    BadSpeed,
+    /// P044: not a version of USB.
+    BadRelease,
+    /// P045: not `removable`, `fixed` or `unknown`.
+    BadRemovable,
+    /// P046: not a name of a property, an attribute or a tag.
+    BadUdevName,
+    /// P047: a list of alternatives without one.
+    EmptyChoice,
+    /// P048: a name of a group of devices that is empty or cannot be seen.
+    BadGroupName,
+    /// P049: a group of devices that is not written above.
+    UnknownGroup,
     /// P050: not a value that a scenario of the simulated world takes there.
     BadScenario,
+    /// P060: more than can be judged in time: too many regular expressions, groups in groups in groups.
+    TooIntricate,
     /// P070: not when files are to be read anew.
     BadReload,
     /// P071: not a name that an alias can have.
     BadAlias,
-    /// P072: an alias that another file defines too.
-    DuplicateAlias,
+    /// P072: an alias or a group of devices that another file defines too.
+    DuplicateName,
     /// P073: not a number that a controller can have.
     BadControllerIndex,
     /// P074: not a port that the controller can have.
@@ -123,7 +146,7 @@ pub enum Code {
 
 impl Code {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 55] = [
         Self::Unreadable,
         Self::TooLong,
         Self::NotUtf8,
@@ -159,10 +182,21 @@ impl Code {
         Self::BadKeepLast,
         Self::BadStalePorts,
         Self::BadPlugCount,
+        Self::BadTextPattern,
+        Self::BadClass,
+        Self::BadCategory,
+        Self::BadSpeed,
+        Self::BadRelease,
+        Self::BadRemovable,
+        Self::BadUdevName,
+        Self::EmptyChoice,
+        Self::BadGroupName,
+        Self::UnknownGroup,
         Self::BadScenario,
+        Self::TooIntricate,
         Self::BadReload,
         Self::BadAlias,
-        Self::DuplicateAlias,
+        Self::DuplicateName,
         Self::BadControllerIndex,
         Self::BadTargetPort,
         Self::EmptyWhen,
@@ -208,10 +242,21 @@ impl Code {
             Self::BadKeepLast => "P036",
             Self::BadStalePorts => "P038",
             Self::BadPlugCount => "P039",
+            Self::BadTextPattern => "P040",
+            Self::BadClass => "P041",
+            Self::BadCategory => "P042",
+            Self::BadSpeed => "P043",
+            Self::BadRelease => "P044",
+            Self::BadRemovable => "P045",
+            Self::BadUdevName => "P046",
+            Self::EmptyChoice => "P047",
+            Self::BadGroupName => "P048",
+            Self::UnknownGroup => "P049",
             Self::BadScenario => "P050",
+            Self::TooIntricate => "P060",
             Self::BadReload => "P070",
             Self::BadAlias => "P071",
-            Self::DuplicateAlias => "P072",
+            Self::DuplicateName => "P072",
             Self::BadControllerIndex => "P073",
             Self::BadTargetPort => "P074",
             Self::EmptyWhen => "P075",

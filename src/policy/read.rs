@@ -9,6 +9,7 @@ mod actions;
 mod matching;
 
 use super::defaults::{Flapping, Reload, StalePorts};
+use super::matcher::Group;
 use super::problem::{Code, Finding, Report};
 use super::source::{Span, first_hidden, hidden};
 use super::target::Target;
@@ -16,9 +17,10 @@ use super::tree::{Entry, Node, Value};
 use super::wish::{ControllerWish, KindWish};
 use super::{KeepLast, Policy, Role, suggest};
 use crate::model::{PortNumber, Text, UsbVersion};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A kind of map: what messages call it, and the keys that it may have.
@@ -27,10 +29,12 @@ pub(crate) struct Shape {
     pub(crate) keys: &'static [&'static str],
 }
 
-const POLICY: Shape =
-    Shape { what: "a policy", keys: &["version", "defaults", "domains", "protect", "rules"] };
+const POLICY: Shape = Shape {
+    what: "a policy",
+    keys: &["version", "defaults", "domains", "devices", "protect", "rules"],
+};
 const DROP_IN: Shape =
-    Shape { what: "a drop-in", keys: &["version", "domains", "protect", "rules"] };
+    Shape { what: "a drop-in", keys: &["version", "domains", "devices", "protect", "rules"] };
 const REMEMBERED: Shape = Shape { what: "a file of remembered rules", keys: &["version", "rules"] };
 const DEFAULTS: Shape = Shape {
     what: "`defaults`",
@@ -45,11 +49,25 @@ const VERSION: &str = "1";
 /// The words that mean the control domain, where every device is to begin with.
 const DOM0: [&str; 2] = ["dom0", "Domain-0"];
 
+/// What earlier files have left to those after them.
+#[derive(Default)]
+pub(super) struct Known {
+    /// The aliases of all files.
+    domains: Domains,
+    /// The groups of devices that were read so far.
+    groups: Vec<Arc<Group>>,
+    /// The names of groups that could not be read.
+    bad_groups: BTreeSet<Box<str>>,
+    /// How many regular expressions were read so far.
+    regexes: usize,
+    /// How many values the matches that were read so far compare.
+    values: usize,
+}
+
 /// Reads the aliases of a file, besides those that are there.
-pub(super) fn domains(root: &Node, role: Role, report: &mut Report<'_>, all: &mut Domains) {
+pub(super) fn domains(root: &Node, role: Role, report: &mut Report<'_>, known: &mut Known) {
     if role != Role::Remembered {
-        let none = Domains::default();
-        Reader { report, domains: &none }.aliases(root, all);
+        Reader::new(report).aliases(root, &mut known.domains);
     }
 }
 
@@ -58,9 +76,11 @@ pub(super) fn file(
     root: &Node,
     role: Role,
     report: &mut Report<'_>,
-    (domains, policy): (&Domains, &mut Policy),
+    (known, policy): (&mut Known, &mut Policy),
 ) {
-    Reader { report, domains }.file(root, role, policy);
+    let mut reader = Reader { report, known: std::mem::take(known) };
+    reader.file(root, role, policy);
+    *known = reader.known;
 }
 
 /// The aliases of domains, and what each stands for. An alias in an alias is none.
@@ -68,7 +88,21 @@ pub(crate) type Domains = BTreeMap<Box<str>, Vec<Target>>;
 
 pub(crate) struct Reader<'r, 't> {
     pub(crate) report: &'r mut Report<'t>,
-    pub(crate) domains: &'r Domains,
+    known: Known,
+}
+
+impl<'r, 't> Reader<'r, 't> {
+    /// The most regular expressions that a policy may have.
+    const MAX_REGEXES: usize = 1000;
+    /// How many groups of devices may be in one another.
+    const MAX_GROUPS_DEEP: usize = 8;
+    /// The most values that all matches together may compare.
+    const MAX_VALUES: usize = 1_000_000;
+
+    /// A reader of one tree.
+    pub(crate) fn new(report: &'r mut Report<'t>) -> Self {
+        Self { report, known: Known::default() }
+    }
 }
 
 impl Reader<'_, '_> {
@@ -84,6 +118,10 @@ impl Reader<'_, '_> {
         }
         if let Some(defaults) = fields.get("defaults").filter(|_| role == Role::Main) {
             self.defaults(defaults, policy);
+        }
+        if let Some(devices) = fields.get("devices") {
+            self.groups(devices);
+            policy.groups.clone_from(&self.known.groups);
         }
         if let Some(protect) = fields.get("protect") {
             policy.protect.extend(self.protect(protect));

@@ -36,6 +36,7 @@ mod quarantine;
 mod rules;
 mod service;
 mod situations;
+mod storm;
 mod targets;
 mod wire;
 mod world;

@@ -9,6 +9,7 @@ use crate::policy::source::{first_hidden, hidden};
 use crate::policy::target::{GuestPattern, Target, When};
 use crate::policy::tree::{Entry, Node, Value};
 use crate::policy::wish::TargetWish;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 const RULE: Shape = Shape {
@@ -45,7 +46,13 @@ impl Reader<'_, '_> {
             self.report.add(wrong_shape(&domains.node, "a map of aliases and their domains"));
             return;
         };
+        let earlier: BTreeSet<Box<str>> = all.keys().cloned().collect();
         for alias in aliases {
+            let name = alias.key.as_str();
+            if earlier.contains(name) {
+                let message = format!("another file has the alias `{}` too", shown(name));
+                self.report.add(Finding::new(Code::DuplicateName, alias.key_span, message));
+            }
             self.alias(alias, all);
         }
     }
@@ -74,10 +81,7 @@ impl Reader<'_, '_> {
         };
         let guests = names.map(|node| self.guests(node, Self::guest)).unwrap_or_default();
         let targets = guests.into_iter().map(|guest| Target { guest, wish }).collect();
-        if all.insert(name.into(), targets).is_some() {
-            let message = format!("another file has the alias `{}` too", shown(name));
-            self.report.add(Finding::new(Code::DuplicateAlias, entry.key_span, message));
-        }
+        all.insert(name.into(), targets);
     }
 
     /// Reads rules, after those that are there.
@@ -251,7 +255,7 @@ impl Reader<'_, '_> {
     fn meant(&mut self, node: &Node) -> Option<Vec<Target>> {
         let guest = self.guest(node)?;
         let alias = match &guest {
-            GuestPattern::Named(name) => self.domains.get(name.as_str()),
+            GuestPattern::Named(name) => self.known.domains.get(name.as_str()),
             GuestPattern::Like(_) | GuestPattern::Uuid(_) => None,
         };
         Some(alias.cloned().unwrap_or_else(|| vec![Target { guest, wish: TargetWish::ANY }]))
