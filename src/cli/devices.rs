@@ -142,6 +142,13 @@ fn verdict(
         (None, _) => "no policy".to_owned(),
         (Some(_), None) => "stays in dom0: no rule".to_owned(),
         (Some(_), Some(Action::Keep)) => "stays in dom0".to_owned(),
+        (Some(policy), Some(Action::Block)) => {
+            let scene = Scene { observed, policy, departing: &BTreeSet::new() };
+            match guard(device, &scene) {
+                Ok(()) => "blocked".to_owned(),
+                Err(refusal) => format!("stays in dom0: {refusal}"),
+            }
+        }
         (Some(policy), Some(Action::Attach(targets))) => {
             let scene = Scene { observed, policy, departing: &BTreeSet::new() };
             if let Err(refusal) = guard(device, &scene) {

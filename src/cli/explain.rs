@@ -7,7 +7,7 @@ use super::{EX_IOERR, EX_OK, EX_REFUSED, EX_UNAVAILABLE, Loaded, fail, load_poli
 use crate::host::userdata::UserData;
 use crate::host::xenstore::Endpoint;
 use crate::model::{Device, DeviceName, Observed, Text, chain};
-use crate::plan::{Explanation, Next, Outlook, Step};
+use crate::plan::{Aside, Explanation, Next, Outlook, Step};
 use crate::policy::{Action, Part, Policy, Verdict};
 use crate::reconcile::preview;
 use clap::Args;
@@ -65,6 +65,8 @@ struct RuleAnswer {
     rule: String,
     location: String,
     matches: bool,
+    /// Why it does not count, whatever it matches: `enabled` or `when`.
+    aside: Option<&'static str>,
     action: String,
     conditions: Vec<ConditionAnswer>,
 }
@@ -160,6 +162,10 @@ fn explain(device: &Device, policy: &Policy, observed: &Observed, with_xen: bool
                 rule: asked.rule.label(),
                 location: asked.rule.location().to_string(),
                 matches: asked.verdict.holds,
+                aside: asked.aside.map(|aside| match aside {
+                    Aside::SwitchedOff => "enabled",
+                    Aside::NotNow => "when",
+                }),
                 action: action_words(asked.rule.action()),
                 conditions: conditions(&asked.verdict),
             })
@@ -195,6 +201,7 @@ fn condition(part: &Part) -> ConditionAnswer {
 fn action_words(action: &Action) -> String {
     match action {
         Action::Keep => "keep: dom0".to_owned(),
+        Action::Block => "block: true".to_owned(),
         Action::Attach(targets) => {
             let targets: Vec<_> = targets.iter().map(ToString::to_string).collect();
             format!("attach: {}", targets.join(", "))
@@ -225,11 +232,16 @@ fn write_text(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "\nThere is no rule.")?;
     }
     for rule in &answer.rules {
-        let matches = if rule.matches { "matches" } else { "does not match" };
+        let matches = match (rule.matches, rule.aside) {
+            (_, Some("enabled")) => "is switched off",
+            (true, Some(_)) => "matches, but its `when` does not hold",
+            (true, None) => "matches",
+            (false, _) => "does not match",
+        };
         writeln!(out, "\n{} ({}) {matches}", rule.rule, rule.location)?;
         // Of a rule that does not match, what holds is no news.
         write_conditions(&rule.conditions, !rule.matches, 4, out)?;
-        if rule.matches {
+        if rule.matches && rule.aside.is_none() {
             writeln!(out, "  {}", rule.action)?;
         }
     }

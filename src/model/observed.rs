@@ -134,7 +134,7 @@ impl XenView {
     pub fn is_ours(&self, busid: &BusId, place: Place) -> bool {
         self.notes.get(busid).is_some_and(|note| match note.state {
             NoteState::Attached { place: noted, .. } => noted == place,
-            NoteState::Returning | NoteState::Admitted => false,
+            NoteState::Returning | NoteState::Admitted | NoteState::Blocked => false,
         })
     }
 }

@@ -32,6 +32,24 @@ pub struct Asked<'a> {
     pub rule: &'a Rule,
     /// How it judged.
     pub verdict: Verdict,
+    /// Why it does not count, whatever it matches.
+    pub aside: Option<Aside>,
+}
+
+/// Why a rule does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aside {
+    /// `enabled: false`.
+    SwitchedOff,
+    /// Its `when` does not hold.
+    NotNow,
+}
+
+impl Asked<'_> {
+    /// Whether this rule decides.
+    pub fn decides(&self) -> bool {
+        self.verdict.holds && self.aside.is_none()
+    }
 }
 
 impl<'a> Explanation<'a> {
@@ -40,10 +58,12 @@ impl<'a> Explanation<'a> {
         let candidate = Candidate::of(device, observed);
         let mut asked = Vec::new();
         for rule in policy.rules() {
-            let verdict = rule.matcher().examine(&candidate);
-            let holds = verdict.holds;
-            asked.push(Asked { rule, verdict });
-            if holds {
+            let aside = match rule.is_enabled() {
+                false => Some(Aside::SwitchedOff),
+                true => (!rule.when().holds(&observed.xen)).then_some(Aside::NotNow),
+            };
+            asked.push(Asked { rule, verdict: rule.matcher().examine(&candidate), aside });
+            if asked.last().is_some_and(Asked::decides) {
                 break;
             }
         }
@@ -59,7 +79,7 @@ impl<'a> Explanation<'a> {
 
     /// The rule that matches.
     pub fn rule(&self) -> Option<&'a Rule> {
-        self.asked.last().filter(|last| last.verdict.holds).map(|last| last.rule)
+        self.asked.last().filter(|last| last.decides()).map(|last| last.rule)
     }
 }
 
@@ -78,7 +98,8 @@ impl Destination {
     /// Where `device`, one of those that were seen, belongs. One that is in a domain already is not
     /// kept there or called back by the interlock.
     pub fn of(device: &Device, policy: &Policy, observed: &Observed) -> Self {
-        let rule = policy.judge(&Candidate::of(device, observed)).map(Rule::label);
+        let rule = policy.judge_beside(&Candidate::of(device, observed), &observed.xen);
+        let rule = rule.map(Rule::label);
         let rule = rule.filter(|_| observed.xen.override_of(device).is_none());
         let Desired::In { guest, .. } = desired(policy, device, observed, &BTreeMap::new()) else {
             return Self { guest: None, rule, refusal: None };

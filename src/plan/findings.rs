@@ -550,6 +550,8 @@ fn speaks_of_nothing(note: &Note, device: Option<&Device>, observed: &Observed) 
     }
     match note.state {
         NoteState::Returning | NoteState::Admitted => true,
+        // As the policy wants it, for as long as the device stays plugged.
+        NoteState::Blocked => false,
         NoteState::Attached { place, uuid } => {
             let guest = observed.xen.guests.get(&place.domid);
             guest.is_none_or(|guest| guest.uuid != uuid || guest.life == Life::Dead)
@@ -658,6 +660,9 @@ impl fmt::Display for Finding {
                         f,
                         "the agent's note says that {busid} was let out and has yet to arrive"
                     )
+                }
+                NoteState::Blocked => {
+                    write!(f, "the agent's note says that {busid} is blocked, and it is gone")
                 }
             },
             Self::OnUsbback { busid, interfaces } => {

@@ -18,7 +18,7 @@ pub mod standing;
 pub mod step;
 
 pub use desired::{Desired, Reason};
-pub use explain::{Asked, Destination, Explanation};
+pub use explain::{Aside, Asked, Destination, Explanation};
 pub use findings::{Finding, FindingCode, Mend, Noted};
 pub use interlock::{Cleared, Refusal, Scene};
 pub use next::{Moment, Next, Outlook};

@@ -5,9 +5,10 @@
 
 use super::matcher::{Candidate, Condition, IdPattern, PortPattern};
 use super::problem::{Problems, Report};
-use super::rule::Rule;
+use super::rule::{Action, Rule};
 use super::rules::Rules;
 use super::source::{Source, SourceText, Span};
+use super::target::GuestPattern;
 use super::tree::{self, Node, Value};
 use super::{Policy, compile_rules};
 use crate::model::{Device, GuestName};
@@ -55,7 +56,9 @@ pub fn remember(
     let policy = compile_rules(Source { name, bytes: added.as_bytes() }).map_err(unsafe_text)?;
     // Only what this device is and where it is counts: the new rule asks for nothing else.
     match policy.judge(&Candidate::alone(device)) {
-        Some(rule) if is_about(rule, device) => Ok(added),
+        Some(rule) if is_about(rule, device) && says(rule, target) => Ok(added),
+        // A domain whose name means something else in a rule.
+        Some(rule) if is_about(rule, device) => Err(EditError::Unsafe),
         Some(rule) => Err(EditError::Shadowed(Box::new(rule.clone()))),
         None => Err(EditError::Unsafe),
     }
@@ -101,6 +104,18 @@ fn is_about(rule: &Rule, device: &Device) -> bool {
     };
     let conditions = rule.matcher().conditions();
     conditions.len() == 2 && conditions.iter().any(is_id) && conditions.iter().any(is_port)
+}
+
+/// Whether the rule sends its device to `target` and to nothing else.
+fn says(rule: &Rule, target: Option<&GuestName>) -> bool {
+    match (rule.action(), target) {
+        (Action::Attach(targets), Some(name)) => {
+            let meant = GuestPattern::Named(name.clone());
+            matches!(targets.as_slice(), [target] if target.guest == meant)
+        }
+        (Action::Keep, None) => true,
+        (Action::Attach(_) | Action::Keep | Action::Block, _) => false,
+    }
 }
 
 /// The lines of a rule, without indentation.
@@ -215,7 +230,7 @@ impl Policy {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Action;
+    use super::super::{Target, TargetWish};
     use super::*;
     use crate::model::BusAddress;
     use proptest::prelude::*;
@@ -324,7 +339,10 @@ mod tests {
             let scanner = device("1-1.4", "05e0:1200", None);
             if let Ok(text) = remember(None, &scanner, Some(&GuestName::new(&name))) {
                 let policy = compile_rules(source(&text)).unwrap();
-                prop_assert_eq!(policy.rules()[0].action(), &Action::Attach(vec![GuestName::new(&name)]));
+                prop_assert_eq!(policy.rules()[0].action(), &Action::Attach(vec![Target {
+                    guest: GuestPattern::Named(GuestName::new(&name)),
+                    wish: TargetWish::ANY,
+                }]));
                 prop_assert_eq!(forget(source(&text), &scanner).unwrap().unwrap(), HEADER);
             }
         }

@@ -53,6 +53,13 @@ impl Rules {
         Self { in_order: rules, places, rest }
     }
 
+    /// Puts more rules after those that are there.
+    pub(super) fn append(&mut self, more: Vec<Rule>) {
+        let mut rules = std::mem::take(self).into_vec();
+        rules.extend(more);
+        *self = Self::new(rules);
+    }
+
     pub(super) fn as_slice(&self) -> &[Rule] {
         &self.in_order
     }

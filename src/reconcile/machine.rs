@@ -590,7 +590,7 @@ impl Reconciler {
             let note = self.observed.xen.notes.get(step.device()?)?;
             match note.state {
                 NoteState::Attached { place, .. } => Some(place.domid),
-                NoteState::Returning | NoteState::Admitted => None,
+                NoteState::Returning | NoteState::Admitted | NoteState::Blocked => None,
             }
         };
         step.domain().or_else(noted)

@@ -24,7 +24,7 @@ use crate::model::{
     BusId, ControllerId, ControllerKind, DeviceModel, DomId, GuestKind, GuestName, Life, NoteState,
     Order, Place, PortNumber, Speed, UsbVersion, XenbusState,
 };
-use crate::policy::{Action, Candidate, KindWish};
+use crate::policy::{Action, Candidate, GuestPattern, KindWish};
 use std::collections::BTreeSet;
 
 impl World {
@@ -111,7 +111,7 @@ impl World {
 
     /// A device that is in no port: the first of its domains that runs and does not refuse it could
     /// have it.
-    fn judge_absence(&self, busid: &BusId, socket: &Socket, targets: &[GuestName]) -> Verdict {
+    fn judge_absence(&self, busid: &BusId, socket: &Socket, targets: &[GuestPattern]) -> Verdict {
         let domains = self.there(targets);
         if domains.is_empty() || self.why_needed(busid, socket).is_some() {
             return Verdict::Right { attached: false };
@@ -135,32 +135,34 @@ impl World {
     }
 
     /// What a person has said, or else the policy, and no more.
-    fn targets(&self, socket: &Socket) -> Vec<GuestName> {
+    fn targets(&self, socket: &Socket) -> Vec<GuestPattern> {
         if socket.spec.hub {
             return Vec::new();
         }
         match self.said_of(&socket.device).map(|said| &said.order) {
-            Some(Order::Attach(name)) => return vec![name.clone()],
+            Some(Order::Attach(name)) => return vec![GuestPattern::Named(name.clone())],
             Some(Order::Stay | Order::Hold) => return Vec::new(),
             None => {}
         }
         let devices = self.usb.devices();
         let candidate = Candidate::new(&socket.device, &devices, None);
         match self.policy.judge(&candidate).map(crate::policy::Rule::action) {
-            Some(Action::Attach(targets)) => targets.clone(),
-            Some(Action::Keep) | None => Vec::new(),
+            Some(Action::Attach(targets)) => {
+                targets.iter().map(|target| target.guest.clone()).collect()
+            }
+            Some(Action::Keep | Action::Block) | None => Vec::new(),
         }
     }
 
     /// Those of these that are there; of two with one name the older, running before one that is being
     /// built.
-    fn there(&self, targets: &[GuestName]) -> Vec<&Domain> {
-        let there = targets.iter().filter_map(|name| {
+    fn there(&self, targets: &[GuestPattern]) -> Vec<&Domain> {
+        let there = targets.iter().filter_map(|target| {
             let named = |life| {
                 self.store
                     .domains
                     .values()
-                    .find(|d| d.has_nodes && d.name == *name && d.life() == life)
+                    .find(|d| d.has_nodes && target.is_called(&d.name, d.uuid) && d.life() == life)
             };
             named(Life::Running).or_else(|| named(Life::Building))
         });
@@ -185,7 +187,7 @@ impl World {
         returning && socket.is_on(USBFS)
     }
 
-    fn why_not_there(&self, targets: &[GuestName], place: Place) -> Option<&'static str> {
+    fn why_not_there(&self, targets: &[GuestPattern], place: Place) -> Option<&'static str> {
         let domain = self.store.domains.get(&place.domid)?;
         let Some(ctl) = domain.controllers.get(&place.controller) else {
             return Some("there is no such controller");
@@ -193,7 +195,7 @@ impl World {
         if domain.life() != Life::Running {
             return Some("the domain does not run");
         }
-        if !targets.contains(&domain.name) {
+        if !targets.iter().any(|target| target.is_called(&domain.name, domain.uuid)) {
             return Some("no rule wants it there");
         }
         if ctl.kind == ControllerKind::Qusb && domain.model == DeviceModel::Dead {
@@ -340,7 +342,7 @@ impl World {
     /// cannot have it yet: dom0 is not on that way.
     fn waits_outside(&self, busid: &BusId, socket: &Socket) -> bool {
         let is_noted = self.store.notes.get(busid).is_some_and(|note| match note.state {
-            NoteState::Returning | NoteState::Admitted => true,
+            NoteState::Returning | NoteState::Admitted | NoteState::Blocked => true,
             // Where it was is no more.
             NoteState::Attached { place, uuid } => self
                 .store
@@ -378,7 +380,7 @@ impl World {
                 NoteState::Attached { place, .. } => {
                     self.store.places_of(busid).any(|there| there == place)
                 }
-                NoteState::Returning | NoteState::Admitted => false,
+                NoteState::Returning | NoteState::Admitted | NoteState::Blocked => false,
             };
             if note.plug != socket.device.plug() {
                 found.push(format!("the note of {busid} speaks of an earlier plug"));

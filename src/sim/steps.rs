@@ -181,7 +181,10 @@ impl World {
             Step::Authorize { busid, note, interfaces } => {
                 self.authorize(work, busid, note, interfaces)
             }
-            Step::Deauthorize { busid, interfaces } => self.deauthorize(work, busid, interfaces),
+            Step::Deauthorize { note: Some(_), .. } => stale("no rule blocks anything"),
+            Step::Deauthorize { busid, interfaces, .. } => {
+                self.deauthorize(work, busid, interfaces)
+            }
             Step::NoteOrder { busid, said, taken_out } => {
                 let ask = |world: &Self| world.may_note(busid, taken_out.as_ref());
                 let note = |world: &mut Self| {

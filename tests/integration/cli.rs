@@ -98,7 +98,6 @@ fn wrong_usage_is_64_and_says_so_where_answers_do_not_go() {
         &[][..],
         &["nonsense"],
         &["devices", "--nonsense"],
-        &["check"],
         &["list", "too much"],
         &["check", "--json", "--show", "x"],
         &["run", "--policy"],
@@ -285,6 +284,14 @@ devices:
 protect:
   - {id: '0403:6001', port: '1-4'}
 rules:
+  - name: not used now
+    enabled: false
+    match: {id: '0403:6001'}
+    block: true
+  - name: only while the night shift works
+    match: {id: '0403:6001'}
+    when: {running: night}
+    keep: dom0
   - name: keyboards at the front
     match: {category: keyboard, port: ['1-5', '1-6.*'], not: {serial: '*'}}
     attach: desk
@@ -325,7 +332,7 @@ fn explain_says_of_each_rule_what_it_asked_and_what_was_there() {
     let args = ["explain", "1-3", "--json", "--policy", policy.to_str().unwrap(), "--libxl-dir"];
     let json = on(&world, &[&args[..], &[libxl.to_str().unwrap()]].concat());
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
-    assert_eq!(json["rules"][0]["conditions"][0]["holds"], false);
+    assert_eq!(json["rules"][2]["conditions"][0]["holds"], false);
     assert_eq!(json["standing"], "attached");
 }
 

@@ -22,6 +22,7 @@ pub(in crate::host) fn format_note(note: &Note) -> String {
         }
         NoteState::Returning => format!("returning {plug}"),
         NoteState::Admitted => format!("admitted {plug}"),
+        NoteState::Blocked => format!("blocked {plug}"),
     }
 }
 
@@ -48,6 +49,7 @@ pub(in crate::host) fn parse_note(value: &[u8]) -> Option<Note> {
         },
         "returning" => NoteState::Returning,
         "admitted" => NoteState::Admitted,
+        "blocked" => NoteState::Blocked,
         _ => return None,
     };
     let drivers = match pairs.get("drivers") {
@@ -95,6 +97,7 @@ mod tests {
             "admitted type=qusb id=05e0:1200 address=1.6 initialized=81234567",
             "attached type=qusb id=05e0:1200 address=1.6 initialized=81234567 drivers=usbhid domid=5 \
              uuid=6d3ae5a6-2c8c-4c8b-9d1e-0c5b7d1f2a30 controller=0 port=3",
+            "blocked type=qusb id=05e0:1200 address=1.6 initialized=81234567",
             "returning type=pv id=0951:1666 address=3.127 initialized=- drivers=",
             "returning type=pv id=0951:1666 address=3.127 initialized=- drivers=Philips%20webcam,uas",
         ] {
