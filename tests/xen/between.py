@@ -1,4 +1,4 @@
-"""Kills the agent at a certain effect of its work on xenstore (image/between.py)."""
+"""Kills the agent at a certain effect of its work on xenstore (inside/between.py)."""
 
 import pathlib
 import shutil
@@ -7,7 +7,7 @@ import time
 from waiting import Failure, expect, until
 
 SOCKET, LOG, ORDER = "/tmp/between.socket", "/tmp/between.log", "/tmp/between.order"
-SOURCE = pathlib.Path(__file__).parent / "image" / "between.py"
+SOURCE = pathlib.Path(__file__).parent / "inside" / "between.py"
 
 # The agent is killed before an effect, or after it and before it hears of it.
 SIDES = ["before", "after"]

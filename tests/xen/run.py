@@ -141,7 +141,7 @@ class Runner:
         began = time.monotonic()
         try:
             self.rig.start()
-        except RigFault:
+        except Exception:
             self.drop()
             raise
         tell("booted", f"{vcpus} virtual CPU{'s' if vcpus > 1 else ''}, {dom0}", time.monotonic() - began)

@@ -1,6 +1,6 @@
 """The agent is killed before and after each effect of its work on xenstore, and started again.
 
-Effects are counted on the way between the agent and xenstored (image/between.py). Between two of them it
+Effects are counted on the way between the agent and xenstored (inside/between.py). Between two of them it
 only reads, so one instant there is as good as another. Effects on sysfs are in tests/integration/kills.rs.
 """
 

@@ -238,5 +238,26 @@ def service_leaves_mounted_storage(rig):
         rig.arrives(stick, kiosk)
 
 
+@scenario(dom0=SYSTEMD)
+def service_leaves_what_was_mounted_before(rig):
+    """Behind its walls the service sees what was mounted before its start wherever a person mounts things:
+    sticks stay in dom0, and follow their rule when they are unmounted."""
+    kiosk = rig.guests.kept("kiosk")
+    rig.agent.policy("{match: {id: '46f4:0001'}, keep: dom0}")
+    rig.service.restart()
+    places = ["/root/stick", "/run/user/0/stick", "/tmp/stick", os.path.join("/home", "stick")]
+    sticks = {rig.usb.plug("storage", port): at for port, at in enumerate(places, 2)}
+    with contextlib.ExitStack() as mounts:
+        for stick, at in sticks.items():
+            mounts.enter_context(mounted(rig, stick, at))
+        rig.agent.policy("{match: {id: '46f4:0001'}, attach: kiosk}")
+        rig.service.restart()
+        for stick, at in sticks.items():
+            rig.service.says(f"protected.*device={stick.busid}.*is mounted on {at}")
+        stays("all are in dom0", lambda: not rig.store.ports(), 3)
+    for stick in sticks:
+        rig.arrives(stick, kiosk)
+
+
 def _seconds(line):
     return float(re.match(r"\[ *([0-9.]+)\]", line)[1])
