@@ -245,7 +245,7 @@ def service_leaves_what_was_mounted_before(rig):
     kiosk = rig.guests.kept("kiosk")
     rig.agent.policy("{match: {id: '46f4:0001'}, keep: dom0}")
     rig.service.restart()
-    places = ["/root/stick", "/run/user/0/stick", "/tmp/stick", os.path.join("/home", "stick")]
+    places = [os.path.join(above, "stick") for above in ["/root", "/run/user/0", "/tmp", "/home"]]
     sticks = {rig.usb.plug("storage", port): at for port, at in enumerate(places, 2)}
     with contextlib.ExitStack() as mounts:
         for stick, at in sticks.items():
