@@ -4,7 +4,7 @@ use super::{EX_CONFIG, EX_IOERR, EX_OK, EX_UNAVAILABLE, fail, policy_path, table
 use crate::host::usb::UsbReader;
 use crate::model::{Device, Observed, Text, Use};
 use crate::plan::interlock::{Scene, guard};
-use crate::policy::{Action, Policy, Rule};
+use crate::policy::{Action, Candidate, Policy, Rule};
 use crate::policy_file;
 use clap::Args;
 use serde::Serialize;
@@ -92,7 +92,9 @@ pub(super) fn run(
 
 fn row(device: &Device, policy: Option<&Policy>, observed: &Observed) -> Row {
     let text = |text: &Option<Text>| text.as_ref().map(ToString::to_string);
-    let rule = policy.filter(|_| !device.is_hub()).and_then(|policy| policy.judge(device));
+    let rule = policy
+        .filter(|_| !device.is_hub())
+        .and_then(|policy| policy.judge(&Candidate::of(device, observed)));
     Row {
         bus_address: device.address.to_string(),
         busid: device.busid.to_string(),

@@ -14,6 +14,7 @@ mod status;
 mod table;
 
 use crate::host::xenstore::Endpoint;
+use crate::model::chain;
 use crate::telemetry;
 use clap::{Parser, Subcommand};
 use std::error::Error;
@@ -142,13 +143,7 @@ fn endpoint() -> Endpoint {
 
 /// Tells on `err` what went wrong, with everything behind it; gives `code`.
 fn fail(err: &mut dyn Write, error: &dyn Error, code: u8) -> u8 {
-    let mut text = format!("pvusb-agent: {error}");
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    match writeln!(err, "{text}") {
+    match writeln!(err, "pvusb-agent: {}", chain(error)) {
         Ok(()) => code,
         Err(_) => EX_IOERR,
     }

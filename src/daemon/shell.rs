@@ -10,7 +10,7 @@ use crate::control::server::{Heard, Responder};
 use crate::host::look::XenReader;
 use crate::host::perform::Performer;
 use crate::host::usb::UsbReader;
-use crate::model::{Asker, BusId, Device, Order};
+use crate::model::{Asker, BusId, Device, Order, chain};
 use crate::plan::{Scene, Wanted, orders};
 use crate::policy::{Policy, Problems};
 use crate::policy_file::remembered::{self, RememberError};
@@ -406,7 +406,7 @@ fn bad_policy(problems: &Problems) -> Fault {
 }
 
 fn not_remembered(error: &RememberError, advice: &str) -> Fault {
-    Fault::new("not-remembered", telemetry::chain(error)).advice(advice)
+    Fault::new("not-remembered", chain(error)).advice(advice)
 }
 
 /// How an errand ended. A panic in it is a bug, and goes on here: the service manager

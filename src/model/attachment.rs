@@ -3,6 +3,7 @@
 use super::controller::{ControllerId, ControllerKind, PortNumber};
 use super::device::Plug;
 use super::domain::{DomId, GuestUuid};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// A port of a controller of a domain.
@@ -22,6 +23,9 @@ impl fmt::Display for Place {
     }
 }
 
+/// Names of kernel drivers.
+pub type Drivers = BTreeSet<Box<str>>;
+
 /// The agent's note in xenstore about one device, kept under its busid. It is written in the same
 /// transaction as the port, so it tells after a crash what was the agent's doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +36,9 @@ pub struct Note {
     pub kind: ControllerKind,
     /// How far it went.
     pub state: NoteState,
+    /// The drivers that dom0 had for it when the agent took it. `None` in a note that an earlier
+    /// version of the agent wrote.
+    pub drivers: Option<Drivers>,
 }
 
 /// How far the agent went with a device.

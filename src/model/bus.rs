@@ -52,6 +52,12 @@ impl BusId {
             && self.ports.starts_with(&hub.ports)
     }
 
+    /// The places of the hubs on the way to it, the nearest first, without the root hub.
+    pub fn hubs(&self) -> impl Iterator<Item = Self> + '_ {
+        let lengths = (1..self.ports.len()).rev();
+        lengths.map(|length| Self { bus: self.bus, ports: self.ports[..length].into() })
+    }
+
     /// The name as a xenstore key, where `.` is not allowed: `1-1_4`. This is libxl's encoding
     /// (`libxl_usb.c: usb_interface_xenstore_encode`).
     pub fn to_key(&self) -> String {
@@ -196,6 +202,12 @@ impl Anchor {
         &self.ports
     }
 
+    /// The places of the hubs on the way to it, the nearest first, without the root hub.
+    pub fn hubs(&self) -> impl Iterator<Item = Self> + '_ {
+        let lengths = (1..self.ports.len()).rev();
+        lengths.map(|length| Self { root: self.root.clone(), ports: self.ports[..length].into() })
+    }
+
     /// Whether this place is somewhere below the hub at `hub`.
     pub fn is_below(&self, hub: &Self) -> bool {
         self.root == hub.root
@@ -286,6 +298,16 @@ mod tests {
         let below = |text: &str| text.parse::<BusId>().unwrap().is_below(&hub);
         assert!(below("1-1.4") && below("1-1.4.2"));
         assert!(!below("1-1") && !below("1-10") && !below("1-10.4") && !below("2-1.4"));
+    }
+
+    #[test]
+    fn the_way_to_a_port_goes_by_its_hubs() {
+        let hubs = |text: &str| {
+            let busid: BusId = text.parse().unwrap();
+            busid.hubs().map(|hub| hub.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(hubs("1-1.4.2"), ["1-1.4", "1-1"]);
+        assert_eq!(hubs("1-10"), [""; 0]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::bus::{Anchor, BusAddress, BusId, ClassTriple, NameError, UsbId};
 use super::text::Text;
+use super::udev_facts::UdevFacts;
 use super::usage::Use;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,6 +21,10 @@ pub struct Device {
     pub class: ClassTriple,
     /// The speed at which it runs.
     pub speed: Speed,
+    /// The version of USB that it was made for (`bcdUSB`), if sysfs tells.
+    pub release: Option<UsbRelease>,
+    /// Whether it can be unplugged by hand, as far as the firmware says so.
+    pub removable: Removable,
     /// The manufacturer's name, from the device.
     pub manufacturer: Option<Text>,
     /// The product's name, from the device.
@@ -37,9 +42,33 @@ pub struct Device {
     pub interfaces: BTreeMap<InterfaceName, Interface>,
     /// What dom0 does with it. A device that is in a guest has no uses.
     pub uses: BTreeSet<Use>,
+    /// What else udev and sysfs say of it.
+    pub udev: Box<UdevFacts>,
 }
 
 impl Device {
+    /// A device of which nothing is known but where and what it is.
+    pub fn new(busid: BusId, address: BusAddress, id: UsbId) -> Self {
+        Self {
+            busid,
+            address,
+            id,
+            class: ClassTriple { class: 0, subclass: 0, protocol: 0 },
+            speed: Speed::Unknown,
+            release: None,
+            removable: Removable::Unknown,
+            manufacturer: None,
+            product: None,
+            serial: None,
+            anchor: None,
+            initialized: None,
+            configured: false,
+            interfaces: BTreeMap::new(),
+            uses: BTreeSet::new(),
+            udev: Box::default(),
+        }
+    }
+
     /// Whether it is a hub: by its class, or by one of its interfaces.
     pub fn is_hub(&self) -> bool {
         self.class.class == ClassTriple::HUB
@@ -202,26 +231,133 @@ pub enum Speed {
     Full,
     /// 480 Mbit/s.
     High,
-    /// 5000 Mbit/s and more.
+    /// 5000 Mbit/s.
     Super,
+    /// 10000 Mbit/s and more.
+    SuperPlus,
 }
 
 impl Speed {
+    /// Those that are known, the slowest first.
+    pub const KNOWN: [Self; 5] = [Self::Low, Self::Full, Self::High, Self::Super, Self::SuperPlus];
+
     /// Reads sysfs's `speed` attribute (`drivers/usb/core/sysfs.c: speed_show`).
     pub fn from_sysfs(text: &str) -> Self {
         match text.trim() {
             "1.5" => Self::Low,
             "12" => Self::Full,
             "480" => Self::High,
-            "5000" | "10000" | "20000" => Self::Super,
+            "5000" => Self::Super,
+            "10000" | "20000" => Self::SuperPlus,
             _ => Self::Unknown,
         }
+    }
+
+    /// The word for it, as in the USB specifications.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Low => "low",
+            Self::Full => "full",
+            Self::High => "high",
+            Self::Super => "super",
+            Self::SuperPlus => "super+",
+        }
+    }
+}
+
+impl fmt::Display for Speed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// A version of USB as devices state it: `bcdUSB`, whose digits are decimal. Shown with as many
+/// digits as it needs: 0x0200 as `2.0`, 0x0210 as `2.1`, 0x0201 as `2.01`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UsbRelease {
+    /// What stands before the point: 0 to 99.
+    pub major: u8,
+    /// What stands after it, in hundredths: 0 to 99.
+    pub minor: u8,
+}
+
+impl UsbRelease {
+    /// Reads sysfs's `version` attribute, ` 2.00` (`drivers/usb/core/sysfs.c: version_show`). `None`
+    /// for what is no version: the number is the device's own.
+    pub fn from_sysfs(text: &str) -> Option<Self> {
+        let (major, minor) = text.trim().split_once('.')?;
+        let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        let fits = (1..=2).contains(&major.len()) && minor.len() == 2;
+        (fits && digits(major) && digits(minor)).then_some(())?;
+        Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()? })
+    }
+}
+
+impl fmt::Display for UsbRelease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { major, minor } = self;
+        f.pad(&match minor % 10 {
+            0 => format!("{major}.{}", minor / 10),
+            _ => format!("{major}.{minor:02}"),
+        })
+    }
+}
+
+/// Whether a device can be unplugged by hand: sysfs's `removable`, which the kernel takes from hub
+/// descriptors and ACPI (`drivers/usb/core/hub.c: set_usb_port_removable`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Removable {
+    /// It can.
+    Removable,
+    /// It is built in.
+    Fixed,
+    /// Nobody says.
+    #[default]
+    Unknown,
+}
+
+impl Removable {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Removable, Self::Fixed, Self::Unknown];
+
+    /// The one that sysfs and the policy call by this word
+    /// (`Documentation/ABI/testing/sysfs-devices-removable`).
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|removable| removable.word() == word)
+    }
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Removable => "removable",
+            Self::Fixed => "fixed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Removable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version_of_usb_has_no_more_digits_than_it_needs() {
+        let shown = |text| UsbRelease::from_sysfs(text).map(|release| release.to_string());
+        let cases = [(" 2.00", "2.0"), (" 2.10", "2.1"), (" 1.10", "1.1"), (" 2.01", "2.01")];
+        for (text, expected) in cases {
+            assert_eq!(shown(text).as_deref(), Some(expected));
+        }
+        for text in ["", "2", "2.0", "2.000", "a.00", " 2.1x", "+2.00", "200.00"] {
+            assert_eq!(UsbRelease::from_sysfs(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn interface_names_round_trip_as_keys() {

@@ -13,19 +13,21 @@ mod guest;
 mod observed;
 mod order;
 mod text;
+mod udev_facts;
 mod usage;
 
 pub use asker::Asker;
-pub use attachment::{Note, NoteState, Place};
+pub use attachment::{Drivers, Note, NoteState, Place};
 pub use bus::{Anchor, BusAddress, BusId, ClassTriple, NameError, UsbId};
 pub use controller::{
     Controller, ControllerFault, ControllerId, ControllerKind, ControllerSpec, PortContent,
     PortNumber, UsbVersion, XenbusState,
 };
-pub use device::{Device, Interface, InterfaceName, Plug, Speed};
+pub use device::{Device, Interface, InterfaceName, Plug, Removable, Speed, UsbRelease};
 pub use domain::{DomId, GuestName, GuestUuid};
 pub use guest::{DeviceModel, Guest, GuestKind, Life};
 pub use observed::{Desk, Devices, Leftover, Observed, Returns, XenPart, XenView};
 pub use order::{DeviceName, Order, Override};
-pub use text::Text;
+pub use text::{Text, chain};
+pub use udev_facts::UdevFacts;
 pub use usage::Use;

@@ -1,5 +1,6 @@
 //! Text from hostile places, made harmless once, where it comes in.
 
+use std::error::Error;
 use std::fmt;
 
 /// A string that a device, a guest or a stranger chose: escaped and bounded.
@@ -58,6 +59,17 @@ impl From<&str> for Text {
     fn from(text: &str) -> Self {
         Self::new(text.as_bytes())
     }
+}
+
+/// What went wrong, with everything behind it: `cannot use /x: EIO: I/O error`.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Where a device should be, by what a person said, by policy and by what runs.
 
-use crate::model::{BusId, Device, Guest, GuestName, Life, NoteState, Order, XenView};
-use crate::policy::{Action, Policy, Rule};
+use crate::model::{BusId, Device, Guest, GuestName, Life, NoteState, Observed, Order, XenView};
+use crate::policy::{Action, Candidate, Policy, Rule};
 use std::slice::from_ref;
 
 /// Where a device should be.
@@ -47,7 +47,8 @@ pub enum Reason<'a> {
 /// A device that the agent has put into one of its rule's domains stays there as long as that
 /// domain runs, even if one that stands before it in the list is started later: nothing is pulled
 /// out of a running domain without need.
-pub fn desired<'a>(policy: &'a Policy, device: &Device, xen: &'a XenView) -> Desired<'a> {
+pub fn desired<'a>(policy: &'a Policy, device: &Device, observed: &'a Observed) -> Desired<'a> {
+    let xen = &observed.xen;
     if device.is_hub() {
         return Desired::Dom0(Reason::Hub);
     }
@@ -62,7 +63,7 @@ pub fn desired<'a>(policy: &'a Policy, device: &Device, xen: &'a XenView) -> Des
             Order::Stay | Order::Hold => Desired::Dom0(Reason::Order(&said.order)),
         };
     }
-    let Some(rule) = policy.judge(device) else {
+    let Some(rule) = policy.judge(&Candidate::of(device, observed)) else {
         return Desired::Dom0(Reason::NoRule);
     };
     match rule.action() {

@@ -14,7 +14,7 @@
 
 use super::step::Step;
 use crate::model::{BusId, Device, Observed, Text, Use};
-use crate::policy::Policy;
+use crate::policy::{Candidate, Policy};
 use std::collections::BTreeSet;
 
 /// A step that the interlock has looked at.
@@ -136,7 +136,7 @@ pub fn may_leave(device: &Device, scene: &Scene<'_>) -> Result<(), Refusal> {
     if keep.pointer && device.may_be_pointer() && !desk.pointer && !others(&Use::Pointer) {
         return Err(Refusal::LastPointer);
     }
-    match scene.policy.protection(device) {
+    match scene.policy.protection(&Candidate::of(device, scene.observed)) {
         Some(entry) => Err(Refusal::Listed { entry: entry.to_string().into() }),
         None => Ok(()),
     }
@@ -193,8 +193,8 @@ fn others_remain(device: &Device, scene: &Scene<'_>, what: &Use) -> bool {
 mod tests {
     use super::*;
     use crate::model::{
-        ClassTriple, Controller, ControllerKind, Desk, Devices, DomId, Guest, GuestKind, GuestName,
-        Interface, Life, PortContent, Speed, XenView, XenbusState,
+        ClassTriple, Controller, ControllerKind, Desk, Devices, DomId, Drivers, Guest, GuestKind,
+        GuestName, Interface, Life, PortContent, Speed, XenView, XenbusState,
     };
     use crate::model::{DeviceModel, GuestUuid};
     use crate::plan::{Claim, Survey};
@@ -219,20 +219,14 @@ mod tests {
 
     fn device(port: &str, uses: BTreeSet<Use>, class: ClassTriple) -> Device {
         let interface = format!("{port}:1.0").parse().unwrap();
+        let (address, id) = ("1.5".parse().unwrap(), "05e0:1200".parse().unwrap());
         Device {
-            busid: port.parse().unwrap(),
-            address: "1.5".parse().unwrap(),
-            id: "05e0:1200".parse().unwrap(),
-            class: ClassTriple { class: 0, subclass: 0, protocol: 0 },
             speed: Speed::High,
-            manufacturer: None,
-            product: None,
-            serial: None,
-            anchor: None,
             initialized: Some(1),
             configured: true,
             interfaces: [(interface, Interface { class, driver: None, authorized: true })].into(),
             uses,
+            ..Device::new(port.parse().unwrap(), address, id)
         }
     }
 
@@ -280,6 +274,7 @@ mod tests {
             },
             uuid: uuid(),
             kind: ControllerKind::Qusb,
+            drivers: Drivers::new(),
             survey: Survey::default(),
         })
     }

@@ -13,7 +13,7 @@ use crate::model::{
     BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, InterfaceName, Life,
     Note, NoteState, Observed, Order, Place, PortContent, XenView,
 };
-use crate::policy::{Action, Policy, StalePorts};
+use crate::policy::{Action, Candidate, Policy, StalePorts};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -229,7 +229,7 @@ fn clear_stale(busid: &BusId, place: Place, moment: &Moment<'_>) -> Outlook {
     // Whoever serves the port may have taken what was plugged there since.
     let after = there.map_or(AfterClear::Gone, |device| {
         let (plug, state) = (device.plug(), NoteState::Returning);
-        AfterClear::Replaced(Note { plug, kind, state })
+        AfterClear::Replaced(Note { plug, kind, state, drivers: None })
     });
     Outlook::run(Standing::Unplugged, Step::ClearPort { place, kind, busid: busid.clone(), after })
 }
@@ -292,7 +292,7 @@ fn for_held(
     if moment.leaving || moment.barred.is_some() {
         return detach(device, note, place);
     }
-    let route = match desired(moment.policy, device, &moment.observed.xen) {
+    let route = match desired(moment.policy, device, moment.observed) {
         Desired::In { guest: wanted, by } if wanted.domid == guest.domid => route(wanted, by),
         Desired::In { .. } | Desired::Dom0(_) => return detach(device, note, place),
     };
@@ -426,7 +426,7 @@ fn for_returning(device: &Device, note: &Note, moment: &Moment<'_>) -> Outlook {
 /// A device that no backend has any more and that goes into a domain as soon as a port is ready: it
 /// need not go by dom0. `None` if it does not.
 fn for_moving(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
-    let goes = matches!(desired(moment.policy, device, &moment.observed.xen), Desired::In { .. });
+    let goes = matches!(desired(moment.policy, device, moment.observed), Desired::In { .. });
     let is_soon = |outlook: &Outlook| match outlook.next {
         Next::Run(_) => true,
         Next::Until(..) => {
@@ -442,7 +442,7 @@ fn for_moving(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
 fn for_quarantined(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
     let busid = device.busid.clone();
     let is_needed = guard(device, &moment.scene()).is_err();
-    let stays_outside = match desired(moment.policy, device, &moment.observed.xen) {
+    let stays_outside = match desired(moment.policy, device, moment.observed) {
         // Whatever its rule says, it stays in dom0.
         _ if is_needed => false,
         // Straight from one domain to the next, or from quarantine: dom0 is not on the way.
@@ -470,7 +470,12 @@ fn for_quarantined(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
 /// Lets drivers have what they may not have yet, if there is anything.
 fn authorize(device: &Device) -> Option<Step> {
     let interfaces: Vec<_> = device.unauthorized().cloned().collect();
-    let note = Note { plug: device.plug(), kind: ControllerKind::Qusb, state: NoteState::Admitted };
+    let note = Note {
+        plug: device.plug(),
+        kind: ControllerKind::Qusb,
+        state: NoteState::Admitted,
+        drivers: None,
+    };
     let busid = device.busid.clone();
     (!interfaces.is_empty()).then_some(Step::Authorize { busid, note, interfaces })
 }
@@ -481,7 +486,7 @@ fn on_usbback(device: &Device) -> Vec<InterfaceName> {
 
 /// A device that is in no port and of which the agent has no note.
 fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
-    let (guest, by) = match desired(moment.policy, device, &moment.observed.xen) {
+    let (guest, by) = match desired(moment.policy, device, moment.observed) {
         Desired::In { guest, by } => (guest, by),
         Desired::Dom0(reason) => return for_dom0(device, &reason, moment),
     };
@@ -610,12 +615,14 @@ fn claim(
     kind: ControllerKind,
     moment: &Moment<'_>,
 ) -> Claim {
+    let drivers = Candidate::of(device, moment.observed).drivers();
     Claim {
         busid: device.busid.clone(),
         plug: device.plug(),
         place,
         uuid: guest.uuid,
         kind,
+        drivers: drivers.into_iter().map(Into::into).collect(),
         survey: Survey::of(&moment.observed.xen),
     }
 }

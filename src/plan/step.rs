@@ -4,8 +4,8 @@
 //! it finds something else it changes nothing and says [`StepError::Stale`].
 
 use crate::model::{
-    BusId, ControllerId, ControllerKind, ControllerSpec, DomId, GuestUuid, InterfaceName, Leftover,
-    Note, Override, Place, Plug, PortNumber, XenView,
+    BusId, ControllerId, ControllerKind, ControllerSpec, DomId, Drivers, GuestUuid, InterfaceName,
+    Leftover, Note, Override, Place, Plug, PortNumber, XenView,
 };
 use std::collections::BTreeSet;
 
@@ -191,6 +191,8 @@ pub struct Claim {
     pub uuid: GuestUuid,
     /// Who serves the controller.
     pub kind: ControllerKind,
+    /// The drivers that dom0 has for the device, to be noted: rules can ask for them.
+    pub drivers: Drivers,
     /// All controllers of the host as they were seen: none of them may hold the device.
     pub survey: Survey,
 }

@@ -3,7 +3,7 @@
 //! Text is put in or taken out at places that the tree knows, and the result is read again: if it does
 //! not say exactly what it should, there is no result.
 
-use super::matcher::{Condition, IdPattern, PortPattern};
+use super::matcher::{Candidate, Condition, IdPattern, PortPattern};
 use super::problem::{Problems, Report};
 use super::rule::Rule;
 use super::source::{Source, SourceText, Span};
@@ -52,7 +52,8 @@ pub fn remember(
     };
     let added = append(name, &text, &written(device, target))?;
     let policy = compile_rules(Source { name, bytes: added.as_bytes() }).map_err(unsafe_text)?;
-    match policy.judge(device) {
+    // Only what this device is and where it is counts: the new rule asks for nothing else.
+    match policy.judge(&Candidate::alone(device)) {
         Some(rule) if is_about(rule, device) => Ok(added),
         Some(rule) => Err(EditError::Shadowed(Box::new(rule.clone()))),
         None => Err(EditError::Unsafe),
@@ -87,14 +88,15 @@ pub fn forget(source: Source<'_>, device: &Device) -> Result<Option<String>, Edi
 fn is_about(rule: &Rule, device: &Device) -> bool {
     let is_id = |condition: &Condition| {
         let id = IdPattern { vendor: Some(device.id.vendor), product: Some(device.id.product) };
-        *condition == Condition::Id(id)
+        *condition == Condition::Id(vec![id])
     };
-    let is_port = |condition: &Condition| match condition {
-        Condition::Port(PortPattern::At(busid)) => *busid == device.busid,
-        Condition::Port(PortPattern::AnchoredAt(anchor)) => device.anchor.as_ref() == Some(anchor),
-        Condition::Port(PortPattern::Below(_) | PortPattern::AnchoredBelow(_))
-        | Condition::Id(_)
-        | Condition::BusAddress(_) => false,
+    let is_port = |condition: &Condition| {
+        let Condition::Port(ports) = condition else { return false };
+        match ports.as_slice() {
+            [PortPattern::At(busid)] => *busid == device.busid,
+            [PortPattern::AnchoredAt(anchor)] => device.anchor.as_ref() == Some(anchor),
+            _ => false,
+        }
     };
     let conditions = rule.matcher().conditions();
     conditions.len() == 2 && conditions.iter().any(is_id) && conditions.iter().any(is_port)
@@ -214,25 +216,16 @@ impl Policy {
 mod tests {
     use super::super::Action;
     use super::*;
-    use crate::model::{BusAddress, ClassTriple, Speed};
+    use crate::model::BusAddress;
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
 
     fn device(busid: &str, id: &str, anchor: Option<&str>) -> Device {
+        let address = BusAddress { bus: 1, device: 6 };
         Device {
-            busid: busid.parse().unwrap(),
-            address: BusAddress { bus: 1, device: 6 },
-            id: id.parse().unwrap(),
-            class: ClassTriple { class: 0, subclass: 0, protocol: 0 },
-            speed: Speed::Full,
-            manufacturer: None,
-            product: None,
-            serial: None,
             anchor: anchor.map(|anchor| anchor.parse().unwrap()),
             initialized: Some(1),
             configured: true,
-            interfaces: BTreeMap::new(),
-            uses: std::collections::BTreeSet::new(),
+            ..Device::new(busid.parse().unwrap(), address, id.parse().unwrap())
         }
     }
 

@@ -29,7 +29,11 @@ mod wish;
 
 pub use defaults::{Flapping, StalePorts};
 pub use edit::{EditError, forget, remember};
-pub use matcher::{Condition, IdPattern, Matcher, PatternError, PortPattern};
+pub use matcher::{
+    Candidate, Category, ClassPattern, Condition, Group, IdPattern, InterfaceSet, Matcher, Part,
+    PatternError, PortPattern, ReleasePattern, TextPattern, TextPatternError, UdevMatch, Verdict,
+    Within,
+};
 pub use problem::{Code, Problem, Problems, Severity};
 pub use rule::{Action, Rule};
 pub use source::{Location, MAX_BYTES, Position, Source};
@@ -44,7 +48,7 @@ pub(crate) mod text {
     pub(crate) use crate::policy::tree::{Node, Value, grow};
 }
 
-use crate::model::Device;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What an administrator wants, as it was written down and understood.
@@ -56,6 +60,7 @@ pub struct Policy {
     controller: ControllerWish,
     settle: Duration,
     keep_last: KeepLast,
+    groups: Vec<Arc<Group>>,
     protect: Vec<Matcher>,
     stale_ports: StalePorts,
     flapping: Flapping,
@@ -105,14 +110,19 @@ impl Policy {
         self.keep_last
     }
 
+    /// The groups of devices, in the order in which they were written.
+    pub fn groups(&self) -> &[Arc<Group>] {
+        &self.groups
+    }
+
     /// The devices that stay in dom0 whatever the rules say.
     pub fn protected(&self) -> &[Matcher] {
         &self.protect
     }
 
-    /// The first entry of `protect` that matches `device`.
-    pub fn protection(&self, device: &Device) -> Option<&Matcher> {
-        self.protect.iter().find(|matcher| matcher.matches(device))
+    /// The first entry of `protect` that matches `candidate`.
+    pub fn protection(&self, candidate: &Candidate<'_>) -> Option<&Matcher> {
+        self.protect.iter().find(|matcher| matcher.matches(candidate))
     }
 
     /// What becomes of stale ports that are not the agent's own.
@@ -132,9 +142,14 @@ impl Policy {
         self.quarantine
     }
 
-    /// The first rule that matches `device`. No rule, no wish: the device stays where it is.
-    pub fn judge(&self, device: &Device) -> Option<&Rule> {
-        self.rules.iter().find(|rule| rule.matcher().matches(device))
+    /// The first rule that matches `candidate`. No rule, no wish: the device stays where it is.
+    pub fn judge(&self, candidate: &Candidate<'_>) -> Option<&Rule> {
+        self.matching(candidate).next()
+    }
+
+    /// All rules that match `candidate`, in the order in which they are asked.
+    pub fn matching(&self, candidate: &Candidate<'_>) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().filter(|rule| rule.matcher().matches(candidate))
     }
 
     /// The policy as it was understood, in canonical YAML with every default filled in. It compiles
@@ -155,6 +170,7 @@ impl Default for Policy {
             controller: ControllerWish::default(),
             settle: Self::DEFAULT_SETTLE,
             keep_last: KeepLast::default(),
+            groups: Vec::new(),
             protect: Vec::new(),
             stale_ports: StalePorts::default(),
             flapping: Flapping::default(),

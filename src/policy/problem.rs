@@ -26,6 +26,7 @@ pub enum Severity {
 /// | P005 – P011 | YAML, and what of it a policy may use |
 /// | P012 – P019 | keys and shapes |
 /// | P020 – P039 | values and rules |
+/// | P040 – P049, P060 – P069 | matches |
 /// | P050 | scenarios |
 /// | P099 | the list of problems itself |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,15 +101,37 @@ pub enum Code {
     BadStalePorts,
     /// P039: not a count of plugs.
     BadPlugCount,
+    /// P040: not a pattern of texts: an empty one, a bad regular expression.
+    BadTextPattern,
+    /// P041: not a class, or a pattern of classes.
+    BadClass,
+    /// P042: not a category of devices.
+    BadCategory,
+    /// P043: not a speed.
+    BadSpeed,
+    /// P044: not a version of USB.
+    BadRelease,
+    /// P045: not `removable`, `fixed` or `unknown`.
+    BadRemovable,
+    /// P046: not a name of a property, an attribute or a tag.
+    BadUdevName,
+    /// P047: a list of alternatives without one.
+    EmptyChoice,
+    /// P048: a name of a group of devices that is empty or cannot be seen.
+    BadGroupName,
+    /// P049: a group of devices that is not written above.
+    UnknownGroup,
     /// P050: not a value that a scenario of the simulated world takes there.
     BadScenario,
+    /// P060: more than can be judged in time: too many regular expressions, groups in groups in groups.
+    TooIntricate,
     /// P099: there are more problems than are listed.
     MoreProblems,
 }
 
 impl Code {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 48] = [
         Self::Unreadable,
         Self::TooLong,
         Self::NotUtf8,
@@ -144,7 +167,18 @@ impl Code {
         Self::BadKeepLast,
         Self::BadStalePorts,
         Self::BadPlugCount,
+        Self::BadTextPattern,
+        Self::BadClass,
+        Self::BadCategory,
+        Self::BadSpeed,
+        Self::BadRelease,
+        Self::BadRemovable,
+        Self::BadUdevName,
+        Self::EmptyChoice,
+        Self::BadGroupName,
+        Self::UnknownGroup,
         Self::BadScenario,
+        Self::TooIntricate,
         Self::MoreProblems,
     ];
 
@@ -186,7 +220,18 @@ impl Code {
             Self::BadKeepLast => "P036",
             Self::BadStalePorts => "P038",
             Self::BadPlugCount => "P039",
+            Self::BadTextPattern => "P040",
+            Self::BadClass => "P041",
+            Self::BadCategory => "P042",
+            Self::BadSpeed => "P043",
+            Self::BadRelease => "P044",
+            Self::BadRemovable => "P045",
+            Self::BadUdevName => "P046",
+            Self::EmptyChoice => "P047",
+            Self::BadGroupName => "P048",
+            Self::UnknownGroup => "P049",
             Self::BadScenario => "P050",
+            Self::TooIntricate => "P060",
             Self::MoreProblems => "P099",
         }
     }

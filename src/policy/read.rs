@@ -2,18 +2,24 @@
 //!
 //! Each function reads one thing and is total: what is wrong goes into the report, and the reading
 //! goes on with what is right. A policy counts only when the report stays empty.
+//!
+//! What a match says is read in [`matching`].
+
+mod matching;
 
 use super::defaults::{Flapping, StalePorts};
-use super::matcher::{Condition, Matcher};
+use super::matcher::Group;
 use super::problem::{Code, Finding, Report};
 use super::rule::{Action, Rule};
 use super::source::{Span, first_hidden, hidden};
 use super::tree::{Entry, Node, Value};
 use super::wish::{ControllerWish, KindWish};
 use super::{KeepLast, Policy, suggest};
-use crate::model::{BusAddress, GuestName, PortNumber, Text, UsbVersion};
+use crate::model::{GuestName, PortNumber, Text, UsbVersion};
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A kind of map: what messages call it, and the keys that it may have.
@@ -23,7 +29,7 @@ pub(crate) struct Shape {
 }
 
 const POLICY: Shape =
-    Shape { what: "a policy", keys: &["version", "defaults", "protect", "rules"] };
+    Shape { what: "a policy", keys: &["version", "defaults", "devices", "protect", "rules"] };
 const REMEMBERED: Shape = Shape { what: "a file of remembered rules", keys: &["version", "rules"] };
 const DEFAULTS: Shape = Shape {
     what: "`defaults`",
@@ -32,9 +38,6 @@ const DEFAULTS: Shape = Shape {
 const FLAPPING: Shape = Shape { what: "`flapping`", keys: &["plugs", "within", "pause"] };
 const CONTROLLER: Shape = Shape { what: "`controller`", keys: &["type", "version", "ports"] };
 const RULE: Shape = Shape { what: "a rule", keys: &["name", "match", "attach", "keep"] };
-const PROTECTED: Shape =
-    Shape { what: "an entry of `protect`", keys: &["id", "port", "bus_address"] };
-const MATCH: Shape = Shape { what: "`match`", keys: &["id", "port", "bus_address"] };
 
 /// The version of the language that is read here.
 const VERSION: &str = "1";
@@ -44,16 +47,38 @@ const DOM0: [&str; 2] = ["dom0", "Domain-0"];
 
 /// Reads a policy. What it returns counts only if nothing was added to the report.
 pub(super) fn policy(root: &Node, report: &mut Report<'_>) -> Policy {
-    Reader { report }.policy(root, &POLICY)
+    Reader::new(report).policy(root, &POLICY)
 }
 
 /// Reads rules without defaults.
 pub(super) fn rules(root: &Node, report: &mut Report<'_>) -> Policy {
-    Reader { report }.policy(root, &REMEMBERED)
+    Reader::new(report).policy(root, &REMEMBERED)
 }
 
 pub(crate) struct Reader<'r, 't> {
     pub(crate) report: &'r mut Report<'t>,
+    /// The groups of devices that were read so far.
+    groups: Vec<Arc<Group>>,
+    /// The names of groups that could not be read.
+    bad_groups: BTreeSet<Box<str>>,
+    /// How many regular expressions were read so far.
+    regexes: usize,
+    /// How many values the matches that were read so far compare.
+    values: usize,
+}
+
+impl<'r, 't> Reader<'r, 't> {
+    /// The most regular expressions that a policy may have.
+    const MAX_REGEXES: usize = 1000;
+    /// How many groups of devices may be in one another.
+    const MAX_GROUPS_DEEP: usize = 8;
+    /// The most values that all matches together may compare.
+    const MAX_VALUES: usize = 1_000_000;
+
+    /// A reader of one tree.
+    pub(crate) fn new(report: &'r mut Report<'t>) -> Self {
+        Self { report, groups: Vec::new(), bad_groups: BTreeSet::new(), regexes: 0, values: 0 }
+    }
 }
 
 impl Reader<'_, '_> {
@@ -65,6 +90,10 @@ impl Reader<'_, '_> {
         }
         if let Some(defaults) = fields.get("defaults") {
             self.defaults(defaults, &mut policy);
+        }
+        if let Some(devices) = fields.get("devices") {
+            self.groups(devices);
+            policy.groups.clone_from(&self.groups);
         }
         if let Some(protect) = fields.get("protect") {
             policy.protect = self.protect(protect);
@@ -241,11 +270,6 @@ impl Reader<'_, '_> {
         None
     }
 
-    fn protect(&mut self, node: &Node) -> Vec<Matcher> {
-        let items = self.items(node, "a list of matches", "for none, leave `protect` out");
-        items.iter().filter_map(|item| self.matcher(item, &PROTECTED)).collect()
-    }
-
     fn rules(&mut self, node: &Node) -> Vec<Rule> {
         let items = self.items(node, "a list of rules", "for no rules, write `rules: []`");
         items.iter().enumerate().filter_map(|(at, item)| self.rule(at + 1, item)).collect()
@@ -265,7 +289,7 @@ impl Reader<'_, '_> {
     fn rule(&mut self, number: usize, node: &Node) -> Option<Rule> {
         let fields = self.fields(node, &RULE)?;
         let name = fields.get("name").and_then(|node| self.name(node));
-        let matcher = self.required(&fields, "match").and_then(|node| self.matcher(node, &MATCH));
+        let matcher = self.required(&fields, "match").and_then(|node| self.rule_match(node));
         let action = self.action(&fields);
         let location = self.report.source().location(node.span);
         Some(Rule { number, name, location, matcher: matcher?, action: action? })
@@ -278,47 +302,6 @@ impl Reader<'_, '_> {
             self.report.add(Finding::new(Code::BadRuleName, node.span, message));
         }
         Some(name.into())
-    }
-
-    fn matcher(&mut self, node: &Node, shape: &Shape) -> Option<Matcher> {
-        let fields = self.fields(node, shape)?;
-        if fields.entries.is_empty() {
-            let finding =
-                Finding::new(Code::EmptyMatch, node.span, "a match needs at least one key");
-            self.report.add(finding.help("to match every device, write `id: \"*:*\"`"));
-        }
-        let conditions = fields.entries.iter().filter_map(|entry| self.condition(entry)).collect();
-        Matcher::new(conditions)
-    }
-
-    fn condition(&mut self, entry: &Entry) -> Option<Condition> {
-        let node = &entry.node;
-        match entry.key.as_str() {
-            "id" => self.id(node).map(Condition::Id),
-            "port" => self.value(node, "a USB port", Code::BadPort).map(Condition::Port),
-            "bus_address" => {
-                let address: Option<BusAddress> =
-                    self.value(node, "a bus address", Code::BadBusAddress);
-                address.map(Condition::BusAddress)
-            }
-            // Reported as unknown by `fields`.
-            _ => None,
-        }
-    }
-
-    fn id(&mut self, node: &Node) -> Option<super::IdPattern> {
-        let text = self.text(node, "a USB id")?;
-        match text.parse() {
-            Ok(pattern) => Some(pattern),
-            Err(error) => {
-                let finding = Finding::new(Code::BadId, node.span, format!("{error}"));
-                self.report.add(match repaired_id(text) {
-                    Some(id) => finding.help(format!("did you mean `{id}`?")),
-                    None => finding,
-                });
-                None
-            }
-        }
     }
 
     fn action(&mut self, fields: &Fields<'_>) -> Option<Action> {
@@ -509,16 +492,6 @@ fn duration(text: &str) -> Option<Duration> {
         _ => None,
     };
     milliseconds.map(Duration::from_millis)
-}
-
-/// The id that was probably meant: without `0x`, filled up with zeros.
-fn repaired_id(text: &str) -> Option<super::IdPattern> {
-    let (vendor, product) = text.split_once(':')?;
-    let half = |half: &str| {
-        let digits = half.strip_prefix("0x").or(half.strip_prefix("0X")).unwrap_or(half);
-        if digits == "*" { "*".to_owned() } else { format!("{digits:0>4}") }
-    };
-    format!("{}:{}", half(vendor), half(product)).parse().ok()
 }
 
 #[cfg(test)]

@@ -2,11 +2,13 @@
 //!
 //! The writing side alone is serde's. What is written here, `read` understands.
 
+mod matching;
+
+use self::matching::{ShownGroups, ShownMatch};
 use super::Policy;
-use super::matcher::Matcher;
 use super::rule::{Action, Rule};
 use crate::model::{GuestName, UsbVersion};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use std::time::Duration;
 
 pub(super) fn policy(policy: &Policy) -> Result<String, serde_yaml::Error> {
@@ -32,6 +34,7 @@ pub(super) fn policy(policy: &Policy) -> Result<String, serde_yaml::Error> {
             },
             quarantine: policy.quarantine(),
         },
+        devices: ShownGroups(policy.groups()),
         protect: policy.protected().iter().map(ShownMatch).collect(),
         rules: policy.rules().iter().map(shown_rule).collect(),
     })
@@ -41,6 +44,8 @@ pub(super) fn policy(policy: &Policy) -> Result<String, serde_yaml::Error> {
 struct ShownPolicy<'p> {
     version: u8,
     defaults: ShownDefaults,
+    #[serde(skip_serializing_if = "ShownGroups::is_empty")]
+    devices: ShownGroups<'p>,
     protect: Vec<ShownMatch<'p>>,
     rules: Vec<ShownRule<'p>>,
 }
@@ -88,16 +93,6 @@ fn shown_rule(rule: &Rule) -> ShownRule<'_> {
         Action::Keep => (None, Some("dom0")),
     };
     ShownRule { name: rule.name(), matcher: ShownMatch(rule.matcher()), attach, keep }
-}
-
-/// A match as a map, its keys in the order in which they were written.
-struct ShownMatch<'p>(&'p Matcher);
-
-impl Serialize for ShownMatch<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let conditions = self.0.conditions().iter();
-        serializer.collect_map(conditions.map(|condition| (condition.key(), condition.to_string())))
-    }
 }
 
 /// In seconds when they are whole, in milliseconds otherwise. Nothing finer can be written.

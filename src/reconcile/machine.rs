@@ -20,7 +20,7 @@ use super::event::Event;
 use super::job::{After, Job, Signature, Subject, reserves};
 use super::lookout::{Begin, Looks, Scope, Turn, XenLooks};
 use super::memory;
-use crate::model::{BusId, Device, DomId, Leftover, Observed, Place, XenView};
+use crate::model::{BusId, Device, DomId, Leftover, Observed, Place, XenView, chain};
 use crate::plan::next::{for_controller, for_device};
 use crate::plan::{
     Cause, Moment, Next, Outlook, Problem, Scene, Since, Standing, Step, StepError, interlock,
@@ -253,7 +253,7 @@ impl Reconciler {
                 if let Some(looks) = self.devices.get_mut(&busid) {
                     looks.failed(now);
                 }
-                self.report(Event::Unreadable(busid, cause.to_string().into()));
+                self.report(Event::Unreadable(busid, chain(&**cause).into()));
             }
             Scope::Xen | Scope::Domains(_) => self.xen.failed(now),
         }
@@ -338,21 +338,21 @@ impl Reconciler {
                 Event::Performed(step)
             }
             Err(StepError::Stale(cause)) => {
-                let cause: Box<str> = cause.to_string().into();
+                let cause: Box<str> = chain(&*cause).into();
                 job.overtaken(now, seed(&subject));
                 Event::Overtaken { step, cause }
             }
             // Not the step's fault: it is decided anew when the connection is back.
             Err(StepError::Transient(cause)) if !connected => {
-                Event::Overtaken { step, cause: cause.to_string().into() }
+                Event::Overtaken { step, cause: chain(&*cause).into() }
             }
             Err(StepError::Transient(cause)) => {
-                let cause: Box<str> = cause.to_string().into();
+                let cause: Box<str> = chain(&*cause).into();
                 let pause = job.failed(now, &step, &cause, seed(&subject));
                 Event::Failed { step, cause, pause }
             }
             Err(StepError::Permanent(cause)) => {
-                let cause: Box<str> = cause.to_string().into();
+                let cause: Box<str> = chain(&*cause).into();
                 let problem = Problem::StepFailed { step: step.name(), cause: cause.clone() };
                 job.bar(&step, problem);
                 Event::Failed { step, cause, pause: None }

@@ -15,7 +15,7 @@ use crate::model::{
     XenbusState,
 };
 use crate::plan::{AfterClear, Claim, Problem, Request, Standing, Step, StepError, Wanted};
-use crate::policy::{self, Action, Policy, Source};
+use crate::policy::{self, Action, Candidate, Policy, Source};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -244,16 +244,10 @@ impl World {
         let interface: InterfaceName = format!("{busid}:1.0").parse().unwrap();
         let triple = |class| ClassTriple { class, subclass: 0, protocol: 0 };
         let interface_class = triple(if hub { 9 } else { 3 });
+        let address = BusAddress { bus: busid.bus(), device: self.counter % 127 + 1 };
         let device = Device {
-            address: BusAddress { bus: busid.bus(), device: self.counter % 127 + 1 },
-            busid: busid.clone(),
-            id,
             class: triple(class),
             speed: Speed::Full,
-            manufacturer: None,
-            product: None,
-            serial: None,
-            anchor: None,
             initialized: Some(u64::from(self.counter)),
             configured: true,
             interfaces: [(
@@ -265,7 +259,7 @@ impl World {
                 },
             )]
             .into(),
-            uses: BTreeSet::new(),
+            ..Device::new(busid.clone(), address, id)
         };
         self.devices.insert(busid.clone(), device);
         self.input(Input::Stirred(Scope::Device(busid)));
@@ -541,6 +535,7 @@ impl World {
             plug: claim.plug,
             kind: ControllerKind::Qusb,
             state: NoteState::Attached { place: claim.place, uuid: claim.uuid },
+            drivers: Some(claim.drivers.clone()),
         };
         self.xen.notes.insert(claim.busid.clone(), note);
     }
@@ -565,7 +560,10 @@ impl World {
         let seen = &self.machine.observed().devices;
         let device = &seen[busid];
         assert!(!device.uses.iter().any(Use::is_storage), "{busid} is mounted");
-        assert!(self.policy.protection(device).is_none(), "{busid} is protected");
+        assert!(
+            self.policy.protection(&Candidate::alone(device)).is_none(),
+            "{busid} is protected"
+        );
         let leaves = |other: &BusId| {
             let taken = |step: &Step| step.takes_from_dom0() && step.device() == Some(other);
             other == busid
@@ -623,7 +621,7 @@ impl World {
         let keyboards =
             self.devices.values().filter(|other| is_keyboard(other)).filter(in_dom0).count();
         self.mounted.contains(&device.busid)
-            || self.policy.protection(device).is_some()
+            || self.policy.protection(&Candidate::alone(device)).is_some()
             || (is_keyboard(device) && keyboards == 1)
     }
 
@@ -651,7 +649,7 @@ impl World {
                 Order::Hold => said.plug.id == device.id,
                 Order::Attach(_) | Order::Stay => said.plug == device.plug(),
             });
-            let rule = self.policy.judge(device).map(policy::Rule::action);
+            let rule = self.policy.judge(&Candidate::alone(device)).map(policy::Rule::action);
             let targets = match (said.map(|said| &said.order), rule) {
                 (Some(Order::Attach(guest)), _) => std::slice::from_ref(guest),
                 (None, Some(Action::Attach(targets))) if !device.is_hub() => targets.as_slice(),

@@ -26,7 +26,7 @@ use crate::model::{
     BusId, ControllerId, ControllerKind, DeviceModel, DomId, GuestKind, GuestName, Life, NoteState,
     Place, PortNumber, Speed, UsbVersion, XenbusState,
 };
-use crate::policy::{Action, KindWish};
+use crate::policy::{Action, Candidate, KindWish};
 use std::collections::BTreeSet;
 
 impl World {
@@ -128,7 +128,9 @@ impl World {
         if socket.spec.hub {
             return Vec::new();
         }
-        match self.policy.judge(&socket.device).map(crate::policy::Rule::action) {
+        let devices = self.usb.devices();
+        let candidate = Candidate::new(&socket.device, &devices, None);
+        match self.policy.judge(&candidate).map(crate::policy::Rule::action) {
             Some(Action::Attach(targets)) => targets.clone(),
             Some(Action::Keep) | None => Vec::new(),
         }
@@ -201,7 +203,8 @@ impl World {
             return Some("nobody may claim it");
         }
         let fits = |version: UsbVersion| {
-            version == UsbVersion::V2 || !matches!(socket.spec.speed, Speed::High | Speed::Super)
+            version == UsbVersion::V2
+                || !matches!(socket.spec.speed, Speed::High | Speed::Super | Speed::SuperPlus)
         };
         let qusb = domain.model == DeviceModel::Running { qusb: true };
         let served = |ctl: &Ctl| match ctl.kind {

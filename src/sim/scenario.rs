@@ -118,7 +118,7 @@ pub fn read(source: Source<'_>) -> Result<Scenario, Problems> {
     if let Some(fault) = fault {
         report.add(fault);
     } else if let Some(root) = grow(&text, &mut report) {
-        Writer { reader: Reader { report: &mut report } }.scenario(&root, &mut scenario);
+        Writer { reader: Reader::new(&mut report) }.scenario(&root, &mut scenario);
     }
     match report.finish() {
         Some(problems) => Err(problems),
@@ -331,6 +331,7 @@ impl Writer<'_, '_> {
             ("full", Speed::Full),
             ("high", Speed::High),
             ("super", Speed::Super),
+            ("super+", Speed::SuperPlus),
         ];
         let speed = match fields.get("speed") {
             Some(node) => self.word(node, &speeds)?,
@@ -570,6 +571,7 @@ fn plug_value(spec: &PlugSpec) -> String {
         Speed::Full | Speed::Unknown => "full",
         Speed::High => "high",
         Speed::Super => "super",
+        Speed::SuperPlus => "super+",
     };
     let drivers: Vec<_> =
         spec.interfaces.iter().map(|driver| driver.as_deref().unwrap_or("none")).collect();

@@ -352,7 +352,8 @@ impl World {
         self.store.returns.remove(&claim.busid);
         self.store.fill(claim.place, &claim.busid, Hand::Agent, plug_no);
         let state = NoteState::Attached { place: claim.place, uuid: claim.uuid };
-        let note = Note { plug: claim.plug, kind: claim.kind, state };
+        let drivers = Some(claim.drivers.clone());
+        let note = Note { plug: claim.plug, kind: claim.kind, state, drivers };
         self.store.notes.insert(claim.busid.clone(), note);
         self.port_changed(claim.place);
         self.rumour_of_notes();

@@ -1,8 +1,10 @@
 //! The kernel's and udev's side of the made-up host: what is plugged, and who has its interfaces.
 
 use super::op::PlugSpec;
-use crate::model::{BusAddress, BusId, ClassTriple, Device, Interface, InterfaceName, Place, Text};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::model::{
+    BusAddress, BusId, ClassTriple, Device, Devices, Interface, InterfaceName, Place, Text,
+};
+use std::collections::BTreeMap;
 
 /// Microseconds since the world began.
 pub(super) type Micros = u64;
@@ -63,20 +65,13 @@ impl Usb {
         *number = *number % 127 + 1;
         let class = if spec.hub { ClassTriple::HUB } else { 0 };
         let text = |text: &Option<Box<str>>| text.as_deref().map(Text::from);
+        let address = BusAddress { bus: busid.bus(), device: *number };
         let device = Device {
-            busid: busid.clone(),
-            address: BusAddress { bus: busid.bus(), device: *number },
-            id: spec.id,
             class: triple(class),
             speed: spec.speed,
-            manufacturer: None,
             product: text(&spec.product),
             serial: text(&spec.serial),
-            anchor: None,
-            initialized: None,
-            configured: false,
-            interfaces: BTreeMap::new(),
-            uses: BTreeSet::new(),
+            ..Device::new(busid.clone(), address, spec.id)
         };
         let socket = Socket {
             device,
@@ -111,6 +106,12 @@ impl Usb {
 
     pub(super) fn get_mut(&mut self, busid: &BusId, plug_no: PlugNo) -> Option<&mut Socket> {
         self.sockets.get_mut(busid).filter(|socket| socket.plug_no == plug_no)
+    }
+
+    /// All devices, as a look would see them.
+    pub(super) fn devices(&self) -> Devices {
+        let devices = self.sockets.values().map(|socket| &socket.device);
+        devices.map(|device| (device.busid.clone(), device.clone())).collect()
     }
 
     pub(super) fn plug_no(&self, busid: &BusId) -> Option<PlugNo> {

@@ -1,7 +1,9 @@
 //! Events to lines. The matches are exhaustive: a new event must be thought about.
 
 use crate::host::{usb, xenstore};
-use crate::model::{Asker, BusId, ControllerSpec, Device, DomId, Leftover, Order, Place, Text};
+use crate::model::{
+    Asker, BusId, ControllerSpec, Device, DomId, Leftover, Order, Place, Text, chain,
+};
 use crate::plan::standing::Route;
 use crate::plan::{AfterClear, Standing, Step};
 use crate::policy::Problems;
@@ -321,15 +323,4 @@ fn place(problem: &crate::policy::Problem) -> String {
         Some(start) => format!("{file}:{}:{}", start.line, start.column),
         None => file.to_string(),
     }
-}
-
-/// An error with everything behind it.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }

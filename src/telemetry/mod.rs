@@ -8,5 +8,5 @@ mod log;
 mod words;
 
 pub use journal::set_up;
-pub use log::{Notable, chain, log};
+pub use log::{Notable, log};
 pub use words::words;

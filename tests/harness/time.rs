@@ -41,6 +41,21 @@ pub(crate) fn wait_until(patience: Duration, what: &str, mut condition: impl FnM
     );
 }
 
+/// Calls `work` with 0, 1, 2, … so many times a second, until `span` is over. What comes late because
+/// the last call took long is made up for at once.
+pub(crate) fn paced(rate: u32, span: Duration, mut work: impl FnMut(u64)) {
+    let begin = Instant::now();
+    let mut at = Duration::ZERO;
+    for count in 0.. {
+        if at >= span {
+            return;
+        }
+        thread::sleep((begin + at).saturating_duration_since(Instant::now()));
+        work(count);
+        at += Duration::from_secs(1) / rate;
+    }
+}
+
 /// Does `work`, and tells how long it took.
 pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let begin = Instant::now();

@@ -34,5 +34,6 @@ mod quarantine;
 mod rules;
 mod service;
 mod situations;
+mod storm;
 mod wire;
 mod world;

@@ -8,8 +8,10 @@
 use clap::Parser;
 use proptest::prelude::*;
 use pvusb_agent::cli::check::{self, CheckArgs};
-use pvusb_agent::model::{Anchor, ClassTriple, Device, Speed};
-use pvusb_agent::policy::{Action, Code, MAX_BYTES, Policy, Problems, Rule, Source, compile};
+use pvusb_agent::model::{Anchor, Device, Speed};
+use pvusb_agent::policy::{
+    Action, Candidate, Code, MAX_BYTES, Policy, Problems, Rule, Source, compile,
+};
 use pvusb_agent::policy_file;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -132,19 +134,15 @@ fn device() -> impl Strategy<Value = Device> {
     let port = prop::sample::select(vec!["1-1", "1-1.4", "1-1.4.2", "1-10", "2-1", "2-1.4"]);
     let id = prop::sample::select(vec!["05e0:1200", "05e0:1300", "abcd:1200", "0000:0000"]);
     (port, id, 1_u8..4, any::<bool>()).prop_map(|(port, id, number, anchored)| Device {
-        busid: port.parse().unwrap(),
-        address: format!("1.{number}").parse().unwrap(),
-        id: id.parse().unwrap(),
-        class: ClassTriple { class: 0, subclass: 0, protocol: 0 },
         speed: Speed::High,
-        manufacturer: None,
-        product: None,
-        serial: None,
         anchor: anchored.then(|| anchor_text(port).parse::<Anchor>().unwrap()),
         initialized: Some(1),
         configured: true,
-        interfaces: BTreeMap::new(),
-        uses: BTreeSet::new(),
+        ..Device::new(
+            port.parse().unwrap(),
+            format!("1.{number}").parse().unwrap(),
+            id.parse().unwrap(),
+        )
     })
 }
 
@@ -233,7 +231,7 @@ proptest! {
         rules in prop::collection::vec(written_rule("[a-c]"), 0..12), device in device()
     ) {
         let policy = read(&text_of(&rules)).unwrap();
-        let judged = policy.judge(&device).map(std::ptr::from_ref);
+        let judged = policy.judge(&Candidate::alone(&device)).map(std::ptr::from_ref);
         let first = rules.iter().position(|(_, conditions, _)| matches_as_text(conditions, &device));
         prop_assert_eq!(judged, first.map(|at| std::ptr::from_ref(&policy.rules()[at])));
     }

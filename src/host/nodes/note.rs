@@ -1,23 +1,28 @@
 //! The text form of the agent's note of a device: words and `key=value` pairs, readable with
 //! `xenstore-ls`.
 
-use crate::model::{Note, NoteState, Place, Plug};
+use crate::model::{Drivers, Note, NoteState, Place, Plug};
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
 /// Writes a note.
 pub(in crate::host) fn format_note(note: &Note) -> String {
-    let Note { plug, kind, state } = note;
+    let Note { plug, kind, state, drivers } = note;
     let Plug { address, id, initialized } = plug;
     let initialized = initialized.map_or_else(|| "-".to_owned(), |usec| usec.to_string());
     let plug = format!("type={kind} id={id} address={address} initialized={initialized}");
-    match state {
+    let mut text = match state {
         NoteState::Attached { place: Place { domid, controller, port }, uuid } => {
             format!("attached {plug} domid={domid} uuid={uuid} controller={controller} port={port}")
         }
         NoteState::Returning => format!("returning {plug}"),
         NoteState::Admitted => format!("admitted {plug}"),
+    };
+    if let Some(drivers) = drivers {
+        let drivers: Vec<_> = drivers.iter().map(|driver| escaped(driver)).collect();
+        text = format!("{text} drivers={}", drivers.join(","));
     }
+    text
 }
 
 /// Reads what [`format_note`] wrote; `None` for anything else. A note that cannot be read counts as
@@ -45,7 +50,31 @@ pub(in crate::host) fn parse_note(value: &[u8]) -> Option<Note> {
         "admitted" => NoteState::Admitted,
         _ => return None,
     };
-    Some(Note { plug, kind: get(&pairs, "type")?, state })
+    let drivers = match pairs.get("drivers") {
+        None => None,
+        Some(&"") => Some(Drivers::new()),
+        Some(names) => Some(names.split(',').map(unescaped).collect::<Option<_>>()?),
+    };
+    Some(Note { plug, kind: get(&pairs, "type")?, state, drivers })
+}
+
+/// A driver's name without blanks, commas and the like; some names have them.
+fn escaped(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    let byte = |byte| if plain(byte) { char::from(byte).into() } else { format!("%{byte:02x}") };
+    name.bytes().map(byte).collect()
+}
+
+/// What [`escaped`] made of a name.
+fn unescaped(text: &str) -> Option<Box<str>> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (hex, rest) = part.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(hex, 16).ok()?);
+        bytes.extend(rest.bytes());
+    }
+    String::from_utf8(bytes).ok().map(Into::into)
 }
 
 fn get<T: FromStr>(pairs: &BTreeMap<&str, &str>, key: &str) -> Option<T> {
@@ -64,6 +93,8 @@ mod tests {
              uuid=6d3ae5a6-2c8c-4c8b-9d1e-0c5b7d1f2a30 controller=0 port=3",
             "returning type=pv id=0951:1666 address=3.127 initialized=-",
             "admitted type=qusb id=05e0:1200 address=1.6 initialized=81234567",
+            "returning type=pv id=0951:1666 address=3.127 initialized=- drivers=",
+            "returning type=pv id=0951:1666 address=3.127 initialized=- drivers=Philips%20webcam,uas",
         ] {
             let note = parse_note(text.as_bytes()).unwrap();
             assert_eq!(format_note(&note), text);

@@ -119,6 +119,7 @@ fn write_note(t: &Transaction, claim: &Claim) -> Reply<()> {
         plug: claim.plug,
         kind: claim.kind,
         state: NoteState::Attached { place: claim.place, uuid: claim.uuid },
+        drivers: Some(claim.drivers.clone()),
     };
     t.write(&device_note(&claim.busid), format_note(&note).as_bytes())
 }

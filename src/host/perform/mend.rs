@@ -81,7 +81,8 @@ impl Performer {
     async fn give_back(&self, noted: &Noted, plug: Plug) -> Result<(), Failure> {
         let busid = &noted.busid;
         let kind = noted.note.as_ref().map_or(ControllerKind::Pv, |note| note.kind);
-        let returning = Note { plug, kind, state: NoteState::Returning };
+        let drivers = noted.note.as_ref().and_then(|note| note.drivers.clone());
+        let returning = Note { plug, kind, state: NoteState::Returning, drivers };
         // There only the agent, which knows the policy, says what dom0's drivers may have.
         if self.usb.holds_back(busid)? {
             return Err(Changed::HeldBack(busid.clone()).into());

@@ -4,14 +4,17 @@
 //! three strings are the device's own and may hold anything.
 
 use super::error::Error;
-use crate::model::{BusId, ClassTriple, Device, Interface, InterfaceName, Speed, Text, Use};
+use crate::model::{
+    BusId, ClassTriple, Device, Interface, InterfaceName, Removable, Speed, Text, UdevFacts,
+    UsbRelease, Use,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// The attributes of a device that are looked at.
-pub(super) const OF_DEVICE: [&str; 12] = [
+pub(super) const OF_DEVICE: [&str; 14] = [
     "busnum",
     "devnum",
     "idVendor",
@@ -21,6 +24,8 @@ pub(super) const OF_DEVICE: [&str; 12] = [
     "bDeviceProtocol",
     "bConfigurationValue",
     "speed",
+    "version",
+    "removable",
     "manufacturer",
     "product",
     "serial",
@@ -29,6 +34,9 @@ pub(super) const OF_DEVICE: [&str; 12] = [
 /// The attributes of an interface that are looked at.
 pub(super) const OF_INTERFACE: [&str; 4] =
     ["bInterfaceClass", "bInterfaceSubClass", "bInterfaceProtocol", "authorized"];
+
+/// The longest name of a property or a tag that is taken.
+const MAX_NAME: usize = 128;
 
 /// The attributes that are there, by name.
 pub(super) type Attributes = BTreeMap<&'static str, Vec<u8>>;
@@ -43,7 +51,7 @@ pub(super) struct RawDevice {
     /// Its interfaces.
     pub(super) interfaces: BTreeMap<InterfaceName, RawInterface>,
     /// What udev knows of it.
-    pub(super) udev: UdevFacts,
+    pub(super) udev: RawUdev,
     /// What dom0 does with it.
     pub(super) uses: BTreeSet<Use>,
 }
@@ -61,13 +69,19 @@ pub(super) struct RawInterface {
 
 /// What udev knows of a device.
 #[derive(Clone, Debug, Default)]
-pub(super) struct UdevFacts {
+pub(super) struct RawUdev {
     /// Whether udev has it in its database.
     pub(super) initialized: bool,
     /// `USEC_INITIALIZED`.
     pub(super) since: Option<OsString>,
     /// `ID_PATH`.
     pub(super) path: Option<OsString>,
+    /// All properties.
+    pub(super) properties: Vec<(OsString, OsString)>,
+    /// All tags.
+    pub(super) tags: Vec<OsString>,
+    /// The attributes that somebody asks for.
+    pub(super) attributes: Vec<(Box<str>, Vec<u8>)>,
 }
 
 impl RawDevice {
@@ -86,6 +100,13 @@ impl RawDevice {
                 protocol: fields.hex("bDeviceProtocol")?,
             },
             speed: fields.text("speed").map_or(Speed::Unknown, Speed::from_sysfs),
+            release: fields.text("version").ok().and_then(UsbRelease::from_sysfs),
+            // Kernels before 3.3 do not have it.
+            removable: fields
+                .text("removable")
+                .ok()
+                .and_then(Removable::from_word)
+                .unwrap_or_default(),
             manufacturer: fields.own_words("manufacturer"),
             product: fields.own_words("product"),
             serial: fields.own_words("serial"),
@@ -99,6 +120,7 @@ impl RawDevice {
                 .map(|(name, raw)| Ok((name.clone(), raw.to_interface()?)))
                 .collect::<Result<_, Error>>()?,
             uses: self.uses,
+            udev: self.udev.facts().into(),
             busid,
         };
         if device.address.bus == device.busid.bus() {
@@ -127,7 +149,7 @@ impl RawInterface {
     }
 }
 
-impl UdevFacts {
+impl RawUdev {
     /// The time of the first event is a note of the database's (systemd, `sd-device.c:
     /// device_set_usec_initialized`), so where it is, udev has finished. A database without the
     /// time, as other daemons keep it, must not hold a device back for ever.
@@ -135,6 +157,31 @@ impl UdevFacts {
         match &self.since {
             Some(since) => Some(parse(since).unwrap_or(0)),
             None => self.initialized.then_some(0),
+        }
+    }
+}
+
+impl RawUdev {
+    /// What is said besides, made harmless. Names are udev's own and administrators'; one that no
+    /// policy could name is left out.
+    fn facts(self) -> UdevFacts {
+        let name = |name: &OsStr| {
+            let name = std::str::from_utf8(name.as_bytes()).ok()?;
+            let plain = name.len() <= MAX_NAME && name.bytes().all(|b| b.is_ascii_graphic());
+            (plain && !name.is_empty()).then(|| Box::<str>::from(name))
+        };
+        let properties = self
+            .properties
+            .iter()
+            .filter_map(|(key, value)| Some((name(key)?, Text::new(value.as_bytes()))));
+        UdevFacts {
+            properties: properties.take(UdevFacts::MAX).collect(),
+            tags: self.tags.iter().filter_map(|tag| name(tag)).take(UdevFacts::MAX).collect(),
+            attributes: self
+                .attributes
+                .into_iter()
+                .map(|(name, value)| (name, Text::new(&value)))
+                .collect(),
         }
     }
 }
@@ -180,7 +227,7 @@ mod tests {
     use crate::model::{BusAddress, UsbId};
     use proptest::prelude::*;
 
-    const SCANNER: [(&str, &str); 12] = [
+    const SCANNER: [(&str, &str); 14] = [
         ("busnum", "1"),
         ("devnum", "6"),
         ("idVendor", "05e0"),
@@ -190,6 +237,8 @@ mod tests {
         ("bDeviceProtocol", "00"),
         ("bConfigurationValue", "1"),
         ("speed", "12"),
+        ("version", " 1.10"),
+        ("removable", "fixed"),
         ("manufacturer", "Symbol"),
         ("product", "Bar Code Scanner"),
         ("serial", "S/N:1"),
@@ -211,10 +260,13 @@ mod tests {
             dir: "/sys/d".into(),
             attributes: SCANNER.iter().map(own).collect(),
             interfaces: [("1-1.4:1.0".parse().unwrap(), interface)].into(),
-            udev: UdevFacts {
+            udev: RawUdev {
                 initialized: true,
                 since: Some("123456".into()),
                 path: Some("pci-0000:00:14.0-usb-0:1.4".into()),
+                properties: vec![("ID_BUS".into(), "usb".into()), ("a b".into(), "c".into())],
+                tags: vec!["seat".into()],
+                attributes: vec![("power/control".into(), b"auto\n".to_vec())],
             },
             uses: [Use::Pointer].into(),
         }
@@ -243,6 +295,8 @@ mod tests {
             id: UsbId { vendor: 0x05e0, product: 0x1200 },
             class: ClassTriple { class: 0, subclass: 0, protocol: 0 },
             speed: Speed::Full,
+            release: Some(UsbRelease { major: 1, minor: 10 }),
+            removable: Removable::Fixed,
             manufacturer: Some("Symbol".into()),
             product: Some("Bar Code Scanner".into()),
             serial: Some("S/N:1".into()),
@@ -251,6 +305,11 @@ mod tests {
             configured: true,
             interfaces: [("1-1.4:1.0".parse().unwrap(), interface)].into(),
             uses: [Use::Pointer].into(),
+            udev: Box::new(UdevFacts {
+                properties: [("ID_BUS".into(), "usb".into())].into(),
+                tags: ["seat".into()].into(),
+                attributes: [("power/control".into(), "auto".into())].into(),
+            }),
         };
         assert_eq!(device, wanted);
     }
@@ -299,7 +358,8 @@ mod tests {
     #[test]
     fn only_udevs_word_makes_a_device_initialized() {
         let initialized = |initialized, since: Option<&str>| {
-            UdevFacts { initialized, since: since.map(Into::into), path: None }.initialized()
+            let since = since.map(Into::into);
+            RawUdev { initialized, since, ..RawUdev::default() }.initialized()
         };
         assert_eq!(initialized(false, None), None);
         assert_eq!(initialized(true, Some("5")), Some(5));

@@ -1,9 +1,9 @@
 //! What must hold of a device, whatever sysfs and udev say of it.
 
-use super::attributes::{OF_DEVICE, OF_INTERFACE, RawDevice, RawInterface, UdevFacts};
+use super::attributes::{OF_DEVICE, OF_INTERFACE, RawDevice, RawInterface, RawUdev};
 use super::children::{Origin, origin};
 use super::driver_dir::DriverDir;
-use crate::model::{BusId, Text};
+use crate::model::{BusId, Text, UdevFacts};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -30,10 +30,24 @@ pub fn device(bytes: &[u8]) {
         attributes: OF_INTERFACE.into_iter().zip(lines.by_ref()).map(own).collect(),
         driver: lines.next().map(owned),
     };
-    let udev = UdevFacts {
+    let udev = RawUdev {
         initialized: lines.len() > 1,
         since: lines.next().map(owned),
         path: lines.next().map(owned),
+        properties: lines
+            .by_ref()
+            .take(3)
+            .map(|line| match line.iter().position(|byte| *byte == b'=') {
+                Some(at) => (owned(&line[..at]), owned(&line[at + 1..])),
+                None => (owned(line), OsString::new()),
+            })
+            .collect(),
+        attributes: lines
+            .next()
+            .map(|line| ("power/control".into(), line.to_owned()))
+            .into_iter()
+            .collect(),
+        tags: lines.map(owned).collect(),
     };
     let interfaces = format!("{busid}:1.0").parse().into_iter().map(|n| (n, interface.clone()));
     let raw = RawDevice {
@@ -47,6 +61,10 @@ pub fn device(bytes: &[u8]) {
         assert_eq!((device.busid.bus(), &device.busid), (device.address.bus, &busid));
         let words = [device.manufacturer, device.product, device.serial];
         assert!(words.iter().flatten().all(is_shown));
+        let UdevFacts { properties, tags, attributes } = *device.udev;
+        assert!(properties.values().chain(attributes.values()).all(is_shown));
+        assert!(properties.keys().chain(&tags).all(|name| !name.chars().any(char::is_control)));
+        assert!(tags.len() <= UdevFacts::MAX);
         assert_eq!(busid.to_string().parse::<BusId>().ok(), Some(busid));
     }
     if let Some(Ok(dir)) =

@@ -3,13 +3,15 @@
 //! This file gathers; what the bytes mean is in [`super::attributes`]. Nothing is kept between two
 //! calls: libudev remembers attributes per device object, so no such object outlives a call.
 
-use super::attributes::{self, Attributes, RawDevice, RawInterface, UdevFacts};
+use super::attributes::{self, Attributes, RawDevice, RawInterface, RawUdev};
 use super::children::Class;
 use super::error::{Error, errno_of};
 use super::{inputs, sysfs, uses};
 use crate::model::{BusId, Desk, Device, Devices, InterfaceName, Use};
 use nix::errno::Errno;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Where the kernel lists USB devices and interfaces (`Documentation/ABI/stable/sysfs-bus-usb`).
@@ -164,15 +166,25 @@ impl UsbReader {
 
 /// Reads udev's database. The entry is found by the device number, so that of an earlier plug in
 /// the same port is not taken for this one's.
-fn udev_facts(dir: &Path) -> Result<UdevFacts, Error> {
+fn udev_facts(dir: &Path) -> Result<RawUdev, Error> {
     let device =
         udev::Device::from_syspath(dir).map_err(|e| Error::from_errno(dir, errno_of(&e)))?;
     let property = |name| device.property_value(name).map(ToOwned::to_owned);
-    Ok(UdevFacts {
+    let own = |entry: udev::Entry<'_>| (entry.name().to_owned(), entry.value().to_owned());
+    Ok(RawUdev {
         initialized: device.is_initialized(),
         since: property("USEC_INITIALIZED"),
         path: property("ID_PATH"),
+        properties: device.properties().map(own).collect(),
+        tags: property("TAGS").map(|tags| split(&tags)).unwrap_or_default(),
+        attributes: Vec::new(),
     })
+}
+
+/// Tags as udev writes them: `:uaccess:seat:` (systemd, `sd-device.c: device_get_property_tags`).
+fn split(tags: &OsStr) -> Vec<OsString> {
+    let tags = tags.as_bytes().split(|byte| *byte == b':').filter(|tag| !tag.is_empty());
+    tags.map(|tag| OsStr::from_bytes(tag).to_owned()).collect()
 }
 
 /// Reads a device's directory. `None`: it went away meanwhile, or gave its place to another plug.

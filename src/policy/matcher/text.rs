@@ -1,0 +1,184 @@
+//! Patterns of texts: exact, with wildcards, or a regular expression.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Why a text is no pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TextPatternError {
+    /// An empty text matches nothing.
+    #[error("an empty text matches nothing")]
+    Empty,
+    /// Longer than [`TextPattern::MAX_CHARS`].
+    #[error("a pattern has at most {} characters", TextPattern::MAX_CHARS)]
+    TooLong,
+    /// Letters after the last `/`.
+    #[error("nothing may follow the `/` at the end of a regular expression")]
+    Flags,
+    /// Not a regular expression.
+    #[error("this is not a regular expression: {0}")]
+    Regex(String),
+}
+
+impl TextPatternError {
+    /// What helps.
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Empty => Some("for a device that has the text, whatever it is, write `\"*\"`"),
+            Self::Flags => Some("to ignore case, begin it with `/(?i)`"),
+            Self::TooLong | Self::Regex(_) => None,
+        }
+    }
+}
+
+/// A text as a whole, one with `*` (any characters) and `?` (one character) in it, or `/regex/`, which
+/// is looked for anywhere in the text. Capitals count.
+///
+/// What it is held against is the text as it is shown ([`Text`](crate::model::Text)): what could harm
+/// a terminal stands in it as an escape.
+#[derive(Clone, Debug)]
+pub struct TextPattern {
+    written: Box<str>,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Exact,
+    Glob,
+    Regex(regex_lite::Regex),
+}
+
+impl TextPattern {
+    /// The most characters that a pattern may have.
+    pub const MAX_CHARS: usize = 256;
+    /// The most bytes that a regular expression may grow to when it is made ready.
+    const MAX_REGEX_BYTES: usize = 1 << 15;
+
+    /// Whether `text` is one of those.
+    pub fn matches(&self, text: &str) -> bool {
+        match &self.kind {
+            Kind::Exact => *self.written == *text,
+            Kind::Glob => glob(&self.written, text),
+            Kind::Regex(regex) => regex.is_match(text),
+        }
+    }
+
+    /// Whether it is a regular expression.
+    pub(in crate::policy) fn is_regex(&self) -> bool {
+        matches!(self.kind, Kind::Regex(_))
+    }
+}
+
+impl FromStr for TextPattern {
+    type Err = TextPatternError;
+
+    fn from_str(text: &str) -> Result<Self, TextPatternError> {
+        if text.is_empty() {
+            return Err(TextPatternError::Empty);
+        }
+        if text.chars().nth(Self::MAX_CHARS).is_some() {
+            return Err(TextPatternError::TooLong);
+        }
+        let kind = match text.strip_prefix('/').and_then(|rest| rest.rsplit_once('/')) {
+            Some((regex, "")) => Kind::Regex(ready(regex)?),
+            Some((_, rest)) if rest.len() <= 2 && rest.bytes().all(|b| b"gimsux".contains(&b)) => {
+                return Err(TextPatternError::Flags);
+            }
+            Some(_) | None if text.contains(['*', '?']) => Kind::Glob,
+            Some(_) | None => Kind::Exact,
+        };
+        Ok(Self { written: text.into(), kind })
+    }
+}
+
+fn ready(regex: &str) -> Result<regex_lite::Regex, TextPatternError> {
+    let mut builder = regex_lite::RegexBuilder::new(regex);
+    builder.size_limit(TextPattern::MAX_REGEX_BYTES).nest_limit(32);
+    builder.build().map_err(|error| TextPatternError::Regex(error.to_string()))
+}
+
+/// Two patterns are equal when they are written alike.
+impl PartialEq for TextPattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.written == other.written
+    }
+}
+
+impl Eq for TextPattern {}
+
+impl fmt::Display for TextPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.written)
+    }
+}
+
+/// Whether the wildcards of `pattern` can stand for what is in `text`. Takes no more steps than the
+/// product of the lengths: a `*` that was too short grows, those before it are left as they are.
+fn glob(pattern: &str, text: &str) -> bool {
+    let (mut pattern, mut text) = (pattern.chars(), text.chars());
+    let mut last_star = None;
+    loop {
+        let before = text.clone();
+        let mut rest = pattern.clone();
+        match (rest.next(), text.next()) {
+            (Some('*'), _) => {
+                last_star = Some((rest.clone(), before.clone()));
+                (pattern, text) = (rest, before);
+            }
+            (None, None) => return true,
+            (Some(wanted), Some(there)) if wanted == '?' || wanted == there => pattern = rest,
+            _ => {
+                let Some((after, from)) = &mut last_star else { return false };
+                if from.next().is_none() {
+                    return false;
+                }
+                (pattern, text) = (after.clone(), from.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn matches(pattern: &str, text: &str) -> bool {
+        pattern.parse::<TextPattern>().unwrap().matches(text)
+    }
+
+    #[test]
+    fn a_text_is_meant_as_a_whole_and_a_regex_anywhere_in_it() {
+        assert!(matches("SN1", "SN1") && !matches("SN1", "SN12") && !matches("sn1", "SN1"));
+        assert!(matches("SN*", "SN12") && matches("?N1?", "SN12") && !matches("SN?", "SN"));
+        assert!(matches("*", "") && matches("*", "x") && matches("*a*b", "xaxb"));
+        assert!(matches("/N1/", "SN12") && !matches("/^N1/", "SN12") && matches("/(?i)sn/", "SN1"));
+        assert!(matches("/dev/bus", "/dev/bus") && matches("/dev/*", "/dev/bus"));
+        assert!(matches("/", "/") && matches("//", "anything"));
+    }
+
+    #[test]
+    fn what_is_no_pattern_says_why() {
+        let error = |text: &str| text.parse::<TextPattern>().unwrap_err();
+        assert_eq!(error(""), TextPatternError::Empty);
+        assert_eq!(error("/scanner/i"), TextPatternError::Flags);
+        assert_eq!(error(&"a".repeat(257)), TextPatternError::TooLong);
+        for text in ["/(/", "/[/", "/a{99999}/", "/\\w{10}{10}{10}{10}/"] {
+            assert!(matches!(error(text), TextPatternError::Regex(_)), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_glob_matches_what_the_same_regex_matches(
+            pattern in "[ab*?]{1,8}", text in "[ab]{0,8}"
+        ) {
+            let regex = format!("/^{}$/", pattern.replace('*', ".*").replace('?', "."));
+            let glob = if pattern.contains(['*', '?']) { pattern } else { format!("{pattern}*") };
+            prop_assume!(glob.len() < 9 && regex.len() > 3);
+            let regex = format!("/^{}$/", glob.replace('*', ".*").replace('?', "."));
+            prop_assert_eq!(matches(&glob, &text), matches(&regex, &text));
+        }
+    }
+}
