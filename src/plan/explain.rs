@@ -58,10 +58,9 @@ impl<'a> Explanation<'a> {
         let candidate = Candidate::of(device, observed);
         let mut asked = Vec::new();
         for rule in policy.rules() {
-            let aside = match rule.is_enabled() {
-                false => Some(Aside::SwitchedOff),
-                true => (!rule.when().holds(&observed.xen)).then_some(Aside::NotNow),
-            };
+            let not_now = !rule.when().holds(&observed.xen);
+            let off = (!rule.is_enabled()).then_some(Aside::SwitchedOff);
+            let aside = off.or(not_now.then_some(Aside::NotNow));
             asked.push(Asked { rule, verdict: rule.matcher().examine(&candidate), aside });
             if asked.last().is_some_and(Asked::decides) {
                 break;
