@@ -38,16 +38,32 @@ enum Fact {
 
 impl Rules {
     pub(super) fn new(rules: Vec<Rule>) -> Self {
+        // A rule may ask for several things. It stands under the one that the fewest rules ask for.
+        let asked: Vec<Vec<Vec<Fact>>> =
+            rules.iter().map(|rule| choices(rule.matcher()).collect()).collect();
+        let mut counts: BTreeMap<&Fact, usize> = BTreeMap::new();
+        for fact in asked.iter().flatten().flatten() {
+            *counts.entry(fact).or_default() += 1;
+        }
+        let crowd =
+            |facts: &Vec<Fact>| -> usize { facts.iter().filter_map(|fact| counts.get(fact)).sum() };
+        let chosen: Vec<Option<usize>> = asked
+            .iter()
+            .map(|choices| {
+                let crowds = choices.iter().map(crowd).enumerate();
+                crowds.min_by_key(|(_, crowd)| *crowd).map(|(choice, _)| choice)
+            })
+            .collect();
+
         let mut places: BTreeMap<Fact, Vec<usize>> = BTreeMap::new();
         let mut rest = Vec::new();
-        for (place, rule) in rules.iter().enumerate() {
-            match facts_of_match(rule.matcher()) {
-                Some(facts) => {
-                    for fact in facts {
-                        places.entry(fact).or_default().push(place);
-                    }
-                }
-                None => rest.push(place),
+        for (place, (choices, chosen)) in asked.into_iter().zip(chosen).enumerate() {
+            let Some(facts) = chosen.and_then(|chosen| choices.into_iter().nth(chosen)) else {
+                rest.push(place);
+                continue;
+            };
+            for fact in facts {
+                places.entry(fact).or_default().push(place);
             }
         }
         Self { in_order: rules, places, rest }
@@ -96,9 +112,14 @@ impl PartialEq for Rules {
 
 impl Eq for Rules {}
 
-/// Facts of which every device that matches has one; `None` when there are none that could be named.
+/// For each condition that names facts, those of which every device that matches has one.
+fn choices(matcher: &Matcher) -> impl Iterator<Item = Vec<Fact>> {
+    matcher.conditions().iter().filter_map(facts)
+}
+
+/// The most telling of these, if there is one.
 fn facts_of_match(matcher: &Matcher) -> Option<Vec<Fact>> {
-    matcher.conditions().iter().filter_map(facts).min_by_key(|facts| vagueness(facts))
+    choices(matcher).min_by_key(|facts| vagueness(facts))
 }
 
 /// The same of one condition.
