@@ -36,6 +36,7 @@ mod pv;
 mod quarantine;
 mod rules;
 mod service;
+mod shipped;
 mod situations;
 mod storm;
 mod targets;
