@@ -223,17 +223,32 @@ fn every_policy_that_is_shown_or_shipped_compiles() {
     let mut policies = vec![("policy.example.yaml".to_owned(), read("policy.example.yaml"))];
     policies.extend(files("rules", "yaml").into_iter().map(|path| (path.clone(), read(&path))));
     for path in documents() {
-        let blocks = fenced(&read(&path), "yaml");
-        let blocks = blocks.into_iter().filter(|(_, block)| block.starts_with("version:"));
-        policies.extend(blocks.map(|(line, block)| (format!("{path}:{line}"), block)));
+        for (line, block) in fenced(&read(&path), "yaml") {
+            let whole = as_policies(&block).into_iter();
+            policies.extend(whole.map(|text| (format!("{path}:{line}"), text)));
+        }
     }
-    assert!(policies.len() > 2, "some policies were not found");
+    assert!(policies.len() > 30, "some policies were not found");
     let compile = |(name, text): &(String, String)| {
         policy::compile(PolicyText { name, bytes: text.as_bytes() }).err()
     };
     let found: Vec<String> =
         policies.iter().filter_map(compile).map(|problems| problems.render(false)).collect();
     assert_none(&found);
+}
+
+/// A piece of YAML that is shown, as policies: a match stands for a rule of its own, and the version may be
+/// left out. What is no policy gives none.
+fn as_policies(block: &str) -> Vec<String> {
+    if !block.starts_with("match:") {
+        let version = if block.starts_with("version:") { "" } else { "version: 1\n" };
+        let is_policy = ["version:", "devices:"].iter().any(|key| block.starts_with(key));
+        return is_policy.then(|| format!("{version}{block}")).into_iter().collect();
+    }
+    let matches = format!("\n{block}");
+    let matches = matches.split("\nmatch:").skip(1).map(|text| text.replace('\n', "\n    "));
+    let rule = |text| format!("version: 1\nrules:\n  - keep: dom0\n    match:{text}\n");
+    matches.map(rule).collect()
 }
 
 #[test]

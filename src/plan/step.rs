@@ -134,6 +134,15 @@ impl Step {
         }
     }
 
+    /// The port that the step fills, with a controller around it or without.
+    pub fn claim(&self) -> Option<&Claim> {
+        if let Self::Claim(claim) | Self::CreateController { claim, .. } = self {
+            Some(claim)
+        } else {
+            None
+        }
+    }
+
     /// The domain whose nodes the step changes, if it changes any.
     pub fn domain(&self) -> Option<DomId> {
         match self {

@@ -273,9 +273,24 @@ impl Reconciler {
                 self.compare_domains(&before);
             }
         }
+        self.reread_tenants(&before);
         let looks = &self.devices;
         let is_read = |busid: &BusId| looks.get(busid).is_some_and(Looks::is_idle);
         memory::remember(&mut self.since, now, &before, &self.observed, is_read);
+    }
+
+    /// A port that somebody else has filled or emptied since `before`. In the one case the last reading of
+    /// its device may be of the plug before the one that was meant, with udev's word of the new one still to
+    /// come; in the other it tells what a domain had, and not what dom0 has again.
+    fn reread_tenants(&mut self, before: &XenView) {
+        let of_others = |xen: &XenView| -> BTreeSet<(Place, BusId)> {
+            let taken = xen.taken_ports().filter(|(place, busid)| !xen.is_ours(busid, *place));
+            taken.map(|(place, busid)| (place, busid.clone())).collect()
+        };
+        let (was, is) = (of_others(before), of_others(&self.observed.xen));
+        for (_, busid) in was.symmetric_difference(&is) {
+            self.stir_device(busid.clone());
+        }
     }
 
     fn look_failed(&mut self, now: Instant, scope: Scope, cause: &Cause) {

@@ -83,7 +83,12 @@ impl World {
             );
         }
         let Some(busid) = step.device().filter(|_| step.takes_from_dom0()).cloned() else { return };
-        let is_hub = self.usb.sockets.get(&busid).is_some_and(|socket| socket.spec.hub);
+        // One that took the place of the device that is meant: the executor will find that out.
+        let meant = step.claim().map(|claim| claim.plug);
+        let is_hub = self.usb.sockets.get(&busid).is_some_and(|socket| {
+            let is_meant = meant.is_none_or(|plug| plug.may_become(&socket.device.plug()));
+            socket.spec.hub && is_meant
+        });
         if is_hub {
             self.violate(2, format!("{busid} is a hub, and the step is to {}", step.name()));
         }
@@ -96,6 +101,9 @@ impl World {
         let elsewhere = self.store.places_of(busid).next();
         if let Some(elsewhere) = elsewhere {
             self.violate(1, format!("{busid} goes to {place} and is at {elsewhere}"));
+        }
+        if self.usb.sockets.get(busid).is_some_and(|socket| socket.spec.hub) {
+            self.violate(2, format!("{busid} is a hub and goes to {place}"));
         }
         self.check_unused(busid);
         let plug_no = self.usb.plug_no(busid);

@@ -49,42 +49,6 @@ fn each_rejected_policy_is_answered_as_it_stands_in_its_file() {
     }
 }
 
-/// The YAML that a document shows, each piece as a policy: a match stands for a rule, and the version may be
-/// left out.
-fn shown_in(document: &str) -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
-    let text = fs::read_to_string(path).unwrap();
-    let blocks = text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    let mut policies = Vec::new();
-    for block in blocks {
-        if !block.starts_with("match:") {
-            let version = if block.contains("version:") { "" } else { "version: 1\n" };
-            policies.push(format!("{version}{block}"));
-            continue;
-        }
-        for fragment in format!("\n{block}").split("\nmatch:").skip(1) {
-            let indented = fragment.replace('\n', "\n    ");
-            policies.push(format!("version: 1\nrules:\n  - keep: dom0\n    match:{indented}\n"));
-        }
-    }
-    policies
-}
-
-#[test]
-fn what_the_documents_show_is_right() {
-    let mut seen = 0;
-    for document in ["README.md", "docs/policy.md", "docs/situations.md", "docs/troubleshooting.md"]
-    {
-        for text in shown_in(document) {
-            seen += 1;
-            if let Err(problems) = read(&text) {
-                panic!("{document} shows\n{text}\n{}", problems.render(false));
-            }
-        }
-    }
-    assert!(seen > 25, "only {seen} pieces were found");
-}
-
 #[test]
 fn every_code_has_an_example() {
     // A bad scenario is not a policy: tests/simulation has examples.
