@@ -54,12 +54,12 @@ pub(super) struct After {
     pub(super) xen: Turn,
 }
 
-/// What must change before a step that failed for good is tried again.
+/// What must change before a step that failed for good is tried again, if no other policy is loaded
+/// (that pardons every job).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Signature {
     plug: Option<Plug>,
     drivers: Vec<Option<Box<str>>>,
-    policy: u64,
     guest: Option<GuestSignature>,
 }
 
@@ -178,12 +178,7 @@ const ATTACHING: [&str; 3] = ["claim port", "create controller", "take interface
 
 impl Signature {
     /// What `subject`, tried in `domid`, depends on.
-    pub(super) fn of(
-        subject: &Subject,
-        domid: Option<DomId>,
-        policy: u64,
-        observed: &Observed,
-    ) -> Self {
+    pub(super) fn of(subject: &Subject, domid: Option<DomId>, observed: &Observed) -> Self {
         let device = match subject {
             Subject::Device(busid) => observed.devices.get(busid),
             Subject::Controller(..) | Subject::Leftover(_) => None,
@@ -194,7 +189,6 @@ impl Signature {
             drivers: device
                 .map(|device| device.interfaces.values().map(|i| i.driver.clone()).collect())
                 .unwrap_or_default(),
-            policy,
             guest: guest.map(|guest| GuestSignature {
                 uuid: guest.uuid,
                 life: guest.life,

@@ -34,7 +34,6 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Reconciler {
     policy: Arc<Policy>,
-    policy_generation: u64,
     observed: Observed,
     /// Listed as plugged, or named in xenstore, but not read since: nothing is decided about them,
     /// least of all that they are gone.
@@ -70,7 +69,6 @@ impl Reconciler {
     pub fn new(policy: Arc<Policy>) -> Self {
         let mut machine = Self {
             policy,
-            policy_generation: 0,
             observed: Observed::default(),
             unread: BTreeSet::new(),
             seen_usb: false,
@@ -128,7 +126,6 @@ impl Reconciler {
         match input {
             Input::Policy(policy) => {
                 self.policy = policy;
-                self.policy_generation += 1;
                 self.jobs.values_mut().for_each(Job::pardon);
             }
             Input::Stirred(scope) => self.stir(scope),
@@ -470,8 +467,8 @@ impl Reconciler {
         {
             return;
         }
-        let (observed, policy) = (&self.observed, self.policy_generation);
-        let signature = |domid| Signature::of(subject, domid, policy, observed);
+        let observed = &self.observed;
+        let signature = |domid| Signature::of(subject, domid, observed);
         job.reconsider(signature);
         let Some(Outlook { standing, next }) = self.outlook(now, subject, job) else { return };
         match next {
