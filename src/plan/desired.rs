@@ -95,3 +95,83 @@ fn running<'a>(name: &GuestName, xen: &'a XenView) -> Option<&'a Guest> {
     };
     named(Life::Running).or_else(|| named(Life::Building))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ControllerKind, Override, PortContent};
+    use crate::plan::made_up::{
+        attach, busid, controller, device, domid, fill, guest, host, place, policy, uuid,
+    };
+
+    const EITHER: &str = "{version: 1, rules: [{match: {id: '*:*'}, attach: [kiosk, desk]}]}";
+
+    /// kiosk is domain 4, and desk is 5. The agent has put 1-1 into desk.
+    fn seen() -> Observed {
+        let mut desk = guest(5, "desk");
+        desk.controllers.insert("0".parse().unwrap(), controller(ControllerKind::Qusb, 2));
+        let mut observed = host([device("1-1")], [guest(4, "kiosk"), desk]);
+        attach(&mut observed, "1-1", place(5, 0, 1));
+        observed
+    }
+
+    /// The number of the domain in which the device should be; none for dom0.
+    fn wanted_in(observed: &Observed) -> Option<u16> {
+        match desired(&policy(EITHER), &observed.devices[&busid("1-1")], observed) {
+            Desired::In { guest, .. } => Some(guest.domid.get()),
+            Desired::Dom0(_) => None,
+        }
+    }
+
+    #[test]
+    fn nothing_is_pulled_out_of_a_domain_that_runs_because_an_earlier_one_is_there() {
+        let observed = seen();
+        assert_eq!(wanted_in(&observed), Some(5));
+        let desk = |change: fn(&mut Guest)| {
+            let mut changed = observed.clone();
+            change(changed.xen.guests.get_mut(&domid(5)).unwrap());
+            wanted_in(&changed)
+        };
+        assert_eq!(desk(|it| it.life = Life::Dead), Some(4));
+        assert_eq!(desk(|it| it.life = Life::Building), Some(4), "it does not run yet");
+        assert_eq!(desk(|it| it.uuid = uuid(domid(9))), Some(4), "it is another one");
+        assert_eq!(
+            desk(|it| it.name = GuestName::new("lab")),
+            Some(4),
+            "no rule names it any more"
+        );
+        let mut free = observed.clone();
+        fill(&mut free, place(5, 0, 1), PortContent::Free);
+        free.xen.notes.clear();
+        assert_eq!(wanted_in(&free), Some(4), "the first of the list");
+    }
+
+    #[test]
+    fn of_two_domains_of_one_name_the_one_that_runs_is_meant_and_then_the_older() {
+        let mut observed = seen();
+        observed.xen.notes.clear();
+        for (number, life, expected) in
+            [(3, Life::Building, 4), (2, Life::Running, 2), (1, Life::Dead, 2)]
+        {
+            let twin = Guest { life, ..guest(number, "kiosk") };
+            observed.xen.guests.insert(twin.domid, twin);
+            assert_eq!(wanted_in(&observed), Some(expected));
+        }
+        observed.xen.guests.retain(|_, guest| guest.life != Life::Running);
+        assert_eq!(wanted_in(&observed), Some(3), "one that is built is better than none");
+        observed.xen.guests.remove(&domid(3));
+        assert_eq!(wanted_in(&observed), None);
+    }
+
+    #[test]
+    fn a_hub_stays_whatever_anybody_says() {
+        let mut observed = seen();
+        observed.xen.notes.clear();
+        let device = observed.devices.get_mut(&busid("1-1")).unwrap();
+        device.class.class = crate::model::ClassTriple::HUB;
+        let order = Order::Attach(GuestName::new("desk"));
+        let said = Override { plug: device.plug(), order, force: true };
+        observed.xen.overrides.insert(busid("1-1"), said);
+        assert_eq!(wanted_in(&observed), None);
+    }
+}

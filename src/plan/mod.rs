@@ -9,6 +9,8 @@
 pub mod desired;
 pub mod findings;
 pub mod interlock;
+#[cfg(test)]
+pub(crate) mod made_up;
 pub mod next;
 pub mod orders;
 pub mod ports;

@@ -302,3 +302,6 @@ fn next_id(guest: &Guest) -> Option<ControllerId> {
         Some(last) => last.next(),
     }
 }
+
+#[cfg(test)]
+mod tests;
