@@ -9,6 +9,8 @@ UDEVRULESDIR ?= /usr/lib/udev/rules.d
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 
 DOCDIR = $(PREFIX)/share/doc/pvusb-agent
+# Rules to be switched on by links into /etc/pvusb-agent/rules.d.
+RULESDIR = $(PREFIX)/share/pvusb-agent/rules
 INSTALL = install
 BUILT = $(or $(CARGO_TARGET_DIR),target)/release/pvusb-agent
 
@@ -69,14 +71,14 @@ build: ## build the program to install: target/release/pvusb-agent
 install: ## install what make build built, the unit, the udev rules and the documents (DESTDIR=, PREFIX=)
 	@test -x '$(BUILT)' || { echo 'run `make build` first' >&2; exit 1; }
 	$(INSTALL) -D -m 0755 '$(BUILT)' '$(DESTDIR)$(PREFIX)/bin/pvusb-agent'
-	$(INSTALL) -d '$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(UDEVRULESDIR)' '$(DESTDIR)$(DOCDIR)/rules' '$(DESTDIR)$(DOCDIR)/docs'
+	$(INSTALL) -d '$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(UDEVRULESDIR)' '$(DESTDIR)$(RULESDIR)' '$(DESTDIR)$(DOCDIR)/docs'
 	sed 's,/usr/bin/pvusb-agent,$(PREFIX)/bin/pvusb-agent,; s,/usr/share/doc/pvusb-agent,$(DOCDIR),' \
 	    dist/pvusb-agent.service >'$(DESTDIR)$(UNITDIR)/pvusb-agent.service'
 	chmod 0644 '$(DESTDIR)$(UNITDIR)/pvusb-agent.service'
 	$(INSTALL) -m 0644 udev/70-pvusb-agent.rules '$(DESTDIR)$(UDEVRULESDIR)'
 	$(INSTALL) -m 0644 udev/60-pvusb-agent-quarantine.rules '$(DESTDIR)$(DOCDIR)'
 	$(INSTALL) -m 0644 README.md CHANGELOG.md LICENSE policy.example.yaml '$(DESTDIR)$(DOCDIR)'
-	$(INSTALL) -m 0644 rules/*.yaml '$(DESTDIR)$(DOCDIR)/rules'
+	$(INSTALL) -m 0644 rules/*.yaml '$(DESTDIR)$(RULESDIR)'
 	$(INSTALL) -d '$(DESTDIR)$(DOCDIR)/docs/scenarios'
 	$(INSTALL) -m 0644 docs/*.md '$(DESTDIR)$(DOCDIR)/docs'
 	$(INSTALL) -m 0644 docs/scenarios/*.yaml '$(DESTDIR)$(DOCDIR)/docs/scenarios'

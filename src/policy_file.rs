@@ -3,43 +3,73 @@
 //! It never waits: what is not a plain file is refused, not read.
 
 pub mod remembered;
+mod set;
 
-use crate::policy::{self, Policy, Problems, Source};
+pub use set::{DROP_INS, PolicyFile, directories};
+
+use crate::policy::{self, Policy, Problems, Role};
 use nix::fcntl::OFlag;
+use set::Set;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Loads the policy in the file at `path`.
+/// Loads the policy in the file at `path`, and nothing beside it.
 ///
 /// # Errors
 ///
 /// Every problem of the file. A file that cannot be read is one, with the system's words.
 pub fn load(path: &Path) -> Result<Policy, Problems> {
-    let name = path.to_string_lossy();
-    let bytes = read(path).map_err(|error| Problems::unreadable(&name, &words(&error)))?;
-    policy::compile(Source { name: &name, bytes: &bytes })
+    Ok(Set::of_one(path, Role::Main).compile()?.0)
 }
 
-/// A policy as it is in force: with the remembered rules before its own.
+/// Loads the drop-in at `path` alone. One that masks has no rules.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_drop_in(path: &Path) -> Result<Policy, Problems> {
+    Ok(Set::of_one(path, Role::DropIn).compile()?.0)
+}
+
+/// The drop-ins in a directory, in the order in which they would be read.
+///
+/// # Errors
+///
+/// When it cannot be listed.
+pub fn drop_ins(directory: &Path) -> Result<Vec<PathBuf>, Problems> {
+    set::listed(directory)
+        .map_err(|error| Problems::unreadable(&directory.to_string_lossy(), &words(&error)))
+}
+
+/// A policy as it is in force: its own rules, then those of the drop-ins, and the remembered ones before
+/// them all.
 #[derive(Clone, Debug)]
 pub struct InForce {
     /// All of it.
     pub policy: Policy,
     /// How many of its rules are remembered ones.
     pub remembered: usize,
+    /// The files that it was read from, in their order; without that of remembered rules.
+    pub files: Vec<PolicyFile>,
 }
 
-/// Loads the policy in the file at `path`, with the remembered rules beside it.
+/// Loads the policy in the file at `path`, with the drop-ins and the remembered rules beside it.
 ///
 /// # Errors
 ///
-/// Every problem of one of the files; the policy's come first.
+/// Every problem of every file. Then nothing of them is to be used.
 pub fn load_in_force(path: &Path) -> Result<InForce, Problems> {
-    let policy = load(path)?;
-    let first = remembered::load(&remembered::beside(path))?;
-    Ok(InForce { remembered: first.rules().len(), policy: first.before(policy) })
+    let policy = Set::read(path).compile();
+    let first = remembered::load(&remembered::beside(path));
+    match (policy, first) {
+        (Ok((policy, files)), Ok(first)) => {
+            Ok(InForce { remembered: first.rules().len(), policy: first.before(policy), files })
+        }
+        (Ok(_), Err(problems)) | (Err(problems), Ok(_)) => Err(problems),
+        (Err(one), Err(other)) => Err(one.and(other)),
+    }
 }
 
 /// Reads what may be a policy from `reader`: at most one byte more than a policy may have, so that

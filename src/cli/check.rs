@@ -2,8 +2,9 @@
 //!
 //! Reads and shows. What a problem is, `policy` decides.
 
-use crate::policy::{self, Policy, Problem, Problems, Source};
-use crate::policy_file;
+use super::DEFAULT_POLICY;
+use crate::policy::{self, Policy, Problem, Problems, Role, Source};
+use crate::policy_file::{self, DROP_INS, InForce, PolicyFile};
 use clap::Args;
 use serde::Serialize;
 use std::ffi::OsString;
@@ -17,11 +18,18 @@ const EX_IOERR: u8 = 74;
 /// A file is not a policy (`sysexits.h`).
 const EX_CONFIG: u8 = 78;
 
+/// The main file in a directory of policies.
+const MAIN: &str = "policy.yaml";
+
 /// Arguments of `check`.
 #[derive(Args, Clone, Debug)]
 pub struct CheckArgs {
-    /// Policy files; `-` is standard input
-    #[arg(required = true, value_name = "FILE")]
+    /// Policy files, or directories of them; `-` is standard input. Without any: the policy that is
+    /// installed, with all its files
+    ///
+    /// A directory with a policy.yaml is one policy with all its files; of another directory each file
+    /// counts by itself, as a drop-in does.
+    #[arg(value_name = "FILE")]
     pub files: Vec<OsString>,
     /// Answer in one JSON document, for editors and scripts
     #[arg(long)]
@@ -35,7 +43,11 @@ pub struct CheckArgs {
 /// goes to `out` as JSON. Returns the exit code: 0 when all are good, 78 when one is not, 74 when
 /// the answer cannot be written.
 pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write, colour: bool) -> u8 {
-    let files: Vec<Checked> = args.files.iter().map(Checked::new).collect();
+    let files: Vec<Checked> = if args.files.is_empty() {
+        vec![Checked::whole(Path::new(DEFAULT_POLICY))]
+    } else {
+        args.files.iter().flat_map(checked).collect()
+    };
     let written = if args.json {
         write_json(&files, out)
     } else {
@@ -51,16 +63,53 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write, colour: b
 struct Checked {
     name: String,
     result: Result<Policy, Problems>,
+    /// The files that it has besides the one that names it.
+    drop_ins: Vec<PolicyFile>,
+}
+
+/// What an argument means.
+fn checked(argument: &OsString) -> Vec<Checked> {
+    let path = Path::new(argument);
+    if argument == "-" {
+        let name = "<stdin>".to_owned();
+        return vec![Checked::alone(from_stdin(&name), name)];
+    }
+    let in_drop_ins = |path: &Path| path.parent().is_some_and(|parent| parent.ends_with(DROP_INS));
+    if !path.is_dir() {
+        let load = if in_drop_ins(path) { policy_file::load_drop_in } else { policy_file::load };
+        return vec![Checked::file(path, load)];
+    }
+    let main = path.join(MAIN);
+    if main.exists() {
+        return vec![Checked::whole(&main)];
+    }
+    match policy_file::drop_ins(path) {
+        Ok(paths) => {
+            paths.iter().map(|path| Checked::file(path, policy_file::load_drop_in)).collect()
+        }
+        Err(problems) => vec![Checked::alone(Err(problems), path.to_string_lossy().into_owned())],
+    }
 }
 
 impl Checked {
-    fn new(file: &OsString) -> Self {
-        if file == "-" {
-            let name = "<stdin>".to_owned();
-            return Self { result: from_stdin(&name), name };
+    fn alone(result: Result<Policy, Problems>, name: String) -> Self {
+        Self { name, result, drop_ins: Vec::new() }
+    }
+
+    fn file(path: &Path, load: fn(&Path) -> Result<Policy, Problems>) -> Self {
+        Self::alone(load(path), path.to_string_lossy().into_owned())
+    }
+
+    /// A policy with everything that belongs to it.
+    fn whole(main: &Path) -> Self {
+        let name = main.to_string_lossy().into_owned();
+        match policy_file::load_in_force(main) {
+            Ok(InForce { policy, files, .. }) => {
+                let drop_ins = files.into_iter().filter(|file| file.role == Role::DropIn).collect();
+                Self { name, result: Ok(policy), drop_ins }
+            }
+            Err(problems) => Self::alone(Err(problems), name),
         }
-        let name = file.to_string_lossy().into_owned();
-        Self { name, result: policy_file::load(Path::new(file)) }
     }
 }
 
@@ -81,6 +130,10 @@ fn write_text(
     match &file.result {
         Ok(policy) => {
             let rules = counted(policy.rules().len(), "rule");
+            let name = match file.drop_ins.len() {
+                0 => name.to_string(),
+                count => format!("{name} with {}", counted(count, "drop-in")),
+            };
             if show {
                 // The line stands as a comment above the policy, so that the whole is one.
                 let yaml = policy.to_yaml().map_err(io::Error::other)?;
@@ -112,6 +165,15 @@ struct FileAnswer<'a> {
     /// How many rules it has; `null` when it is not a policy.
     rules: Option<usize>,
     problems: Vec<&'a Problem>,
+    /// The drop-ins that it was read with.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    drop_ins: Vec<DropInAnswer>,
+}
+
+#[derive(Serialize)]
+struct DropInAnswer {
+    file: String,
+    masked: bool,
 }
 
 fn write_json(files: &[Checked], out: &mut dyn Write) -> io::Result<()> {
@@ -120,7 +182,12 @@ fn write_json(files: &[Checked], out: &mut dyn Write) -> io::Result<()> {
         ok: file.result.is_ok(),
         rules: file.result.as_ref().ok().map(|policy| policy.rules().len()),
         problems: file.result.as_ref().err().into_iter().flatten().collect(),
+        drop_ins: file.drop_ins.iter().map(shown).collect(),
     });
     serde_json::to_writer_pretty(&mut *out, &Answer { files: files.collect() })?;
     writeln!(out)
+}
+
+fn shown(file: &PolicyFile) -> DropInAnswer {
+    DropInAnswer { file: file.path.to_string_lossy().into_owned(), masked: file.masked }
 }

@@ -1,11 +1,10 @@
 //! `pvusb-agent devices`: what is plugged, and which rule would take it.
 
-use super::{EX_CONFIG, EX_IOERR, EX_OK, EX_UNAVAILABLE, fail, policy_path, table};
+use super::{EX_IOERR, EX_OK, EX_UNAVAILABLE, Loaded, fail, load_policy, table};
 use crate::host::usb::UsbReader;
 use crate::model::{Device, Observed, Text, Use};
 use crate::plan::interlock::{Scene, guard};
-use crate::policy::{Action, Candidate, Policy, Rule};
-use crate::policy_file;
+use crate::policy::{Action, Candidate, Category, Policy, Rule};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -31,6 +30,11 @@ struct Row {
     id: String,
     class: String,
     interfaces: Vec<String>,
+    drivers: Vec<String>,
+    category: Vec<&'static str>,
+    speed: &'static str,
+    usb_version: Option<String>,
+    removable: &'static str,
     manufacturer: Option<String>,
     product: Option<String>,
     serial: Option<String>,
@@ -60,17 +64,13 @@ pub(super) fn run(
     err: &mut dyn Write,
     colour: bool,
 ) -> u8 {
-    let policy = match policy_path(args.policy.as_deref()).map(policy_file::load_in_force) {
-        None => None,
-        Some(Ok(in_force)) => Some(in_force.policy),
-        Some(Err(problems)) => {
-            return match write!(err, "{}", problems.render(colour)) {
-                Ok(()) => EX_CONFIG,
-                Err(_) => EX_IOERR,
-            };
-        }
+    let policy = match load_policy(args.policy.as_deref(), err, colour) {
+        Loaded::Policy(policy) => Some(policy),
+        Loaded::None => None,
+        Loaded::Failed(code) => return code,
     };
-    let usb = UsbReader::new();
+    let needs = policy.as_ref().map(Policy::needs).unwrap_or_default();
+    let usb = UsbReader::asking(needs.attributes);
     let (scan, desk) = match usb.devices().and_then(|scan| Ok((scan, usb.desk()?))) {
         Ok(found) => found,
         Err(error) => return fail(err, &error, EX_UNAVAILABLE),
@@ -92,15 +92,19 @@ pub(super) fn run(
 
 fn row(device: &Device, policy: Option<&Policy>, observed: &Observed) -> Row {
     let text = |text: &Option<Text>| text.as_ref().map(ToString::to_string);
-    let rule = policy
-        .filter(|_| !device.is_hub())
-        .and_then(|policy| policy.judge(&Candidate::of(device, observed)));
+    let candidate = Candidate::of(device, observed);
+    let rule = policy.filter(|_| !device.is_hub()).and_then(|policy| policy.judge(&candidate));
     Row {
         bus_address: device.address.to_string(),
         busid: device.busid.to_string(),
         id: device.id.to_string(),
         class: device.class.to_string(),
         interfaces: device.interfaces.values().map(|i| i.class.to_string()).collect(),
+        drivers: candidate.drivers().into_iter().map(|it| Text::from(it).to_string()).collect(),
+        category: Category::of(device).map(Category::word).collect(),
+        speed: device.speed.word(),
+        usb_version: device.release.map(|release| release.to_string()),
+        removable: device.removable.word(),
         manufacturer: text(&device.manufacturer),
         product: text(&device.product),
         serial: text(&device.serial),
@@ -138,6 +142,13 @@ fn verdict(
         (None, _) => "no policy".to_owned(),
         (Some(_), None) => "stays in dom0: no rule".to_owned(),
         (Some(_), Some(Action::Keep)) => "stays in dom0".to_owned(),
+        (Some(policy), Some(Action::Block)) => {
+            let scene = Scene { observed, policy, departing: &BTreeSet::new() };
+            match guard(device, &scene) {
+                Ok(()) => "blocked".to_owned(),
+                Err(refusal) => format!("stays in dom0: {refusal}"),
+            }
+        }
         (Some(policy), Some(Action::Attach(targets))) => {
             let scene = Scene { observed, policy, departing: &BTreeSet::new() };
             if let Err(refusal) = guard(device, &scene) {

@@ -2,13 +2,14 @@
 //!
 //! What is wrong is found by `plan::findings`, and mended by `host::perform`. Here it is told.
 
+use super::look::{Error, Unreadable, look};
 use super::{EX_FINDINGS, EX_IOERR, EX_OK, EX_OSERR, EX_UNAVAILABLE, fail};
 use crate::host::look::XenReader;
 use crate::host::nodes::node_of;
 use crate::host::perform::Performer;
-use crate::host::usb::{self, Drivers, UsbReader};
+use crate::host::usb::{Drivers, UsbReader};
 use crate::host::userdata::UserData;
-use crate::host::xenstore::{self, Endpoint, Xenstore};
+use crate::host::xenstore::{Endpoint, Xenstore};
 use crate::model::{BusId, Observed};
 use crate::plan::Finding;
 use crate::plan::findings::findings;
@@ -35,15 +36,6 @@ pub(super) struct DoctorArgs {
 /// How often it looks again after it has mended something: one mend can bring to light what another
 /// had hidden.
 const ROUNDS: usize = 4;
-
-/// Why nothing could be found out.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error("cannot look at xenstore")]
-    Xenstore(#[from] xenstore::Error),
-    #[error("cannot look at the USB devices")]
-    Usb(#[from] usb::Error),
-}
 
 /// The answer. The names of the fields are an interface.
 #[derive(Default, Serialize)]
@@ -130,20 +122,6 @@ async fn examine(args: &DoctorArgs, endpoint: Endpoint) -> Result<Answer, Error>
     answer.unreadable =
         unreadable.iter().map(|(busid, why)| (busid.to_string(), why.to_string())).collect();
     Ok(answer)
-}
-
-/// Devices that are there and could not be read, and why.
-type Unreadable = BTreeMap<BusId, usb::Error>;
-
-/// Looks at xenstore first: a device that is plugged between the two looks is not taken for one that
-/// is gone.
-async fn look(xen: &XenReader) -> Result<(Observed, Unreadable), Error> {
-    let xen = xen.view().await?;
-    let usb = UsbReader::new();
-    let scan = usb.devices()?;
-    let observed =
-        Observed { devices: scan.devices, usbback: usb.usbback_loaded(), desk: usb.desk()?, xen };
-    Ok((observed, scan.unreadable))
 }
 
 fn unread(unreadable: &Unreadable) -> BTreeSet<BusId> {

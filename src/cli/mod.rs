@@ -4,8 +4,11 @@
 
 pub mod check;
 mod devices;
+mod diff;
 mod doctor;
+mod explain;
 mod list;
+mod look;
 mod order;
 mod rehearse;
 mod run;
@@ -15,7 +18,8 @@ mod table;
 
 use crate::host::xenstore::Endpoint;
 use crate::model::chain;
-use crate::telemetry;
+use crate::policy::Policy;
+use crate::{policy_file, telemetry};
 use clap::{Parser, Subcommand};
 use std::error::Error;
 use std::ffi::OsString;
@@ -28,6 +32,8 @@ pub const EX_OK: u8 = 0;
 pub const EX_REFUSED: u8 = 1;
 /// `doctor` has found something.
 pub const EX_FINDINGS: u8 = 1;
+/// `diff --exit-code` has found something.
+pub const EX_CHANGES: u8 = 1;
 /// The command line is wrong.
 pub const EX_USAGE: u8 = 64;
 /// udev, xenstore or the agent is not there.
@@ -46,7 +52,7 @@ pub const DEFAULT_POLICY: &str = "/etc/pvusb-agent/policy.yaml";
 #[derive(Debug, Parser)]
 #[command(name = "pvusb-agent", version, about, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 all well, 1 refused or not done (doctor: something was found), \
+    after_help = "Exit codes: 0 all well, 1 refused or not done (doctor, diff: something was found), \
     64 wrong usage, 69 udev, xenstore or the agent is not there, 74 cannot write, 78 bad policy.\n\
     Environment: XENSTORED_PATH names xenstored's socket, PVUSB_AGENT_SOCKET the agent's; \
     PVUSB_AGENT_LOG is one of error, warn, info, debug, trace."
@@ -67,6 +73,15 @@ enum Verb {
     Check(check::CheckArgs),
     /// List the plugged devices, and which rule would take each
     Devices(devices::DevicesArgs),
+    /// Tell why a device is where it is: which rules were asked, and what each of them said
+    ///
+    /// It looks for itself and asks no agent, so it knows nothing of what an agent remembers, such as
+    /// devices that are held down.
+    #[command(after_help = explain::HELP)]
+    Explain(explain::ExplainArgs),
+    /// Tell what another policy would change on this host, device by device
+    #[command(after_help = diff::HELP)]
+    Diff(diff::DiffArgs),
     /// List what is attached where, by the agent and by others
     List(list::ListArgs),
     /// Give a device to a domain, whatever the policy says
@@ -125,6 +140,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         }
         Verb::Check(args) => check::run(&args, &mut out, &mut err, colour),
         Verb::Devices(args) => devices::run(&args, &mut out, &mut err, colour),
+        Verb::Explain(args) => explain::run(&args, endpoint(), &mut out, &mut err, colour),
+        Verb::Diff(args) => diff::run(&args, endpoint(), &mut out, &mut err, colour),
         Verb::List(args) => list::run(&args, endpoint(), &mut out, &mut err),
         Verb::Attach(args) => args.run(&mut out, &mut err),
         Verb::Detach(args) => args.run(&mut out, &mut err),
@@ -146,6 +163,28 @@ fn fail(err: &mut dyn Write, error: &dyn Error, code: u8) -> u8 {
     match writeln!(err, "pvusb-agent: {}", chain(error)) {
         Ok(()) => code,
         Err(_) => EX_IOERR,
+    }
+}
+
+/// A policy that a verb is about.
+enum Loaded {
+    /// It was read.
+    Policy(Policy),
+    /// None was named, and none is installed.
+    None,
+    /// It was not, which was told; the exit code.
+    Failed(u8),
+}
+
+/// Loads the policy that was named, or the installed one, with what is remembered beside it.
+fn load_policy(named: Option<&Path>, err: &mut dyn Write, colour: bool) -> Loaded {
+    match policy_path(named).map(policy_file::load_in_force) {
+        None => Loaded::None,
+        Some(Ok(in_force)) => Loaded::Policy(in_force.policy),
+        Some(Err(problems)) => Loaded::Failed(match write!(err, "{}", problems.render(colour)) {
+            Ok(()) => EX_CONFIG,
+            Err(_) => EX_IOERR,
+        }),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `pvusb-agent status` and `reload`: how a running agent is, and a new look at its policy.
 
 use super::socket::{PATIENCE, SocketArg, ask};
-use crate::control::protocol::{Ask, Outcome, StatusOutcome};
+use crate::control::protocol::{Ask, FileOutcome, Outcome, StatusOutcome};
 use clap::Args;
 use std::io::Write;
 use std::time::Duration;
@@ -62,13 +62,20 @@ fn status_text(status: &StatusOutcome) -> String {
         "NOT in force: it is bad, and an older one holds"
     };
     let xenstore = if status.xenstore { "connected" } else { "NOT connected" };
+    let drop_ins: String = status.files.iter().skip(1).map(file_text).collect();
     [
         format!("version   {}", status.version),
-        format!("policy    {}: {policy}", status.policy),
+        format!("policy    {}: {policy}{drop_ins}", status.policy),
         format!("rules     {}, {} of them remembered", status.rules, status.remembered_rules),
         format!("xenstore  {xenstore}"),
         format!("devices   {} plugged, {} attached", status.devices, status.attached),
         format!("orders    {}", status.orders),
     ]
     .join("\n")
+}
+
+fn file_text(file: &FileOutcome) -> String {
+    let link = file.link.as_ref().map(|link| format!(" -> {link}")).unwrap_or_default();
+    let masked = if file.masked { " (masked)" } else { "" };
+    format!("\n          {}{link}{masked}", file.file)
 }

@@ -183,6 +183,9 @@ pub struct StatusOutcome {
     pub remembered_rules: usize,
     /// Whether the last reading of the policy was good; if not, an older one is in force.
     pub policy_is_current: bool,
+    /// The files that are in force, in their order; without that of remembered rules.
+    #[serde(default)]
+    pub files: Vec<FileOutcome>,
     /// Whether the agent has a connection to xenstore.
     pub xenstore: bool,
     /// How many devices are plugged.
@@ -191,6 +194,19 @@ pub struct StatusOutcome {
     pub attached: usize,
     /// How many orders by hand are in force.
     pub orders: usize,
+}
+
+/// A file of the policy in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileOutcome {
+    /// Its path.
+    pub file: String,
+    /// Where it leads, if it is a link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+    /// Whether it is empty, so that one of the same name has no effect.
+    pub masked: bool,
 }
 
 /// A policy was read.
@@ -354,6 +370,13 @@ impl OrderOutcome {
             Some(S::Protected { refusal, .. }) => {
                 let message = format!("{device} stays in dom0: {refusal}; the order is noted");
                 return Err(Fault::new("refused", message).advice(refusal.advice()));
+            }
+            Some(S::Blocked { .. }) => {
+                (Progress::Done, format!("{device} is blocked, as the policy wants it"), None)
+            }
+            Some(S::NotBlocked { refusal, .. }) => {
+                let message = format!("{device} is in dom0 and is not blocked: {refusal}");
+                (Progress::Done, message, None)
             }
             Some(S::HeldDown { route, plugs, pause }) => {
                 let message = format!(

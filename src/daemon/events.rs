@@ -1,6 +1,7 @@
 //! Everything that can wake the daemon, as one stream of arrivals.
 
 use super::clock::now;
+use super::policy_watch::PolicyWatch;
 use super::watching::{UserDataWatch, scope_of};
 use crate::control::server::{Heard, Server};
 use crate::host::device_models::Ends;
@@ -25,6 +26,8 @@ pub(super) struct Arrivals {
     pub(super) notices: Notices,
     /// None when there is no control socket.
     pub(super) control: Option<Server>,
+    /// The policy's files, if they are to be watched.
+    pub(super) policy_files: PolicyWatch,
     pub(super) signals: Signals,
 }
 
@@ -43,6 +46,8 @@ pub(super) enum Arrival {
     Heard(Heard),
     /// The policy is to be read anew.
     Reload,
+    /// A file of the policy may have changed.
+    PolicyChanged,
     /// The daemon is to end.
     End,
 }
@@ -67,6 +72,7 @@ impl Arrivals {
             domid = self.device_models.next() => {
                 Arrival::Stirred(vec![Scope::Domains([domid].into())])
             }
+            () = self.policy_files.changed() => Arrival::PolicyChanged,
             arrival = self.signals.next() => arrival,
         }
     }

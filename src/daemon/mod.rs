@@ -6,6 +6,7 @@ mod desk;
 mod error;
 mod events;
 mod manager;
+mod policy_watch;
 mod shell;
 mod watching;
 
@@ -25,7 +26,9 @@ use clock::now;
 use desk::Desk;
 use events::{Arrivals, Monitor, Signals};
 use manager::Manager;
+use policy_watch::PolicyWatch;
 use shell::Shell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::task::LocalSet;
@@ -53,7 +56,7 @@ pub struct Options {
 /// When the policy is bad, another agent runs, or udev cannot be listened to. A xenstored that is not there is waited
 /// for.
 pub fn run(options: &Options) -> Result<(), Error> {
-    let InForce { policy, remembered } = policy_file::load_in_force(&options.policy)?;
+    let InForce { policy, remembered, files } = policy_file::load_in_force(&options.policy)?;
     let policy = Arc::new(policy);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -66,6 +69,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
         let uses = UseMonitor::open().map_err(Error::Uses)?;
         let userdata = UserData::new(&options.userdata);
         let userdata_watch = UserDataWatch::open(&userdata).map_err(Error::UserData)?;
+        let policy_files = PolicyWatch::open().map_err(Error::Runtime)?;
         let signals = Signals::open().map_err(Error::Runtime)?;
         let (xs, notices) = Xenstore::open(options.endpoint.clone());
 
@@ -79,9 +83,10 @@ pub fn run(options: &Options) -> Result<(), Error> {
             device_models: ends,
             notices,
             control,
+            policy_files,
             signals,
         };
-        let shell = Shell {
+        let mut shell = Shell {
             machine: Reconciler::new(policy),
             watches: Watches::new(xs),
             xen,
@@ -90,10 +95,13 @@ pub fn run(options: &Options) -> Result<(), Error> {
             policy: options.policy.clone(),
             policy_is_current: true,
             remembered_rules: remembered,
+            files,
+            watched: BTreeSet::new(),
             file: Arc::default(),
             detach_on_exit: options.detach_on_exit,
             manager: Manager::new(now()),
         };
+        shell.watch_files();
         shell.run(arrivals).await;
         Ok(())
     }));

@@ -5,16 +5,18 @@ use super::desk::{Desk, Remembered};
 use super::events::{Arrival, Arrivals};
 use super::manager::Manager;
 use super::watching::Watches;
-use crate::control::protocol::{Ask, Fault, OrderAsk, Outcome, ReloadOutcome, StatusOutcome};
+use crate::control::protocol::{
+    Ask, Fault, FileOutcome, OrderAsk, Outcome, ReloadOutcome, StatusOutcome,
+};
 use crate::control::server::{Heard, Responder};
 use crate::host::look::XenReader;
 use crate::host::perform::Performer;
 use crate::host::usb::UsbReader;
 use crate::model::{Asker, BusId, Device, Order, chain};
 use crate::plan::{Scene, Wanted, orders};
-use crate::policy::{Policy, Problems};
+use crate::policy::{Policy, Problems, Reload};
 use crate::policy_file::remembered::{self, RememberError};
-use crate::policy_file::{self, InForce};
+use crate::policy_file::{self, InForce, PolicyFile};
 use crate::reconcile::{Asked, Event, Input, Output, Reconciler, RequestId, Scope, Sight};
 use crate::telemetry::{self, Notable};
 use std::collections::BTreeSet;
@@ -42,6 +44,10 @@ pub(super) struct Shell {
     pub(super) policy_is_current: bool,
     /// How many of the rules in force are remembered ones.
     pub(super) remembered_rules: usize,
+    /// The files of the policy in force.
+    pub(super) files: Vec<PolicyFile>,
+    /// The directories where a change is to be heard of.
+    pub(super) watched: BTreeSet<PathBuf>,
     /// Held while the file of remembered rules is being changed.
     pub(super) file: Arc<Mutex<()>>,
     pub(super) detach_on_exit: bool,
@@ -80,6 +86,7 @@ impl Shell {
         loop {
             self.manager.alive(now());
             self.tell_status();
+            arrivals.policy_files.follow(&self.watched);
             let deadline = self.machine.deadline().map(|(when, _)| when).into_iter();
             let deadline = deadline.chain(give_up).chain(self.manager.deadline());
             let inputs = tokio::select! {
@@ -147,7 +154,7 @@ impl Shell {
     /// Looks where the machine says, without holding up the loop: reading a device blocks as long
     /// as the kernel is busy with it.
     fn look(&self, scope: Scope, errands: &mut Errands) {
-        let usb = UsbReader::new();
+        let usb = UsbReader::asking(Arc::clone(&self.machine.needs().attributes));
         match scope {
             Scope::Usb => drop(errands.spawn_blocking(move || {
                 Errand::Input(match usb.plugged().and_then(|plugged| Ok((plugged, usb.desk()?))) {
@@ -231,6 +238,11 @@ impl Shell {
                 Manager::ready();
                 inputs
             }
+            // It may have been on its way when that was switched off.
+            Arrival::PolicyChanged if self.watched.is_empty() => Vec::new(),
+            Arrival::PolicyChanged => {
+                self.reload_changed().map(Input::Policy).into_iter().collect()
+            }
             Arrival::End => {
                 Manager::stopping();
                 let patience = if self.detach_on_exit { DETACH_DEADLINE } else { END_DEADLINE };
@@ -243,18 +255,50 @@ impl Shell {
     /// Reads the policy anew. A bad one changes nothing: the old one stays in force.
     fn reload(&mut self) -> Result<Arc<Policy>, Problems> {
         let loaded = policy_file::load_in_force(&self.policy);
+        self.take(loaded)
+    }
+
+    /// The same because a file has changed; `None` when it says what is in force.
+    fn reload_changed(&mut self) -> Option<Arc<Policy>> {
+        let loaded = policy_file::load_in_force(&self.policy);
+        if let Ok(InForce { policy, files, .. }) = &loaded
+            && self.policy_is_current
+            && policy == self.machine.policy()
+        {
+            self.files.clone_from(files);
+            self.watch_files();
+            return None;
+        }
+        self.take(loaded).ok()
+    }
+
+    fn take(&mut self, loaded: Result<InForce, Problems>) -> Result<Arc<Policy>, Problems> {
         self.policy_is_current = loaded.is_ok();
         match loaded {
-            Ok(InForce { policy, remembered }) => {
-                self.remembered_rules = remembered;
+            Ok(InForce { policy, remembered, files }) => {
+                (self.remembered_rules, self.files) = (remembered, files);
                 telemetry::log(&Notable::Reloaded { rules: policy.rules().len() });
+                self.watch(policy.reload());
                 Ok(Arc::new(policy))
             }
             Err(problems) => {
                 telemetry::log(&Notable::NotReloaded(&problems));
+                self.watch_files();
                 Err(problems)
             }
         }
+    }
+
+    /// Hears of changes of the policy's files, if the policy in force says so.
+    pub(super) fn watch_files(&mut self) {
+        self.watch(self.machine.policy().reload());
+    }
+
+    fn watch(&mut self, reload: Reload) {
+        self.watched = match reload {
+            Reload::OnChange => policy_file::directories(&self.policy),
+            Reload::OnRequest => BTreeSet::new(),
+        };
     }
 
     /// Somebody asks something through the control socket.
@@ -392,11 +436,20 @@ impl Shell {
             rules: self.machine.policy().rules().len(),
             remembered_rules: self.remembered_rules,
             policy_is_current: self.policy_is_current,
+            files: self.files.iter().map(shown).collect(),
             xenstore: self.machine.is_connected(),
             devices: observed.devices.len(),
             attached: self.attached(),
             orders: observed.xen.overrides.len(),
         }
+    }
+}
+
+fn shown(file: &PolicyFile) -> FileOutcome {
+    FileOutcome {
+        file: file.path.display().to_string(),
+        link: file.link.as_ref().map(|link| link.display().to_string()),
+        masked: file.masked,
     }
 }
 

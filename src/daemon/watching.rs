@@ -87,7 +87,15 @@ pub(super) struct UserDataWatch(Option<AsyncFd<Descriptor>>);
 
 /// tokio asks for a raw descriptor, nix gives a borrowed one.
 #[derive(Debug)]
-struct Descriptor(Inotify);
+pub(super) struct Descriptor(pub(super) Inotify);
+
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe, for types whose descriptor changes; this one's does not"
+)]
+pub(super) fn register(inotify: Inotify) -> io::Result<AsyncFd<Descriptor>> {
+    AsyncFd::with_interest(Descriptor(inotify), Interest::READABLE)
+}
 
 impl AsRawFd for Descriptor {
     fn as_raw_fd(&self) -> RawFd {
@@ -105,18 +113,10 @@ impl UserDataWatch {
             | AddWatchFlags::IN_DELETE
             | AddWatchFlags::IN_ONLYDIR;
         match inotify.add_watch(userdata.dir(), flags) {
-            Ok(_) => Self::register(inotify),
+            Ok(_) => Ok(Self(Some(register(inotify)?))),
             Err(Errno::ENOENT) => Ok(Self(None)),
             Err(errno) => Err(errno.into()),
         }
-    }
-
-    #[expect(
-        deprecated,
-        reason = "its successor is unsafe, for types whose descriptor changes; this one's does not"
-    )]
-    fn register(inotify: Inotify) -> io::Result<Self> {
-        Ok(Self(Some(AsyncFd::with_interest(Descriptor(inotify), Interest::READABLE)?)))
     }
 
     /// Waits until files of domains come or go. Lost events mean that any of them may have.

@@ -8,9 +8,8 @@
 
 use super::device_models::{self, DeviceModels};
 use super::nodes::{
-    CONTROLLER_NOTES, ControllerPaths, DEVICE_NOTES, DomainPaths, LIBXL, OVERRIDES, USBBACK,
-    backend_root, controller_note, controller_notes, device_note, driver_path, override_node,
-    parse_note, parse_override, parse_vm, usbback,
+    ControllerPaths, DEVICE_NOTES, DomainPaths, LIBXL, OVERRIDES, USBBACK, backend_root,
+    device_note, driver_path, override_node, parse_note, parse_override, parse_vm, usbback,
 };
 use super::userdata::{Built, UserData};
 use super::xenstore::{Error, Reply, Xenstore};
@@ -110,8 +109,7 @@ impl XenReader {
             self.optional(&paths.device_model_pid()),
         );
         let ids = names::<ControllerId>(self.xs.directory(&paths.controllers()));
-        let ours = names::<ControllerId>(self.xs.directory(&controller_notes(domid)));
-        let (identity, model, ids, ours) = try_join4(identity, model, ids, ours).await?;
+        let (identity, model, ids) = try_join3(identity, model, ids).await?;
 
         let (kind, vm, name, introduced) = identity;
         let kind = match kind.as_deref() {
@@ -148,9 +146,8 @@ impl XenReader {
             controllers: BTreeMap::new(),
             broken: BTreeMap::new(),
         };
-        let seen = ids.iter().map(async |id| {
-            Ok::<_, Error>((*id, self.controller(domid, *id, uuid, ours.contains(id)).await?))
-        });
+        let seen =
+            ids.iter().map(async |id| Ok::<_, Error>((*id, self.controller(domid, *id).await?)));
         for (id, controller) in try_join_all(seen).await? {
             match controller {
                 Ok(controller) => drop(guest.controllers.insert(id, controller)),
@@ -164,8 +161,6 @@ impl XenReader {
         &self,
         domid: DomId,
         id: ControllerId,
-        uuid: crate::model::GuestUuid,
-        noted: bool,
     ) -> Result<Result<Controller, ControllerFault>, Error> {
         // The kind decides where the rest lies; LX is the same for all.
         let lx = ControllerPaths::new(domid, id, ControllerKind::DeviceModel);
@@ -176,6 +171,7 @@ impl XenReader {
             return Ok(Err(ControllerFault::StrangeType(Text::new(&kind))));
         };
         let paths = ControllerPaths::new(domid, id, kind);
+        let mark = paths.mark();
         if kind.backend().is_some() {
             let backend = backend.unwrap_or_default();
             if backend != paths.backend.as_bytes() {
@@ -188,11 +184,9 @@ impl XenReader {
             self.optional(&paths.be("usb-ver")),
             self.optional(&paths.be("num-ports")),
         );
-        let note = async {
-            if noted { self.optional(&controller_note(domid, id)).await } else { Ok(None) }
-        };
+        let mark = self.optional(&mark);
         let ports = names::<PortNumber>(self.xs.directory(&paths.be("port")));
-        let (facts, note, ports) = try_join3(facts, note, ports).await?;
+        let (facts, mark, ports) = try_join3(facts, mark, ports).await?;
 
         let (backend, frontend, version, count) = facts;
         let count = count.as_deref().and_then(parse::<PortNumber>);
@@ -210,7 +204,7 @@ impl XenReader {
             ports: try_join_all(contents).await?.into_iter().flatten().collect(),
             backend: XenbusState::from_node(&backend.unwrap_or_default()),
             frontend: XenbusState::from_node(&frontend.unwrap_or_default()),
-            ours: note.as_deref().and_then(parse) == Some(uuid),
+            ours: mark.is_some(),
         }))
     }
 
@@ -273,19 +267,13 @@ impl XenReader {
                 let leftovers = ids.into_iter();
                 Ok::<_, Error>(
                     leftovers
-                        .map(|controller| Leftover::Backend { domid, kind, controller })
+                        .map(|controller| Leftover { domid, kind, controller })
                         .collect::<Vec<_>>(),
                 )
             });
             Ok::<_, Error>(try_join_all(controllers).await?.concat())
         });
-        let notes = async {
-            let noted = names(self.xs.directory(CONTROLLER_NOTES)).await?;
-            self.gone(noted, domids).await
-        };
-        let (backends, notes) = try_join(try_join_all(backends), notes).await?;
-        let notes = notes.into_iter().map(Leftover::ControllerNotes);
-        Ok(backends.into_iter().flatten().chain(notes).collect())
+        Ok(try_join_all(backends).await?.into_iter().flatten().collect())
     }
 
     async fn gone(

@@ -55,4 +55,6 @@ pub enum NoteState {
     Returning,
     /// It was in quarantine and is let out; who is to have it has not got it yet.
     Admitted,
+    /// The policy wants nobody to have it, so the agent has taken its interfaces from all drivers.
+    Blocked,
 }

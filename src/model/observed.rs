@@ -29,7 +29,7 @@ pub struct XenView {
     pub overrides: BTreeMap<BusId, Override>,
     /// Drivers noted for the way back.
     pub returns: Returns,
-    /// Backends and notes of domains that are gone.
+    /// Backends of domains that are gone.
     pub leftovers: BTreeSet<Leftover>,
 }
 
@@ -48,20 +48,16 @@ pub struct XenPart {
     pub returns: Returns,
 }
 
-/// Something that stayed behind when its domain went: nothing else will ever remove it.
+/// A backend directory that stayed behind when its domain went, without its `/libxl` node: nothing else
+/// will ever remove it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Leftover {
-    /// A backend directory without its `/libxl` node.
-    Backend {
-        /// The domain that is gone.
-        domid: DomId,
-        /// Who served it: decides the directory.
-        kind: ControllerKind,
-        /// The controller.
-        controller: ControllerId,
-    },
-    /// The agent's notes of its controllers in a domain that is gone.
-    ControllerNotes(DomId),
+pub struct Leftover {
+    /// The domain that is gone.
+    pub domid: DomId,
+    /// Who served it: decides the directory.
+    pub kind: ControllerKind,
+    /// The controller.
+    pub controller: ControllerId,
 }
 
 /// What dom0 has besides USB devices to be operated with: on PS/2, I2C and the like.
@@ -138,7 +134,7 @@ impl XenView {
     pub fn is_ours(&self, busid: &BusId, place: Place) -> bool {
         self.notes.get(busid).is_some_and(|note| match note.state {
             NoteState::Attached { place: noted, .. } => noted == place,
-            NoteState::Returning | NoteState::Admitted => false,
+            NoteState::Returning | NoteState::Admitted | NoteState::Blocked => false,
         })
     }
 }

@@ -77,6 +77,17 @@ pub enum DeviceName {
     Id(UsbId),
 }
 
+impl DeviceName {
+    /// Whether `device` is called so.
+    pub fn is_of(&self, device: &Device) -> bool {
+        match self {
+            Self::At(busid) => device.busid == *busid,
+            Self::Address(address) => device.address == *address,
+            Self::Id(id) => device.id == *id,
+        }
+    }
+}
+
 impl FromStr for DeviceName {
     type Err = NameError;
 

@@ -1,7 +1,9 @@
 //! Where a device should be, by what a person said, by policy and by what runs.
 
-use crate::model::{BusId, Device, Guest, GuestName, Life, NoteState, Observed, Order, XenView};
-use crate::policy::{Action, Candidate, Policy, Rule};
+use super::standing::Problem;
+use crate::model::{BusId, Device, DomId, Guest, Life, NoteState, Observed, Order, XenView};
+use crate::policy::{Action, Candidate, GuestPattern, Policy, Rule, Target, TargetWish};
+use std::collections::BTreeMap;
 use std::slice::from_ref;
 
 /// Where a device should be.
@@ -13,6 +15,8 @@ pub enum Desired<'a> {
         guest: &'a Guest,
         /// Who wants it there.
         by: By<'a>,
+        /// What it is to get there.
+        wish: TargetWish,
     },
     /// In dom0.
     Dom0(Reason<'a>),
@@ -38,6 +42,8 @@ pub enum Reason<'a> {
     NoRule,
     /// This rule keeps it.
     Kept(&'a Rule),
+    /// This rule wants nobody to have it, dom0 neither.
+    Blocked(&'a Rule),
     /// This rule wants it elsewhere, but none of its domains runs.
     NoDomainRuns(&'a Rule),
 }
@@ -46,60 +52,83 @@ pub enum Reason<'a> {
 ///
 /// A device that the agent has put into one of its rule's domains stays there as long as that
 /// domain runs, even if one that stands before it in the list is started later: nothing is pulled
-/// out of a running domain without need.
-pub fn desired<'a>(policy: &'a Policy, device: &Device, observed: &'a Observed) -> Desired<'a> {
+/// out of a running domain without need. One that does not take it (`barred`) is passed over, as long
+/// as another of the list runs.
+pub fn desired<'a>(
+    policy: &'a Policy,
+    device: &Device,
+    observed: &'a Observed,
+    barred: &BTreeMap<DomId, Problem>,
+) -> Desired<'a> {
     let xen = &observed.xen;
     if device.is_hub() {
         return Desired::Dom0(Reason::Hub);
     }
     if let Some(said) = xen.override_of(device) {
         return match &said.order {
-            Order::Attach(name) => present_home(&device.busid, from_ref(name), xen)
-                .or_else(|| running(name, xen))
-                .map_or(Desired::Dom0(Reason::Order(&said.order)), |guest| Desired::In {
-                    guest,
-                    by: By::Order,
-                }),
+            Order::Attach(name) => {
+                let target =
+                    Target { guest: GuestPattern::Named(name.clone()), wish: TargetWish::ANY };
+                let targets = from_ref(&target);
+                choose(&device.busid, targets, xen, barred)
+                    .map_or(Desired::Dom0(Reason::Order(&said.order)), |(guest, wish)| {
+                        Desired::In { guest, by: By::Order, wish }
+                    })
+            }
             Order::Stay | Order::Hold => Desired::Dom0(Reason::Order(&said.order)),
         };
     }
-    let Some(rule) = policy.judge(&Candidate::of(device, observed)) else {
+    let Some(rule) = policy.judge_beside(&Candidate::of(device, observed), xen) else {
         return Desired::Dom0(Reason::NoRule);
     };
     match rule.action() {
         Action::Keep => Desired::Dom0(Reason::Kept(rule)),
-        Action::Attach(targets) => present_home(&device.busid, targets, xen)
-            .or_else(|| targets.iter().find_map(|name| running(name, xen)))
-            .map_or(Desired::Dom0(Reason::NoDomainRuns(rule)), |guest| Desired::In {
-                guest,
-                by: By::Rule(rule),
-            }),
+        Action::Block => Desired::Dom0(Reason::Blocked(rule)),
+        Action::Attach(targets) => choose(&device.busid, targets, xen, barred).map_or(
+            Desired::Dom0(Reason::NoDomainRuns(rule)),
+            |(guest, wish)| Desired::In { guest, by: By::Rule(rule), wish },
+        ),
     }
 }
 
-/// The domain of the list in which the agent has put the device, if it is still that domain.
-fn present_home<'a>(busid: &BusId, targets: &[GuestName], xen: &'a XenView) -> Option<&'a Guest> {
-    match xen.notes.get(busid)?.state {
-        NoteState::Attached { place, uuid } => xen.guests.get(&place.domid).filter(|guest| {
-            guest.uuid == uuid && guest.life == Life::Running && targets.contains(&guest.name)
-        }),
-        NoteState::Returning | NoteState::Admitted => None,
-    }
+/// The domain of the list in which the agent has put the device, or else the first that takes it.
+fn choose<'x>(
+    busid: &BusId,
+    targets: &[Target],
+    xen: &'x XenView,
+    barred: &BTreeMap<DomId, Problem>,
+) -> Option<(&'x Guest, TargetWish)> {
+    present_home(busid, targets, xen).or_else(|| first_running(targets, xen, barred))
 }
 
-/// The domain of this name. Two can have it for a moment; the one that is furthest in its life, and
-/// then the older one, is taken.
-fn running<'a>(name: &GuestName, xen: &'a XenView) -> Option<&'a Guest> {
-    let named = |life: Life| {
-        xen.guests.values().find(move |guest| guest.life == life && guest.name == *name)
-    };
-    named(Life::Running).or_else(|| named(Life::Building))
+fn present_home<'x>(
+    busid: &BusId,
+    targets: &[Target],
+    xen: &'x XenView,
+) -> Option<(&'x Guest, TargetWish)> {
+    let NoteState::Attached { place, uuid } = xen.notes.get(busid)?.state else { return None };
+    let guest = xen.guests.get(&place.domid)?;
+    let is_there = guest.uuid == uuid && guest.life == Life::Running;
+    let target = targets.iter().find(|target| is_there && target.guest.matches(guest))?;
+    Some((guest, target.wish))
+}
+
+/// The first domain of the list that runs and takes the device; if none does, the first that runs.
+fn first_running<'x>(
+    targets: &[Target],
+    xen: &'x XenView,
+    barred: &BTreeMap<DomId, Problem>,
+) -> Option<(&'x Guest, TargetWish)> {
+    let mut there =
+        targets.iter().filter_map(|target| Some((target.guest.find(xen)?, target.wish)));
+    let takes = |(guest, _): &(&Guest, TargetWish)| !barred.contains_key(&guest.domid);
+    there.clone().find(takes).or_else(|| there.next())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ControllerKind, Override, PortContent};
+    use crate::model::{ControllerKind, GuestName, Override, PortContent};
     use crate::plan::made_up::{
         attach, busid, controller, device, domid, fill, guest, host, place, policy, uuid,
     };
@@ -117,7 +146,8 @@ mod tests {
 
     /// The number of the domain in which the device should be; none for dom0.
     fn wanted_in(observed: &Observed) -> Option<u16> {
-        match desired(&policy(EITHER), &observed.devices[&busid("1-1")], observed) {
+        match desired(&policy(EITHER), &observed.devices[&busid("1-1")], observed, &BTreeMap::new())
+        {
             Desired::In { guest, .. } => Some(guest.domid.get()),
             Desired::Dom0(_) => None,
         }
@@ -173,5 +203,27 @@ mod tests {
         let said = Override { plug: device.plug(), order, force: true };
         observed.xen.overrides.insert(busid("1-1"), said);
         assert_eq!(wanted_in(&observed), None);
+    }
+
+    #[test]
+    fn a_domain_that_refuses_is_passed_over_as_long_as_another_runs() {
+        let text = "{version: 1, rules: [{match: {id: '*:*'}, attach: [kiosk, desk, lab]}]}";
+        let policy = policy(text);
+        let device = device("1-1");
+        let lives =
+            [(4, "kiosk", Life::Running), (5, "desk", Life::Dead), (6, "lab", Life::Building)];
+        let guests = lives.map(|(number, name, life)| Guest { life, ..guest(number, name) });
+        let observed = host([device.clone()], guests);
+        let refusals = |numbers: &[u16]| {
+            let refusal = |number: &u16| (number.to_string().parse().unwrap(), Problem::NoUsbback);
+            numbers.iter().map(refusal).collect::<BTreeMap<DomId, _>>()
+        };
+        for (barred, expected) in [(&[][..], 4), (&[6], 4), (&[4], 6), (&[4, 6], 4), (&[4, 5], 6)] {
+            let barred = refusals(barred);
+            match desired(&policy, &device, &observed, &barred) {
+                Desired::In { guest, .. } => assert_eq!(guest.domid.get(), expected, "{barred:?}"),
+                Desired::Dom0(reason) => panic!("{reason:?}"),
+            }
+        }
     }
 }

@@ -28,8 +28,6 @@ pub enum FindingCode {
     PortNumberTwice,
     /// D005: a backend of a domain that is gone.
     BackendLeft,
-    /// D006: the agent's notes of controllers in a domain that is gone.
-    ControllerNotesLeft,
     /// D007: drivers are noted for a device that is in no port.
     DriversLeft,
     /// D008: the agent's note of a device speaks of nothing.
@@ -54,13 +52,12 @@ pub enum FindingCode {
 
 impl FindingCode {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 15] = [
         Self::StalePort,
         Self::StrangePort,
         Self::SeveralPorts,
         Self::PortNumberTwice,
         Self::BackendLeft,
-        Self::ControllerNotesLeft,
         Self::DriversLeft,
         Self::NoteLeft,
         Self::OnUsbback,
@@ -81,7 +78,6 @@ impl FindingCode {
             Self::SeveralPorts => "D003",
             Self::PortNumberTwice => "D004",
             Self::BackendLeft => "D005",
-            Self::ControllerNotesLeft => "D006",
             Self::DriversLeft => "D007",
             Self::NoteLeft => "D008",
             Self::OnUsbback => "D009",
@@ -282,8 +278,7 @@ impl Finding {
             Self::StrangePort { .. } => FindingCode::StrangePort,
             Self::SeveralPorts { .. } => FindingCode::SeveralPorts,
             Self::PortNumberTwice { .. } => FindingCode::PortNumberTwice,
-            Self::Left(Leftover::Backend { .. }) => FindingCode::BackendLeft,
-            Self::Left(Leftover::ControllerNotes(_)) => FindingCode::ControllerNotesLeft,
+            Self::Left(_) => FindingCode::BackendLeft,
             Self::DriversLeft { .. } => FindingCode::DriversLeft,
             Self::NoteLeft { .. } => FindingCode::NoteLeft,
             Self::OnUsbback { .. } => FindingCode::OnUsbback,
@@ -333,11 +328,10 @@ impl Finding {
             Self::PortNumberTwice { .. } => {
                 "the domain's device model aborts when it meets the number a second time"
             }
-            Self::Left(Leftover::Backend { .. }) => {
+            Self::Left(_) => {
                 "no xl command removes it: its ports may still hold devices, and a domain that gets \
                  this number finds it there"
             }
-            Self::Left(Leftover::ControllerNotes(_)) => "none: a few nodes in xenstore",
             Self::DriversLeft { .. } => {
                 "the next device in this place may be bound to a driver that was another's"
             }
@@ -556,6 +550,8 @@ fn speaks_of_nothing(note: &Note, device: Option<&Device>, observed: &Observed) 
     }
     match note.state {
         NoteState::Returning | NoteState::Admitted => true,
+        // As the policy wants it, for as long as the device stays plugged.
+        NoteState::Blocked => false,
         NoteState::Attached { place, uuid } => {
             let guest = observed.xen.guests.get(&place.domid);
             guest.is_none_or(|guest| guest.uuid != uuid || guest.life == Life::Dead)
@@ -643,14 +639,11 @@ impl fmt::Display for Finding {
                 f,
                 "domain {domid} uses port number {port} in its controllers {other} and {controller}"
             ),
-            Self::Left(Leftover::Backend { domid, kind, controller }) => {
+            Self::Left(Leftover { domid, kind, controller }) => {
                 write!(
                     f,
                     "the backend of {kind} controller {controller} of domain {domid}, which is gone"
                 )
-            }
-            Self::Left(Leftover::ControllerNotes(domid)) => {
-                write!(f, "the agent's notes of controllers of domain {domid}, which is gone")
             }
             Self::DriversLeft { busid } => {
                 write!(f, "drivers are noted for {busid}, which is in no port")
@@ -667,6 +660,9 @@ impl fmt::Display for Finding {
                         f,
                         "the agent's note says that {busid} was let out and has yet to arrive"
                     )
+                }
+                NoteState::Blocked => {
+                    write!(f, "the agent's note says that {busid} is blocked, and it is gone")
                 }
             },
             Self::OnUsbback { busid, interfaces } => {

@@ -6,7 +6,7 @@ use crate::model::{
     GuestName, GuestUuid, Interface, InterfaceName, Life, Note, NoteState, Observed, Place, Plug,
     PortContent, PortNumber, Speed, UsbVersion, XenView, XenbusState,
 };
-use crate::plan::{Moment, Since};
+use crate::plan::{Moment, Problem, Since};
 use crate::policy::{self, Policy, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -141,6 +141,7 @@ pub(crate) struct Scenery {
     pub(crate) reserved: BTreeSet<Place>,
     pub(crate) creating: BTreeSet<DomId>,
     pub(crate) departing: BTreeSet<BusId>,
+    pub(crate) barred: BTreeMap<DomId, Problem>,
     pub(crate) leaving: bool,
 }
 
@@ -155,6 +156,7 @@ impl Scenery {
             reserved: BTreeSet::new(),
             creating: BTreeSet::new(),
             departing: BTreeSet::new(),
+            barred: BTreeMap::new(),
             leaving: false,
         }
     }
@@ -168,7 +170,7 @@ impl Scenery {
             reserved: &self.reserved,
             creating: &self.creating,
             departing: &self.departing,
-            barred: None,
+            barred: &self.barred,
             leaving: self.leaving,
         }
     }

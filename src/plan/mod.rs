@@ -7,6 +7,7 @@
 //! here reads a clock, a file or a socket; time is an argument.
 
 pub mod desired;
+pub mod explain;
 pub mod findings;
 pub mod interlock;
 #[cfg(test)]
@@ -19,6 +20,7 @@ pub mod standing;
 pub mod step;
 
 pub use desired::{Desired, Reason};
+pub use explain::{Aside, Asked, Destination, Explanation};
 pub use findings::{Finding, FindingCode, Mend, Noted};
 pub use interlock::{Cleared, Refusal, Scene};
 pub use next::{Moment, Next, Outlook};

@@ -13,8 +13,8 @@ use crate::model::{
     BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, InterfaceName, Life,
     Note, NoteState, Observed, Order, Place, PortContent, XenView,
 };
-use crate::policy::{Action, Candidate, Policy, StalePorts};
-use std::collections::BTreeSet;
+use crate::policy::{Action, Candidate, Policy, Rule, StalePorts};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// How long a backend may take to let go of a device after its port was cleared.
@@ -53,8 +53,9 @@ pub struct Moment<'a> {
     pub creating: &'a BTreeSet<DomId>,
     /// Devices that steps on their way take from dom0.
     pub departing: &'a BTreeSet<BusId>,
-    /// What keeps the device from being attached although everything else would allow it.
-    pub barred: Option<&'a Problem>,
+    /// Domains to which the device cannot be attached although everything else would allow it, and
+    /// what keeps it from there.
+    pub barred: &'a BTreeMap<DomId, Problem>,
     /// Whether the agent is about to end and everything is to go back to dom0.
     pub leaving: bool,
 }
@@ -63,6 +64,10 @@ impl<'a> Moment<'a> {
     /// What the interlock must know.
     pub fn scene(&self) -> Scene<'a> {
         Scene { observed: self.observed, policy: self.policy, departing: self.departing }
+    }
+
+    fn desired(&self, device: &Device) -> Desired<'a> {
+        desired(self.policy, device, self.observed, self.barred)
     }
 }
 
@@ -208,7 +213,7 @@ fn for_gone_note(busid: &BusId, note: &Note, moment: &Moment<'_>) -> Outlook {
     let xen = &moment.observed.xen;
     let noted = match note.state {
         NoteState::Attached { place, .. } => Some(place),
-        NoteState::Returning | NoteState::Admitted => None,
+        NoteState::Returning | NoteState::Admitted | NoteState::Blocked => None,
     };
     match xen.places_of(busid).find(|place| Some(*place) == noted) {
         Some(place) => clear_stale(busid, place, moment),
@@ -289,11 +294,11 @@ fn for_held(
     guest: &Guest,
     moment: &Moment<'_>,
 ) -> Outlook {
-    if moment.leaving || moment.barred.is_some() {
+    if moment.leaving || moment.barred.contains_key(&guest.domid) {
         return detach(device, note, place);
     }
-    let route = match desired(moment.policy, device, moment.observed) {
-        Desired::In { guest: wanted, by } if wanted.domid == guest.domid => route(wanted, by),
+    let route = match moment.desired(device) {
+        Desired::In { guest: wanted, by, .. } if wanted.domid == guest.domid => route(wanted, by),
         Desired::In { .. } | Desired::Dom0(_) => return detach(device, note, place),
     };
     let Some(controller) = guest.controllers.get(&place.controller) else {
@@ -400,10 +405,19 @@ fn for_returning(device: &Device, note: &Note, moment: &Moment<'_>) -> Outlook {
             Outlook::rest(Standing::NotReturned(Problem::StillHeld(held.clone())))
         };
     }
-    if moment.policy.quarantine()
-        && let Some(outlook) = for_quarantined(device, moment)
+    if let Desired::Dom0(Reason::Blocked(rule)) = moment.desired(device) {
+        // It does not go by dom0's drivers.
+        return for_blocked(device, Some(note), rule, moment);
+    }
+    if moment.policy.quarantine() {
+        if let Some(outlook) = for_quarantined(device, moment) {
+            return outlook;
+        }
+    } else if matches!(note.state, NoteState::Blocked | NoteState::Admitted)
+        && let Some(step) = authorize(device)
     {
-        return outlook;
+        // Blocked no longer. It is let out as from quarantine, and that has to be ended if it was begun.
+        return Outlook::run(Standing::Returning, step);
     }
     if note.kind == ControllerKind::Qusb
         && let Some(outlook) = for_moving(device, moment)
@@ -426,7 +440,7 @@ fn for_returning(device: &Device, note: &Note, moment: &Moment<'_>) -> Outlook {
 /// A device that no backend has any more and that goes into a domain as soon as a port is ready: it
 /// need not go by dom0. `None` if it does not.
 fn for_moving(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
-    let goes = matches!(desired(moment.policy, device, moment.observed), Desired::In { .. });
+    let goes = matches!(moment.desired(device), Desired::In { .. });
     let is_soon = |outlook: &Outlook| match outlook.next {
         Next::Run(_) => true,
         Next::Until(..) => {
@@ -442,13 +456,15 @@ fn for_moving(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
 fn for_quarantined(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
     let busid = device.busid.clone();
     let is_needed = guard(device, &moment.scene()).is_err();
-    let stays_outside = match desired(moment.policy, device, moment.observed) {
+    let stays_outside = match moment.desired(device) {
         // Whatever its rule says, it stays in dom0.
         _ if is_needed => false,
         // Straight from one domain to the next, or from quarantine: dom0 is not on the way.
         Desired::In { .. } if !moment.leaving => return Some(for_free(device, moment)),
         Desired::In { .. }
-        | Desired::Dom0(Reason::NoDomainRuns(_) | Reason::Order(Order::Attach(_))) => true,
+        | Desired::Dom0(
+            Reason::NoDomainRuns(_) | Reason::Blocked(_) | Reason::Order(Order::Attach(_)),
+        ) => true,
         Desired::Dom0(
             Reason::Hub
             | Reason::NoRule
@@ -463,7 +479,7 @@ fn for_quarantined(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
     Some(if interfaces.is_empty() {
         forget(&busid, Standing::Returning)
     } else {
-        Outlook::run(Standing::Returning, Step::Deauthorize { busid, interfaces })
+        Outlook::run(Standing::Returning, Step::Deauthorize { busid, note: None, interfaces })
     })
 }
 
@@ -480,21 +496,22 @@ fn authorize(device: &Device) -> Option<Step> {
     (!interfaces.is_empty()).then_some(Step::Authorize { busid, note, interfaces })
 }
 
-fn on_usbback(device: &Device) -> Vec<InterfaceName> {
+/// The interfaces that usbback has.
+pub fn on_usbback(device: &Device) -> Vec<InterfaceName> {
     device.bound_to(USBBACK).cloned().collect()
 }
 
 /// A device that is in no port and of which the agent has no note.
 fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
-    let (guest, by) = match desired(moment.policy, device, moment.observed) {
-        Desired::In { guest, by } => (guest, by),
+    let (guest, by, wish) = match moment.desired(device) {
+        Desired::In { guest, by, wish } => (guest, by, wish),
         Desired::Dom0(reason) => return for_dom0(device, &reason, moment),
     };
     let route = route(guest, by);
     if moment.leaving {
         return Outlook::rest(Standing::Leaving(route));
     }
-    if let Some(problem) = moment.barred {
+    if let Some(problem) = moment.barred.get(&guest.domid) {
         return Outlook::rest(Standing::Stuck { route, problem: problem.clone() });
     }
     if !device.is_ready() {
@@ -509,11 +526,16 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
         Some((plug, when)) if *plug == device.plug() => *when,
         _ => moment.now,
     };
-    let settled = ready + moment.policy.settle();
+    let rule = match by {
+        By::Rule(rule) => Some(rule),
+        By::Order => None,
+    };
+    let settle = rule.and_then(Rule::settle).unwrap_or(moment.policy.settle());
+    let settled = ready + settle;
     if moment.now < settled {
         return Outlook::until(Standing::Settling, settled, "a new device to settle");
     }
-    let flapping = moment.policy.flapping();
+    let flapping = rule.and_then(Rule::limit).unwrap_or(moment.policy.flapping());
     match moment.since.held_down(&device.busid, flapping) {
         Some(HeldDown { plugs, until }) if moment.now < until => {
             let standing = Standing::HeldDown { route, plugs, pause: flapping.pause };
@@ -536,7 +558,7 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
         let problem = Problem::OnUsbback(held.clone());
         return Outlook::rest(Standing::Stuck { route, problem });
     }
-    let choice = ports::choose(device, guest, moment);
+    let choice = ports::choose(device, guest, wish, moment);
     if matches!(choice, Choice::Take { .. } | Choice::Create { .. })
         && let Some(outlook) = admit(device, &route, moment)
     {
@@ -573,6 +595,9 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
 /// once, since nothing behind it shows before; others when udev has finished with them, since a rule
 /// may ask for what udev finds out.
 fn for_dom0(device: &Device, reason: &Reason<'_>, moment: &Moment<'_>) -> Outlook {
+    if let Reason::Blocked(rule) = reason {
+        return for_blocked(device, None, rule, moment);
+    }
     let standing = at_home(reason);
     let is_decided = match reason {
         Reason::Hub => device.configured,
@@ -580,11 +605,40 @@ fn for_dom0(device: &Device, reason: &Reason<'_>, moment: &Moment<'_>) -> Outloo
             device.is_ready()
         }
         // What dom0 needs would stay if the domain ran.
-        Reason::NoDomainRuns(_) | Reason::Order(Order::Attach(_)) => {
+        Reason::NoDomainRuns(_) | Reason::Blocked(_) | Reason::Order(Order::Attach(_)) => {
             device.is_ready() && guard(device, &moment.scene()).is_err()
         }
     };
     if is_decided { with_drivers(device, standing, moment) } else { Outlook::rest(standing) }
+}
+
+/// A device that nobody is to have. What the agent takes from its drivers it notes, so that it can be
+/// undone; what it found without permission it leaves so, without a note.
+fn for_blocked(device: &Device, note: Option<&Note>, rule: &Rule, moment: &Moment<'_>) -> Outlook {
+    if !device.is_ready() {
+        return Outlook::rest(Standing::NotReady);
+    }
+    let label: Box<str> = rule.label().into();
+    let interfaces: Vec<_> = device.authorized().cloned().collect();
+    let is_noted = note.is_some_and(|note| note.state == NoteState::Blocked);
+    let standing = Standing::Blocked { rule: label.clone() };
+    if interfaces.is_empty() && (note.is_none() || is_noted) {
+        return Outlook::rest(standing);
+    }
+    if let Err(refusal) = guard(device, &moment.scene()) {
+        let standing = Standing::NotBlocked { rule: label, refusal };
+        return with_drivers(device, standing, moment);
+    }
+    let (busid, plug) = (device.busid.clone(), device.plug());
+    let drivers = Candidate::of(device, moment.observed).drivers();
+    let note = Some(Note {
+        plug,
+        kind: ControllerKind::Qusb,
+        state: NoteState::Blocked,
+        // A rule that asks for its driver must go on matching.
+        drivers: Some(drivers.into_iter().map(Into::into).collect()),
+    });
+    Outlook::run(standing, Step::Deauthorize { busid, note, interfaces })
 }
 
 /// It is decided that the device stays in dom0: with quarantine, its drivers may have it now.
@@ -633,11 +687,14 @@ fn at_home(reason: &Reason<'_>) -> Standing {
         Reason::Order(order) => Standing::Ordered((*order).clone()),
         Reason::NoRule => Standing::NoRule,
         Reason::Kept(rule) => Standing::Kept { rule: rule.label().into() },
+        Reason::Blocked(rule) => Standing::Blocked { rule: rule.label().into() },
         Reason::NoDomainRuns(rule) => Standing::NoDomainRuns {
             rule: rule.label().into(),
             targets: match rule.action() {
-                Action::Attach(targets) => targets.clone(),
-                Action::Keep => Vec::new(),
+                Action::Attach(targets) => {
+                    targets.iter().map(|target| target.guest.clone()).collect()
+                }
+                Action::Keep | Action::Block => Vec::new(),
             },
         },
     }

@@ -205,15 +205,10 @@ fn note(busid: &BusId, said: Option<Override>, taken_out: Option<Note>) -> Step 
 /// The one device that is meant.
 fn resolve(request: &Request, observed: &Observed) -> Result<BusId, Objection> {
     let name = &request.device;
-    let called = |device: &&Device| match name {
-        DeviceName::At(busid) => device.busid == *busid,
-        DeviceName::Address(address) => device.address == *address,
-        DeviceName::Id(id) => device.id == *id,
-    };
     let mut found: Vec<(BusId, BusAddress)> = observed
         .devices
         .values()
-        .filter(called)
+        .filter(|device| name.is_of(device))
         .map(|device| (device.busid.clone(), device.address))
         .collect();
     if found.is_empty() && request.wanted == Wanted::Release {

@@ -6,7 +6,7 @@ use crate::model::{
     Controller, ControllerId, ControllerKind, ControllerSpec, Device, DeviceModel, Guest,
     GuestKind, Place, PortContent, PortNumber, Speed, UsbVersion, XenbusState,
 };
-use crate::policy::KindWish;
+use crate::policy::{KindWish, TargetWish};
 use std::time::{Duration, Instant};
 
 /// How long a backend may take to notice a controller. libxl waits as long
@@ -53,23 +53,27 @@ pub enum Choice {
 }
 
 /// Chooses a port in `guest` for `device`: the first free port of the first connected controller
-/// that can carry it; else it waits for a controller that is connecting; else it makes one.
-pub fn choose(device: &Device, guest: &Guest, moment: &Moment<'_>) -> Choice {
+/// that can carry it and that is as wished; else it waits for a controller that is connecting; else it
+/// makes one.
+pub fn choose(device: &Device, guest: &Guest, wish: TargetWish, moment: &Moment<'_>) -> Choice {
     let mut rest_ends: Option<Instant> = None;
     let mut connecting: Option<(ControllerId, Instant)> = None;
     let mut without_frontend: Option<ControllerId> = None;
 
     for (id, controller) in &guest.controllers {
-        if !carries(controller, device) || !is_served(controller.kind, guest, moment) {
+        let is_fit = is_wished(*id, controller, wish) && carries(controller, device);
+        if !is_fit || !is_served(controller.kind, guest, moment) {
             continue;
         }
         match outlook(guest, *id, controller, moment) {
-            ControllerOutlook::Usable => match free_port(guest, *id, controller, moment) {
+            ControllerOutlook::Usable => match free_port(guest, *id, controller, wish, moment) {
                 Free::Now(place) => return Choice::Take { place, kind: controller.kind },
                 Free::At(when) => rest_ends = Some(rest_ends.map_or(when, |other| other.min(when))),
                 Free::Never => {}
             },
-            ControllerOutlook::Connecting { until } if has_room(guest, *id, controller, moment) => {
+            ControllerOutlook::Connecting { until }
+                if has_room(guest, *id, controller, wish, moment) =>
+            {
                 connecting = connecting.or(Some((*id, until)));
             }
             ControllerOutlook::WithoutFrontend => {
@@ -88,7 +92,7 @@ pub fn choose(device: &Device, guest: &Guest, moment: &Moment<'_>) -> Choice {
     } else if let Some(controller) = without_frontend {
         Choice::None(Problem::NoFrontend { controller })
     } else {
-        create(device, guest, moment).unwrap_or_else(Choice::None)
+        create(device, guest, wish, moment).unwrap_or_else(Choice::None)
     }
 }
 
@@ -156,8 +160,26 @@ fn is_served(kind: ControllerKind, guest: &Guest, moment: &Moment<'_>) -> bool {
     }
 }
 
-fn has_room(guest: &Guest, id: ControllerId, controller: &Controller, moment: &Moment<'_>) -> bool {
-    !matches!(free_port(guest, id, controller, moment), Free::Never)
+/// Whether a controller is one of those that are asked for.
+fn is_wished(id: ControllerId, controller: &Controller, wish: TargetWish) -> bool {
+    let is_kind = match wish.kind {
+        None | Some(KindWish::Auto) => true,
+        Some(KindWish::Pv) => controller.kind == ControllerKind::Pv,
+        Some(KindWish::Qusb) => controller.kind == ControllerKind::Qusb,
+    };
+    is_kind
+        && wish.index.is_none_or(|index| index == id)
+        && wish.version.is_none_or(|version| controller.version == Some(version))
+}
+
+fn has_room(
+    guest: &Guest,
+    id: ControllerId,
+    controller: &Controller,
+    wish: TargetWish,
+    moment: &Moment<'_>,
+) -> bool {
+    !matches!(free_port(guest, id, controller, wish, moment), Free::Never)
 }
 
 enum Free {
@@ -170,9 +192,12 @@ fn free_port(
     guest: &Guest,
     id: ControllerId,
     controller: &Controller,
+    wish: TargetWish,
     moment: &Moment<'_>,
 ) -> Free {
-    let free = controller.ports.iter().filter(|(_, content)| **content == PortContent::Free);
+    let free = controller.ports.iter().filter(|(port, content)| {
+        **content == PortContent::Free && wish.port.is_none_or(|wished| wished == **port)
+    });
     let places = free.map(|(port, _)| Place { domid: guest.domid, controller: id, port: *port });
     first_vacant(places, guest, controller.kind, moment)
 }
@@ -221,8 +246,16 @@ fn vacancy(place: Place, guest: &Guest, kind: ControllerKind, moment: &Moment<'_
     }
 }
 
-fn create(device: &Device, guest: &Guest, moment: &Moment<'_>) -> Result<Choice, Problem> {
-    let spec = spec(guest, moment);
+fn create(
+    device: &Device,
+    guest: &Guest,
+    wish: TargetWish,
+    moment: &Moment<'_>,
+) -> Result<Choice, Problem> {
+    if let Some(controller) = wish.index.filter(|index| guest.controllers.contains_key(index)) {
+        return Err(no_room_in(guest, controller, wish, device, moment));
+    }
+    let spec = spec(guest, wish, moment);
     match spec.kind {
         ControllerKind::Pv => {
             if !moment.observed.usbback {
@@ -251,18 +284,48 @@ fn create(device: &Device, guest: &Guest, moment: &Moment<'_>) -> Result<Choice,
     }) {
         return Err(Problem::NotServed { controller: *controller, kind: spec.kind });
     }
-    let controller = next_id(guest).ok_or(Problem::NoFreePort)?;
+    let next = next_id(guest);
+    if let Some(wanted) = wish.index.filter(|wanted| next != Some(*wanted)) {
+        return Err(Problem::NoSuchController { wanted, next });
+    }
+    let controller = next.ok_or(Problem::NoFreePort)?;
     if moment.creating.contains(&guest.domid) {
         return Ok(Choice::AwaitController { controller, until: None });
     }
-    let places = PortNumber::MAX.up_to().map(|port| Place { domid: guest.domid, controller, port });
-    match first_vacant(places, guest, spec.kind, moment) {
+    let place = |port| Place { domid: guest.domid, controller, port };
+    let ports = PortNumber::MAX.up_to().filter(|port| wish.port.is_none_or(|wish| wish == *port));
+    let mut numbers = ports.map(|port| vacancy(place(port), guest, spec.kind, moment));
+    // The first that will do is worth its rest: from a later one on, the controller would be larger.
+    match numbers.find(|number| !matches!(number, Free::Never)).unwrap_or(Free::Never) {
         Free::Now(place) => {
-            let ports = with_room(spec.ports, place.port);
+            // One that is asked for is among those of the specification.
+            let first = if wish.port.is_some() { PortNumber::FIRST } else { place.port };
+            let ports = with_room(spec.ports, first);
             Ok(Choice::Create { place, spec: ControllerSpec { ports, ..spec } })
         }
         Free::At(when) => Ok(Choice::AwaitRest(when)),
-        Free::Never => Err(Problem::NoFreePort),
+        Free::Never => Err(wish.port.map_or(Problem::NoFreePort, Problem::PortNotFree)),
+    }
+}
+
+/// What is in the way in the one controller that is asked for.
+fn no_room_in(
+    guest: &Guest,
+    controller: ControllerId,
+    wish: TargetWish,
+    device: &Device,
+    moment: &Moment<'_>,
+) -> Problem {
+    let is_fit = guest.controllers.get(&controller).is_some_and(|there| {
+        is_wished(controller, there, wish)
+            && carries(there, device)
+            && is_served(there.kind, guest, moment)
+            && outlook(guest, controller, there, moment) == ControllerOutlook::Usable
+    });
+    match wish.port {
+        _ if !is_fit => Problem::UnfitController { controller },
+        Some(port) => Problem::PortNotFree(port),
+        None => Problem::NoFreePort,
     }
 }
 
@@ -282,8 +345,8 @@ fn no_device_model(guest: &Guest) -> Problem {
 
 /// The type by the rule `auto` of libxl (`libxl_usb.c: libxl__device_usbctrl_setdefault`), except
 /// that an HVM domain gets `qusb`: its emulated controllers can be driven only through QMP.
-fn spec(guest: &Guest, moment: &Moment<'_>) -> ControllerSpec {
-    let wish = moment.policy.controller();
+fn spec(guest: &Guest, wish: TargetWish, moment: &Moment<'_>) -> ControllerSpec {
+    let wish = wish.over(moment.policy.controller());
     let kind = match (wish.kind, guest.kind) {
         (KindWish::Pv, _) => ControllerKind::Pv,
         (KindWish::Auto, GuestKind::Pv | GuestKind::Pvh) if moment.observed.usbback => {

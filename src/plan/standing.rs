@@ -2,8 +2,10 @@
 
 use super::interlock::Refusal;
 use crate::model::{
-    ControllerId, ControllerKind, DomId, GuestName, InterfaceName, Order, Place, UsbVersion,
+    ControllerId, ControllerKind, DomId, GuestName, InterfaceName, Order, Place, PortNumber,
+    UsbVersion,
 };
+use crate::policy::GuestPattern;
 use std::fmt;
 use std::time::Duration;
 
@@ -23,6 +25,18 @@ pub enum Standing {
         /// The rule.
         rule: Box<str>,
     },
+    /// Nobody has it, dom0 neither: a rule says so.
+    Blocked {
+        /// The rule.
+        rule: Box<str>,
+    },
+    /// A rule wants nobody to have it, and dom0 needs it: it keeps its drivers.
+    NotBlocked {
+        /// The rule.
+        rule: Box<str>,
+        /// What it is needed for.
+        refusal: Refusal,
+    },
     /// It stays in dom0: a person said so, or gave it to a domain that does not run.
     Ordered(Order),
     /// It stays in dom0 until it has been plugged for a while: it was plugged too often.
@@ -39,7 +53,7 @@ pub enum Standing {
         /// The rule.
         rule: Box<str>,
         /// The domains it wants.
-        targets: Vec<GuestName>,
+        targets: Vec<GuestPattern>,
     },
     /// It stays in dom0: the agent is ending.
     Leaving(Route),
@@ -111,6 +125,8 @@ impl Standing {
             Self::Hub => "hub",
             Self::NoRule => "no rule",
             Self::Kept { .. } => "kept",
+            Self::Blocked { .. } => "blocked",
+            Self::NotBlocked { .. } => "not blocked",
             Self::Ordered(_) => "ordered",
             Self::HeldDown { .. } => "held down",
             Self::NoDomainRuns { .. } => "no domain runs",
@@ -210,6 +226,26 @@ pub enum Problem {
     /// Every port is in use and no more controllers can be made.
     #[error("no free port, and no further controller can be made")]
     NoFreePort,
+    /// The controller that its rule asks for cannot serve it.
+    #[error(
+        "controller {controller}, which its rule asks for, is not served, or of another type or version"
+    )]
+    UnfitController {
+        /// The controller.
+        controller: ControllerId,
+    },
+    /// The controller that its rule asks for cannot be made: numbers have no gaps.
+    #[error("controller {wanted}, which its rule asks for, is not there, and the next one is {}",
+        .next.map_or("none".to_owned(), |next| next.to_string()))]
+    NoSuchController {
+        /// The one that is asked for.
+        wanted: ControllerId,
+        /// The next one that can be made.
+        next: Option<ControllerId>,
+    },
+    /// The port that its rule asks for is in use, or no controller has it.
+    #[error("port {0}, which its rule asks for, is not to be had")]
+    PortNotFree(PortNumber),
     /// The device is too fast for what the policy allows to be made.
     #[error("a version {0} controller cannot carry this device")]
     TooFast(UsbVersion),
@@ -265,6 +301,12 @@ impl Problem {
                  the device follows when it connects"
             }
             Self::NoFreePort => "detach a device, or give the controller more ports",
+            Self::UnfitController { .. } | Self::NoSuchController { .. } => {
+                "let the rule leave the number open, or make the controller in the domain's xl.cfg"
+            }
+            Self::PortNotFree(_) => {
+                "it follows when the port is free; or let the rule leave the port open"
+            }
             Self::TooFast(_) => "set `controller: {version: 2}` in the policy",
             Self::NotAuthorized => {
                 "something else holds new devices back (USBGuard?) and must let this one pass; if \
@@ -299,6 +341,70 @@ impl fmt::Display for RouteBy {
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (domain {})", self.guest, self.domid)
+    }
+}
+
+/// What the device does and why, as the rest of a sentence: `stays in dom0: no rule matches`.
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotReady => f.write_str("is new: udev or the kernel has not finished with it"),
+            Self::Settling => f.write_str("is new: it settles"),
+            Self::Hub => f.write_str("stays in dom0: it is a hub"),
+            Self::NoRule => f.write_str("stays in dom0: no rule matches"),
+            Self::Kept { rule } => write!(f, "stays in dom0: {rule}"),
+            Self::Blocked { rule } => write!(f, "is blocked, so that nobody has it: {rule}"),
+            Self::NotBlocked { rule, refusal } => {
+                write!(f, "is not blocked, although {rule} says so: {refusal}")
+            }
+            Self::Ordered(Order::Attach(guest)) => {
+                write!(f, "stays in dom0: by an order it belongs to {guest}, which does not run")
+            }
+            Self::Ordered(Order::Stay) => {
+                f.write_str("stays in dom0 until it is replugged: by an order")
+            }
+            Self::Ordered(Order::Hold) => {
+                f.write_str("stays in dom0 until it is released: by an order")
+            }
+            Self::HeldDown { plugs, pause, .. } => write!(
+                f,
+                "is held down: it was plugged {plugs} times, and must stay plugged for {pause:?}"
+            ),
+            Self::NoDomainRuns { rule, targets } => {
+                let targets: Vec<_> = targets.iter().map(ToString::to_string).collect();
+                write!(f, "stays in dom0: {} does not run ({rule})", targets.join(" or "))
+            }
+            Self::Leaving(_) => f.write_str("stays in dom0: the agent is ending"),
+            Self::Building(route) => write!(f, "waits: {route} is being built"),
+            Self::WaitingForController { route, controller } => {
+                write!(f, "waits until controller {controller} of {route} is connected")
+            }
+            Self::WaitingForPort(route) => write!(f, "waits until a port of {route} has rested"),
+            Self::Attaching(route) => write!(f, "goes to {route}: {}", route.by),
+            Self::Attached { route, place } => write!(
+                f,
+                "is in {route}, controller {} port {}: {}",
+                place.controller, place.port, route.by
+            ),
+            Self::Detaching { place } => write!(f, "is on its way back from {place}"),
+            Self::Returning => f.write_str("is on its way back to dom0's drivers"),
+            Self::AttachedByOthers(place) => {
+                write!(f, "is left alone: somebody else attached it, {place}")
+            }
+            Self::StaleOfOthers(place) => write!(
+                f,
+                "is not plugged, and {place} names it: the policy leaves what others wrote"
+            ),
+            Self::DomainEnding(place) => write!(f, "waits: its domain is ending ({place})"),
+            Self::TakenOutByHand(place) => {
+                write!(f, "is left alone until it is replugged: somebody took it out of {place}")
+            }
+            Self::Protected { refusal, .. } => write!(f, "stays in dom0: {refusal}"),
+            Self::Stuck { route, problem } => write!(f, "cannot go to {route}: {problem}"),
+            Self::NotReturned(problem) => write!(f, "is not back in dom0: {problem}"),
+            Self::Hanging(problem) => write!(f, "hangs: {problem}"),
+            Self::Unplugged => f.write_str("is unplugged: its port is being cleared"),
+        }
     }
 }
 

@@ -72,11 +72,16 @@ pub enum Step {
         /// Its interfaces that no driver may have yet.
         interfaces: Vec<InterfaceName>,
     },
-    /// Puts a device that comes back from a domain into quarantine again: until it is decided where
-    /// it goes next, no driver may have these interfaces.
+    /// Takes interfaces from whatever driver has them, and lets none have them: of a device that comes
+    /// back from a domain and goes into quarantine again, until it is decided where it goes next, or of
+    /// one that the policy blocks.
     Deauthorize {
         /// The device.
         busid: BusId,
+        /// What is noted before, of one that the policy blocks:
+        /// [`NoteState::Blocked`](crate::model::NoteState::Blocked). Its plug is the only one that is
+        /// blocked. Without it nothing is noted.
+        note: Option<Note>,
         /// Its interfaces that drivers may have.
         interfaces: Vec<InterfaceName>,
     },
@@ -134,10 +139,9 @@ impl Step {
         match self {
             Self::Claim(claim) | Self::CreateController { claim, .. } => Some(claim.place.domid),
             Self::ClearPort { place, .. } => Some(place.domid),
-            Self::RemoveController { domid, .. }
-            | Self::RemoveLeftover(
-                Leftover::Backend { domid, .. } | Leftover::ControllerNotes(domid),
-            ) => Some(*domid),
+            Self::RemoveController { domid, .. } | Self::RemoveLeftover(Leftover { domid, .. }) => {
+                Some(*domid)
+            }
             Self::TakeInterfaces { .. }
             | Self::ReleaseInterfaces { .. }
             | Self::ReturnDrivers { .. }

@@ -1,5 +1,5 @@
-//! What holds for all devices unless the policy says otherwise: what becomes of stale ports, and
-//! when a device counts as flapping.
+//! What holds for all devices unless the policy says otherwise: what becomes of stale ports,
+//! when a device counts as flapping, and when files are read anew.
 
 use std::fmt;
 use std::time::Duration;
@@ -37,6 +37,34 @@ impl StalePorts {
 impl fmt::Display for StalePorts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.word())
+    }
+}
+
+/// When the policy's files are read anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reload {
+    /// When somebody says so: `pvusb-agent reload`, `systemctl reload`, SIGHUP.
+    #[default]
+    OnRequest,
+    /// Also when one of them has changed.
+    OnChange,
+}
+
+impl Reload {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::OnRequest, Self::OnChange];
+
+    /// The one that the policy calls by this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reload| reload.word() == word)
+    }
+
+    /// The policy's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::OnRequest => "on_request",
+            Self::OnChange => "on_change",
+        }
     }
 }
 

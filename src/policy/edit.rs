@@ -5,8 +5,10 @@
 
 use super::matcher::{Candidate, Condition, IdPattern, PortPattern};
 use super::problem::{Problems, Report};
-use super::rule::Rule;
+use super::rule::{Action, Rule};
+use super::rules::Rules;
 use super::source::{Source, SourceText, Span};
+use super::target::GuestPattern;
 use super::tree::{self, Node, Value};
 use super::{Policy, compile_rules};
 use crate::model::{Device, GuestName};
@@ -54,7 +56,9 @@ pub fn remember(
     let policy = compile_rules(Source { name, bytes: added.as_bytes() }).map_err(unsafe_text)?;
     // Only what this device is and where it is counts: the new rule asks for nothing else.
     match policy.judge(&Candidate::alone(device)) {
-        Some(rule) if is_about(rule, device) => Ok(added),
+        Some(rule) if is_about(rule, device) && says(rule, target) => Ok(added),
+        // A domain whose name means something else in a rule.
+        Some(rule) if is_about(rule, device) => Err(EditError::Unsafe),
         Some(rule) => Err(EditError::Shadowed(Box::new(rule.clone()))),
         None => Err(EditError::Unsafe),
     }
@@ -71,12 +75,12 @@ pub fn forget(source: Source<'_>, device: &Device) -> Result<Option<String>, Edi
         return Ok(None);
     };
     let text = own(source)?;
-    let mut kept = policy.rules;
+    let mut kept = policy.rules.into_vec();
     kept.remove(at);
     let removed = remove(source.name, &text, at)?;
     let bytes = removed.as_bytes();
     let after = compile_rules(Source { name: source.name, bytes }).map_err(unsafe_text)?;
-    if after.rules != kept {
+    if after.rules() != kept {
         return Err(EditError::Unsafe);
     }
     // It may have been given twice.
@@ -100,6 +104,18 @@ fn is_about(rule: &Rule, device: &Device) -> bool {
     };
     let conditions = rule.matcher().conditions();
     conditions.len() == 2 && conditions.iter().any(is_id) && conditions.iter().any(is_port)
+}
+
+/// Whether the rule sends its device to `target` and to nothing else.
+fn says(rule: &Rule, target: Option<&GuestName>) -> bool {
+    match (rule.action(), target) {
+        (Action::Attach(targets), Some(name)) => {
+            let meant = GuestPattern::Named(name.clone());
+            matches!(targets.as_slice(), [target] if target.guest == meant)
+        }
+        (Action::Keep, None) => true,
+        (Action::Attach(_) | Action::Keep | Action::Block, _) => false,
+    }
 }
 
 /// The lines of a rule, without indentation.
@@ -206,15 +222,15 @@ impl Policy {
     /// These rules, and then the ones of `policy`, with its defaults.
     #[must_use]
     pub fn before(self, policy: Self) -> Self {
-        let mut rules = self.rules;
-        rules.extend(policy.rules);
-        Self { rules, ..policy }
+        let mut rules = self.rules.into_vec();
+        rules.extend(policy.rules.into_vec());
+        Self { rules: Rules::new(rules), ..policy }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Action;
+    use super::super::{Target, TargetWish};
     use super::*;
     use crate::model::BusAddress;
     use proptest::prelude::*;
@@ -323,7 +339,10 @@ mod tests {
             let scanner = device("1-1.4", "05e0:1200", None);
             if let Ok(text) = remember(None, &scanner, Some(&GuestName::new(&name))) {
                 let policy = compile_rules(source(&text)).unwrap();
-                prop_assert_eq!(policy.rules()[0].action(), &Action::Attach(vec![GuestName::new(&name)]));
+                prop_assert_eq!(policy.rules()[0].action(), &Action::Attach(vec![Target {
+                    guest: GuestPattern::Named(GuestName::new(&name)),
+                    wish: TargetWish::ANY,
+                }]));
                 prop_assert_eq!(forget(source(&text), &scanner).unwrap().unwrap(), HEADER);
             }
         }

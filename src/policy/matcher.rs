@@ -164,6 +164,31 @@ impl Condition {
         }
     }
 
+    /// The matches that are written in it; those of groups are written elsewhere.
+    pub fn parts(&self) -> &[Matcher] {
+        match self {
+            Self::Behind(matchers)
+            | Self::Not(matchers)
+            | Self::Any(matchers)
+            | Self::All(matchers) => matchers,
+            Self::Id(_)
+            | Self::Port(_)
+            | Self::BusAddress(_)
+            | Self::Serial(_)
+            | Self::Manufacturer(_)
+            | Self::Product(_)
+            | Self::Class(_)
+            | Self::Interface(_)
+            | Self::Category(_)
+            | Self::Speed(_)
+            | Self::UsbVersion(_)
+            | Self::Removable(_)
+            | Self::Driver(_)
+            | Self::Udev(_)
+            | Self::Device(_) => &[],
+        }
+    }
+
     /// Whether it holds for `candidate`.
     pub fn holds(&self, candidate: &Candidate<'_>) -> bool {
         let device = candidate.device();

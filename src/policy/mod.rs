@@ -17,27 +17,32 @@
 mod defaults;
 mod edit;
 mod matcher;
+mod needs;
 mod problem;
 mod read;
 mod render;
 mod rule;
+mod rules;
 mod show;
 mod source;
 mod suggest;
+mod target;
 mod tree;
 mod wish;
 
-pub use defaults::{Flapping, StalePorts};
+pub use defaults::{Flapping, Reload, StalePorts};
 pub use edit::{EditError, forget, remember};
 pub use matcher::{
     Candidate, Category, ClassPattern, Condition, Group, IdPattern, InterfaceSet, Matcher, Part,
     PatternError, PortPattern, ReleasePattern, TextPattern, TextPatternError, UdevMatch, Verdict,
     Within,
 };
+pub use needs::Needs;
 pub use problem::{Code, Problem, Problems, Severity};
 pub use rule::{Action, Rule};
 pub use source::{Location, MAX_BYTES, Position, Source};
-pub use wish::{ControllerWish, KindWish};
+pub use target::{GuestPattern, Target, When};
+pub use wish::{ControllerWish, KindWish, TargetWish};
 
 /// The parts that texts of other languages than policies are read with, so that all show their
 /// problems alike.
@@ -48,6 +53,8 @@ pub(crate) mod text {
     pub(crate) use crate::policy::tree::{Node, Value, grow};
 }
 
+use crate::model::XenView;
+use rules::Rules;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,7 +72,8 @@ pub struct Policy {
     stale_ports: StalePorts,
     flapping: Flapping,
     quarantine: bool,
-    rules: Vec<Rule>,
+    reload: Reload,
+    rules: Rules,
 }
 
 /// Of which kind dom0 keeps the last one that it has. Both, unless the policy says otherwise.
@@ -91,7 +99,7 @@ impl Policy {
 
     /// The rules, in the order in which they are asked.
     pub fn rules(&self) -> &[Rule] {
-        &self.rules
+        self.rules.as_slice()
     }
 
     /// What a controller that the agent makes is to be.
@@ -142,14 +150,32 @@ impl Policy {
         self.quarantine
     }
 
-    /// The first rule that matches `candidate`. No rule, no wish: the device stays where it is.
+    /// When the policy's files are read anew.
+    pub fn reload(&self) -> Reload {
+        self.reload
+    }
+
+    /// The first rule that matches `candidate`, whatever domains there are. No rule, no wish: the device
+    /// stays where it is.
     pub fn judge(&self, candidate: &Candidate<'_>) -> Option<&Rule> {
         self.matching(candidate).next()
     }
 
-    /// All rules that match `candidate`, in the order in which they are asked.
+    /// The first rule that matches `candidate` and whose `when` holds.
+    pub fn judge_beside(&self, candidate: &Candidate<'_>, xen: &XenView) -> Option<&Rule> {
+        self.matching(candidate).find(|rule| rule.when().holds(xen))
+    }
+
+    /// All rules that match `candidate` and are not switched off, in the order in which they are asked.
     pub fn matching(&self, candidate: &Candidate<'_>) -> impl Iterator<Item = &Rule> {
-        self.rules.iter().filter(|rule| rule.matcher().matches(candidate))
+        self.rules.matching(candidate).filter(|rule| rule.is_enabled())
+    }
+
+    /// What must be known of devices so that it can judge them.
+    pub fn needs(&self) -> Needs {
+        let groups = self.groups.iter().flat_map(|group| group.matchers());
+        let rules = self.rules.as_slice().iter().map(Rule::matcher);
+        Needs::of(groups.chain(&self.protect).chain(rules))
     }
 
     /// The policy as it was understood, in canonical YAML with every default filled in. It compiles
@@ -175,7 +201,8 @@ impl Default for Policy {
             stale_ports: StalePorts::default(),
             flapping: Flapping::default(),
             quarantine: false,
-            rules: Vec::new(),
+            reload: Reload::default(),
+            rules: Rules::default(),
         }
     }
 }
@@ -189,7 +216,7 @@ impl Default for Policy {
 /// Every problem of the text, in the order of the text; only the first one when the text is not
 /// one that can be read on after it (not UTF-8, not YAML, beyond a limit).
 pub fn compile(source: Source<'_>) -> Result<Policy, Problems> {
-    compile_with(source, read::policy)
+    compile_files(&[(Role::Main, source)])
 }
 
 /// Reads the text of a file of remembered rules: a policy that has rules and no defaults.
@@ -198,26 +225,53 @@ pub fn compile(source: Source<'_>) -> Result<Policy, Problems> {
 ///
 /// As [`compile`].
 pub fn compile_rules(source: Source<'_>) -> Result<Policy, Problems> {
-    compile_with(source, read::rules)
+    compile_files(&[(Role::Remembered, source)])
 }
 
-/// How a tree is read.
-type Read = fn(&tree::Node, &mut problem::Report<'_>) -> Policy;
+/// What a file is to a policy, and so what it may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The policy's own file: everything.
+    Main,
+    /// One that is dropped in beside it: everything but `defaults`; and nothing has to be in it.
+    DropIn,
+    /// Rules that the agent was told to remember: rules alone.
+    Remembered,
+}
 
-fn compile_with(source: Source<'_>, read: Read) -> Result<Policy, Problems> {
-    let (text, fault) = source::SourceText::new(source);
-    let mut report = problem::Report::new(&text);
-    let policy = match fault {
-        Some(fault) => {
-            report.add(fault);
-            Policy::default()
+/// Reads a policy that is spread over several files. Their rules are asked in the order of the files.
+///
+/// # Errors
+///
+/// Every problem of every file, in the order of the files; for each as [`compile`].
+pub fn compile_files(files: &[(Role, Source<'_>)]) -> Result<Policy, Problems> {
+    let texts: Vec<_> = files.iter().map(|(_, source)| source::SourceText::new(*source)).collect();
+    let mut grown = Vec::new();
+    let mut known = read::Known::default();
+    for ((role, _), (text, fault)) in files.iter().zip(&texts) {
+        let mut report = problem::Report::new(text);
+        let root = match fault {
+            Some(fault) => {
+                report.add(fault.clone());
+                None
+            }
+            None => tree::grow(text, &mut report),
+        };
+        if let Some(root) = &root {
+            // An alias is known to all files.
+            read::domains(root, *role, &mut report, &mut known);
         }
-        None => match tree::grow(&text, &mut report) {
-            Some(root) => read(&root, &mut report),
-            None => Policy::default(),
-        },
-    };
-    match report.finish() {
+        grown.push((*role, root, report));
+    }
+    let mut policy = Policy::default();
+    let mut problems = Vec::new();
+    for (role, root, mut report) in grown {
+        if let Some(root) = root {
+            read::file(&root, role, &mut report, (&mut known, &mut policy));
+        }
+        problems.extend(report.finish());
+    }
+    match Problems::joined(problems) {
         Some(problems) => Err(problems),
         None => Ok(policy),
     }

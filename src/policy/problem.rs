@@ -28,6 +28,7 @@ pub enum Severity {
 /// | P020 – P039 | values and rules |
 /// | P040 – P049, P060 – P069 | matches |
 /// | P050 | scenarios |
+/// | P070 – P089 | domains, what rules do, files |
 /// | P099 | the list of problems itself |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Code {
@@ -85,9 +86,9 @@ pub enum Code {
     BadKeep,
     /// P030: a match without a key.
     EmptyMatch,
-    /// P031: a rule that says neither `attach` nor `keep`.
+    /// P031: a rule that does not say what is to be done.
     NoAction,
-    /// P032: a rule that says both `attach` and `keep`.
+    /// P032: a rule that says more than one thing to be done.
     TwoActions,
     /// P033: a list of domains without a domain.
     NoDomain,
@@ -125,13 +126,27 @@ pub enum Code {
     BadScenario,
     /// P060: more than can be judged in time: too many regular expressions, groups in groups in groups.
     TooIntricate,
+    /// P070: not when files are to be read anew.
+    BadReload,
+    /// P071: not a name that an alias can have.
+    BadAlias,
+    /// P072: an alias or a group of devices that another file defines too.
+    DuplicateName,
+    /// P073: not a number that a controller can have.
+    BadControllerIndex,
+    /// P074: not a port that the controller can have.
+    BadTargetPort,
+    /// P075: a `when` that says nothing.
+    EmptyWhen,
+    /// P076: `block` with another word than `true`.
+    BadBlock,
     /// P099: there are more problems than are listed.
     MoreProblems,
 }
 
 impl Code {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 55] = [
         Self::Unreadable,
         Self::TooLong,
         Self::NotUtf8,
@@ -179,6 +194,13 @@ impl Code {
         Self::UnknownGroup,
         Self::BadScenario,
         Self::TooIntricate,
+        Self::BadReload,
+        Self::BadAlias,
+        Self::DuplicateName,
+        Self::BadControllerIndex,
+        Self::BadTargetPort,
+        Self::EmptyWhen,
+        Self::BadBlock,
         Self::MoreProblems,
     ];
 
@@ -232,6 +254,13 @@ impl Code {
             Self::UnknownGroup => "P049",
             Self::BadScenario => "P050",
             Self::TooIntricate => "P060",
+            Self::BadReload => "P070",
+            Self::BadAlias => "P071",
+            Self::DuplicateName => "P072",
+            Self::BadControllerIndex => "P073",
+            Self::BadTargetPort => "P074",
+            Self::EmptyWhen => "P075",
+            Self::BadBlock => "P076",
             Self::MoreProblems => "P099",
         }
     }
@@ -328,6 +357,19 @@ impl Problems {
         }])
     }
 
+    /// The problems of several texts, one after the other; `None` when there are none.
+    pub fn joined(parts: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let problems: Vec<Problem> = parts.into_iter().flat_map(|part| part.0).collect();
+        (!problems.is_empty()).then_some(Self(problems))
+    }
+
+    /// These, and then those of another text.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
     /// The problems, in the order of the text.
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
         self.0.iter()
@@ -352,7 +394,7 @@ impl<'a> IntoIterator for &'a Problems {
 impl std::error::Error for Problems {}
 
 /// A problem whose place is still a range of bytes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Finding {
     code: Code,
     span: Span,
@@ -406,6 +448,11 @@ impl<'t> Report<'t> {
     /// Whether further problems are only counted.
     pub(crate) fn is_full(&self) -> bool {
         self.findings.len() >= Problems::MAX
+    }
+
+    /// How many problems there are so far.
+    pub(crate) fn found(&self) -> usize {
+        self.findings.len() + self.more
     }
 
     /// Takes notice of one more problem than is listed.

@@ -3,20 +3,21 @@
 //! Each function reads one thing and is total: what is wrong goes into the report, and the reading
 //! goes on with what is right. A policy counts only when the report stays empty.
 //!
-//! What a match says is read in [`matching`].
+//! What a match says is read in [`matching`], what a rule does in [`actions`].
 
+mod actions;
 mod matching;
 
-use super::defaults::{Flapping, StalePorts};
+use super::defaults::{Flapping, Reload, StalePorts};
 use super::matcher::Group;
 use super::problem::{Code, Finding, Report};
-use super::rule::{Action, Rule};
 use super::source::{Span, first_hidden, hidden};
+use super::target::Target;
 use super::tree::{Entry, Node, Value};
 use super::wish::{ControllerWish, KindWish};
-use super::{KeepLast, Policy, suggest};
-use crate::model::{GuestName, PortNumber, Text, UsbVersion};
-use std::collections::BTreeSet;
+use super::{KeepLast, Policy, Role, suggest};
+use crate::model::{PortNumber, Text, UsbVersion};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -28,16 +29,19 @@ pub(crate) struct Shape {
     pub(crate) keys: &'static [&'static str],
 }
 
-const POLICY: Shape =
-    Shape { what: "a policy", keys: &["version", "defaults", "devices", "protect", "rules"] };
+const POLICY: Shape = Shape {
+    what: "a policy",
+    keys: &["version", "defaults", "domains", "devices", "protect", "rules"],
+};
+const DROP_IN: Shape =
+    Shape { what: "a drop-in", keys: &["version", "domains", "devices", "protect", "rules"] };
 const REMEMBERED: Shape = Shape { what: "a file of remembered rules", keys: &["version", "rules"] };
 const DEFAULTS: Shape = Shape {
     what: "`defaults`",
-    keys: &["controller", "settle", "keep_last", "stale_ports", "flapping", "quarantine"],
+    keys: &["controller", "settle", "keep_last", "stale_ports", "flapping", "quarantine", "reload"],
 };
 const FLAPPING: Shape = Shape { what: "`flapping`", keys: &["plugs", "within", "pause"] };
 const CONTROLLER: Shape = Shape { what: "`controller`", keys: &["type", "version", "ports"] };
-const RULE: Shape = Shape { what: "a rule", keys: &["name", "match", "attach", "keep"] };
 
 /// The version of the language that is read here.
 const VERSION: &str = "1";
@@ -45,18 +49,11 @@ const VERSION: &str = "1";
 /// The words that mean the control domain, where every device is to begin with.
 const DOM0: [&str; 2] = ["dom0", "Domain-0"];
 
-/// Reads a policy. What it returns counts only if nothing was added to the report.
-pub(super) fn policy(root: &Node, report: &mut Report<'_>) -> Policy {
-    Reader::new(report).policy(root, &POLICY)
-}
-
-/// Reads rules without defaults.
-pub(super) fn rules(root: &Node, report: &mut Report<'_>) -> Policy {
-    Reader::new(report).policy(root, &REMEMBERED)
-}
-
-pub(crate) struct Reader<'r, 't> {
-    pub(crate) report: &'r mut Report<'t>,
+/// What earlier files have left to those after them.
+#[derive(Default)]
+pub(super) struct Known {
+    /// The aliases of all files.
+    domains: Domains,
     /// The groups of devices that were read so far.
     groups: Vec<Arc<Group>>,
     /// The names of groups that could not be read.
@@ -65,6 +62,33 @@ pub(crate) struct Reader<'r, 't> {
     regexes: usize,
     /// How many values the matches that were read so far compare.
     values: usize,
+}
+
+/// Reads the aliases of a file, besides those that are there.
+pub(super) fn domains(root: &Node, role: Role, report: &mut Report<'_>, known: &mut Known) {
+    if role != Role::Remembered {
+        Reader::new(report).aliases(root, &mut known.domains);
+    }
+}
+
+/// Reads a file into a policy, after what is there. That counts only if nothing was added to the report.
+pub(super) fn file(
+    root: &Node,
+    role: Role,
+    report: &mut Report<'_>,
+    (known, policy): (&mut Known, &mut Policy),
+) {
+    let mut reader = Reader { report, known: std::mem::take(known) };
+    reader.file(root, role, policy);
+    *known = reader.known;
+}
+
+/// The aliases of domains, and what each stands for. An alias in an alias is none.
+pub(crate) type Domains = BTreeMap<Box<str>, Vec<Target>>;
+
+pub(crate) struct Reader<'r, 't> {
+    pub(crate) report: &'r mut Report<'t>,
+    known: Known,
 }
 
 impl<'r, 't> Reader<'r, 't> {
@@ -77,31 +101,38 @@ impl<'r, 't> Reader<'r, 't> {
 
     /// A reader of one tree.
     pub(crate) fn new(report: &'r mut Report<'t>) -> Self {
-        Self { report, groups: Vec::new(), bad_groups: BTreeSet::new(), regexes: 0, values: 0 }
+        Self { report, known: Known::default() }
     }
 }
 
 impl Reader<'_, '_> {
-    fn policy(&mut self, root: &Node, shape: &Shape) -> Policy {
-        let mut policy = Policy::default();
-        let Some(fields) = self.fields(root, shape) else { return policy };
+    fn file(&mut self, root: &Node, role: Role, policy: &mut Policy) {
+        let shape = match role {
+            Role::Main => &POLICY,
+            Role::DropIn => &DROP_IN,
+            Role::Remembered => &REMEMBERED,
+        };
+        let Some(fields) = self.fields(root, shape) else { return };
         if let Some(version) = self.required(&fields, "version") {
             self.version(version);
         }
-        if let Some(defaults) = fields.get("defaults") {
-            self.defaults(defaults, &mut policy);
+        if let Some(defaults) = fields.get("defaults").filter(|_| role == Role::Main) {
+            self.defaults(defaults, policy);
         }
         if let Some(devices) = fields.get("devices") {
             self.groups(devices);
-            policy.groups.clone_from(&self.groups);
+            policy.groups.clone_from(&self.known.groups);
         }
         if let Some(protect) = fields.get("protect") {
-            policy.protect = self.protect(protect);
+            policy.protect.extend(self.protect(protect));
         }
-        if let Some(rules) = self.required(&fields, "rules") {
-            policy.rules = self.rules(rules);
+        let rules = match role {
+            Role::Main | Role::Remembered => self.required(&fields, "rules"),
+            Role::DropIn => fields.get("rules"),
+        };
+        if let Some(rules) = rules {
+            self.rules(rules, policy);
         }
-        policy
     }
 
     fn version(&mut self, node: &Node) {
@@ -129,10 +160,13 @@ impl Reader<'_, '_> {
             policy.stale_ports = ports;
         }
         if let Some(flapping) = fields.get("flapping") {
-            policy.flapping = self.flapping(flapping);
+            policy.flapping = self.flapping(flapping, &FLAPPING, Flapping::default());
         }
         if let Some(quarantine) = fields.get("quarantine").and_then(|node| self.truth(node)) {
             policy.quarantine = quarantine;
+        }
+        if let Some(reload) = fields.get("reload").and_then(|node| self.reload(node)) {
+            policy.reload = reload;
         }
     }
 
@@ -172,9 +206,21 @@ impl Reader<'_, '_> {
         ports
     }
 
-    fn flapping(&mut self, node: &Node) -> Flapping {
-        let mut flapping = Flapping::default();
-        let Some(fields) = self.fields(node, &FLAPPING) else { return flapping };
+    fn reload(&mut self, node: &Node) -> Option<Reload> {
+        let text = self.text(node, "the word `on_request` or `on_change`")?;
+        let reload = Reload::from_word(text);
+        if reload.is_none() {
+            let message =
+                format!("files are read anew `on_request` or `on_change`, not `{}`", shown(text));
+            self.report.add(Finding::new(Code::BadReload, node.span, message));
+        }
+        reload
+    }
+
+    /// Of what is not said, `usual` holds.
+    fn flapping(&mut self, node: &Node, shape: &Shape, usual: Flapping) -> Flapping {
+        let mut flapping = usual;
+        let Some(fields) = self.fields(node, shape) else { return flapping };
         if let Some(plugs) = fields.get("plugs").and_then(|node| self.plug_count(node)) {
             flapping.plugs = plugs;
         }
@@ -270,11 +316,6 @@ impl Reader<'_, '_> {
         None
     }
 
-    fn rules(&mut self, node: &Node) -> Vec<Rule> {
-        let items = self.items(node, "a list of rules", "for no rules, write `rules: []`");
-        items.iter().enumerate().filter_map(|(at, item)| self.rule(at + 1, item)).collect()
-    }
-
     /// The items of a list; none if it is something else. `help` is for who writes nothing.
     fn items<'n>(&mut self, node: &'n Node, expected: &str, help: &str) -> &'n [Node] {
         let Value::List(items) = &node.value else {
@@ -286,94 +327,10 @@ impl Reader<'_, '_> {
         items
     }
 
-    fn rule(&mut self, number: usize, node: &Node) -> Option<Rule> {
-        let fields = self.fields(node, &RULE)?;
-        let name = fields.get("name").and_then(|node| self.name(node));
-        let matcher = self.required(&fields, "match").and_then(|node| self.rule_match(node));
-        let action = self.action(&fields);
-        let location = self.report.source().location(node.span);
-        Some(Rule { number, name, location, matcher: matcher?, action: action? })
-    }
-
-    fn name(&mut self, node: &Node) -> Option<Box<str>> {
-        let name = self.text(node, "a name")?;
-        if name.trim().is_empty() {
-            let message = "the name of the rule is empty";
-            self.report.add(Finding::new(Code::BadRuleName, node.span, message));
-        }
-        Some(name.into())
-    }
-
-    fn action(&mut self, fields: &Fields<'_>) -> Option<Action> {
-        match (fields.entry("attach"), fields.entry("keep")) {
-            (Some(attach), None) => self.attach(&attach.node),
-            (None, Some(keep)) => self.keep(&keep.node),
-            // If one of them is misspelt, that was said already.
-            (None, None) if ["attach", "keep"].iter().any(|key| fields.meant.contains(key)) => None,
-            (None, None) => {
-                let message = "the rule says neither `attach` nor `keep`";
-                self.report.add(Finding::new(Code::NoAction, fields.span, message));
-                None
-            }
-            (Some(attach), Some(keep)) => {
-                let mut spans = [attach.key_span, keep.key_span];
-                spans.sort_by_key(|span| span.start);
-                let message = "a rule says either `attach` or `keep`, not both";
-                let finding = Finding::new(Code::TwoActions, spans[1], message);
-                self.report.add(finding.also("the other one", spans[0]));
-                None
-            }
-        }
-    }
-
-    fn attach(&mut self, node: &Node) -> Option<Action> {
-        let guests = match &node.value {
-            Value::List(items) if items.is_empty() => {
-                let message = "the list of domains is empty";
-                self.report.add(Finding::new(Code::NoDomain, node.span, message));
-                return None;
-            }
-            Value::List(items) => items.iter().filter_map(|item| self.guest(item)).collect(),
-            Value::Text(_) => vec![self.guest(node)?],
-            Value::Nothing | Value::Map(_) => {
-                self.report.add(wrong_shape(node, "the name of a domain or a list of names"));
-                return None;
-            }
-        };
-        Some(Action::Attach(guests))
-    }
-
-    fn guest(&mut self, node: &Node) -> Option<GuestName> {
-        let name = self.text(node, "the name of a domain")?;
-        if name.trim().is_empty() || name.trim() != name {
-            let message = "the name of a domain is not empty and has no blanks around it";
-            self.report.add(Finding::new(Code::BadDomain, node.span, message));
-            return None;
-        }
-        if DOM0.contains(&name) {
-            let message = "every device is in dom0 until it is attached elsewhere";
-            let finding = Finding::new(Code::AttachToDom0, node.span, message);
-            self.report.add(finding.help("to leave it there, write `keep: dom0` instead"));
-            return None;
-        }
-        Some(GuestName::new(name))
-    }
-
-    fn keep(&mut self, node: &Node) -> Option<Action> {
-        let text = self.text(node, "the word `dom0`")?;
-        if text != DOM0[0] {
-            let message = format!("a device is kept in `dom0`, not in `{}`", shown(text));
-            let finding = Finding::new(Code::BadKeep, node.span, message);
-            self.report.add(finding.help("to hand it to a domain, use `attach`"));
-            return None;
-        }
-        Some(Action::Keep)
-    }
-
     /// The fields of a map of this shape. Keys that it does not have are reported.
     pub(crate) fn fields<'n>(&mut self, node: &'n Node, shape: &Shape) -> Option<Fields<'n>> {
         let Value::Map(entries) = &node.value else {
-            let expected = format!("{} (a map with {})", shape.what, list(shape.keys));
+            let expected = format!("{} (a map with {})", shape.what, some(shape.keys));
             self.report.add(wrong_shape(node, &expected));
             return None;
         };
@@ -392,7 +349,9 @@ impl Reader<'_, '_> {
         let message = format!("unknown key `{}` in {}", shown(&entry.key), shape.what);
         let finding = Finding::new(Code::UnknownKey, entry.key_span, message);
         let meant = suggest::nearest(&entry.key, shape.keys);
+        let is_misplaced = shape.what == DROP_IN.what && entry.key == "defaults";
         self.report.add(finding.help(match meant {
+            _ if is_misplaced => "what holds for all rules is in the main file alone".to_owned(),
             Some(key) => format!("did you mean `{key}`?"),
             None => format!("the keys here are {}", list(shape.keys)),
         }));
@@ -472,6 +431,14 @@ fn list(words: &[&str]) -> String {
     match quoted.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
         _ => quoted.concat(),
+    }
+}
+
+/// As many of the words as one reads.
+fn some(words: &[&str]) -> String {
+    match words {
+        [a, b, c, rest @ ..] if rest.len() > 5 => format!("keys such as {}", list(&[*a, *b, *c])),
+        _ => list(words),
     }
 }
 

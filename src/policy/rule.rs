@@ -1,9 +1,12 @@
 //! One rule: which devices, and where they belong.
 
+use super::defaults::Flapping;
 use super::matcher::Matcher;
 use super::source::Location;
-use crate::model::{GuestName, Text};
+use super::target::{Target, When};
+use crate::model::Text;
 use std::fmt;
+use std::time::Duration;
 
 /// One rule of a policy. Shown as logs name it: `rule "front desk scanner" (policy.yaml:5)`.
 ///
@@ -12,9 +15,14 @@ use std::fmt;
 pub struct Rule {
     pub(super) number: usize,
     pub(super) name: Option<Box<str>>,
+    pub(super) description: Option<Box<str>>,
     pub(super) location: Location,
+    pub(super) enabled: bool,
     pub(super) matcher: Matcher,
+    pub(super) when: When,
     pub(super) action: Action,
+    pub(super) limit: Option<Flapping>,
+    pub(super) settle: Option<Duration>,
 }
 
 impl Rule {
@@ -29,6 +37,31 @@ impl Rule {
             Some(name) => Text::from(&**name).to_string(),
             None => format!("rule {}", self.number),
         }
+    }
+
+    /// What people say about it. May run over lines.
+    pub fn description(&self) -> Option<&str> {
+        self.description.as_deref()
+    }
+
+    /// Whether it counts. One that is switched off is as if it were not there.
+    pub fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// What must be with domains for it to count.
+    pub fn when(&self) -> &When {
+        &self.when
+    }
+
+    /// When its devices count as flapping, if not as all others.
+    pub fn limit(&self) -> Option<Flapping> {
+        self.limit
+    }
+
+    /// How long to wait after udev has finished with one of its devices, if not as long as with all others.
+    pub fn settle(&self) -> Option<Duration> {
+        self.settle
     }
 
     /// Where it was written down.
@@ -58,7 +91,15 @@ impl fmt::Display for Rule {
 
 impl PartialEq for Rule {
     fn eq(&self, other: &Self) -> bool {
-        (&self.name, &self.matcher, &self.action) == (&other.name, &other.matcher, &other.action)
+        let Self { name, description, enabled, matcher, when, action, limit, settle, .. } = self;
+        *name == other.name
+            && *description == other.description
+            && *enabled == other.enabled
+            && *matcher == other.matcher
+            && *when == other.when
+            && *action == other.action
+            && *limit == other.limit
+            && *settle == other.settle
     }
 }
 
@@ -68,7 +109,9 @@ impl Eq for Rule {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// `attach`: to the first of these domains that runs. Never empty.
-    Attach(Vec<GuestName>),
+    Attach(Vec<Target>),
     /// `keep: dom0`: it stays in dom0.
     Keep,
+    /// `block: true`: no driver and no domain has it.
+    Block,
 }

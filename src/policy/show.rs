@@ -6,8 +6,11 @@ mod matching;
 
 use self::matching::{ShownGroups, ShownMatch};
 use super::Policy;
+use super::defaults::Flapping;
 use super::rule::{Action, Rule};
-use crate::model::{GuestName, UsbVersion};
+use super::target::{GuestPattern, Target, When};
+use super::wish::{KindWish, TargetWish};
+use crate::model::{ControllerId, PortNumber, UsbVersion};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -18,7 +21,7 @@ pub(super) fn policy(policy: &Policy) -> Result<String, serde_yaml::Error> {
         defaults: ShownDefaults {
             controller: ShownController {
                 kind: controller.kind.word(),
-                version: u8::from(controller.version == UsbVersion::V2) + 1,
+                version: usb_version(controller.version),
                 ports: controller.ports.get(),
             },
             settle: duration(policy.settle()),
@@ -27,12 +30,9 @@ pub(super) fn policy(policy: &Policy) -> Result<String, serde_yaml::Error> {
                 .filter_map(|(word, kept)| kept.then_some(word))
                 .collect(),
             stale_ports: policy.stale_ports().word(),
-            flapping: ShownFlapping {
-                plugs: policy.flapping().plugs,
-                within: duration(policy.flapping().within),
-                pause: duration(policy.flapping().pause),
-            },
+            flapping: shown_flapping(policy.flapping()),
             quarantine: policy.quarantine(),
+            reload: policy.reload().word(),
         },
         devices: ShownGroups(policy.groups()),
         protect: policy.protected().iter().map(ShownMatch).collect(),
@@ -58,6 +58,7 @@ struct ShownDefaults {
     stale_ports: &'static str,
     flapping: ShownFlapping,
     quarantine: bool,
+    reload: &'static str,
 }
 
 #[derive(Serialize)]
@@ -79,20 +80,126 @@ struct ShownController {
 struct ShownRule<'p> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'p str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'p str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enabled: Option<bool>,
     #[serde(rename = "match")]
     matcher: ShownMatch<'p>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    attach: Option<Vec<&'p str>>,
+    when: Option<ShownWhen>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attach: Option<Vec<ShownTarget>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     keep: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    block: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<ShownFlapping>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wait: Option<ShownWait>,
+}
+
+#[derive(Serialize)]
+struct ShownWhen {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    running: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    absent: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ShownWait {
+    settle: String,
+}
+
+/// Without wishes, the domain alone.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ShownTarget {
+    Short(String),
+    Long {
+        domain: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        controller: Option<ShownWish>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        port: Option<u8>,
+    },
+}
+
+#[derive(Serialize)]
+struct ShownWish {
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ports: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<u32>,
 }
 
 fn shown_rule(rule: &Rule) -> ShownRule<'_> {
-    let (attach, keep) = match rule.action() {
-        Action::Attach(guests) => (Some(guests.iter().map(GuestName::as_str).collect()), None),
-        Action::Keep => (None, Some("dom0")),
+    let attach = match rule.action() {
+        Action::Attach(targets) => Some(targets.iter().map(shown_target).collect()),
+        Action::Keep | Action::Block => None,
     };
-    ShownRule { name: rule.name(), matcher: ShownMatch(rule.matcher()), attach, keep }
+    let When { running, absent } = rule.when();
+    let when = (rule.when() != &When::default())
+        .then(|| ShownWhen { running: shown_guests(running), absent: shown_guests(absent) });
+    ShownRule {
+        name: rule.name(),
+        description: rule.description(),
+        enabled: (!rule.is_enabled()).then_some(false),
+        matcher: ShownMatch(rule.matcher()),
+        when,
+        attach,
+        keep: (*rule.action() == Action::Keep).then_some("dom0"),
+        block: (*rule.action() == Action::Block).then_some(true),
+        limit: rule.limit().map(shown_flapping),
+        wait: rule.settle().map(|settle| ShownWait { settle: duration(settle) }),
+    }
+}
+
+fn shown_target(target: &Target) -> ShownTarget {
+    let domain = shown_guest(&target.guest);
+    let TargetWish { kind, version, ports, index, port } = target.wish;
+    if target.wish == TargetWish::ANY {
+        return ShownTarget::Short(domain);
+    }
+    let controller = ShownWish {
+        kind: kind.map(KindWish::word),
+        version: version.map(usb_version),
+        ports: ports.map(PortNumber::get),
+        index: index.map(ControllerId::get),
+    };
+    let is_any = TargetWish { port: None, ..target.wish } == TargetWish::ANY;
+    let controller = (!is_any).then_some(controller);
+    ShownTarget::Long { domain, controller, port: port.map(PortNumber::get) }
+}
+
+fn shown_guests(guests: &[GuestPattern]) -> Vec<String> {
+    guests.iter().map(shown_guest).collect()
+}
+
+/// As it is: what is shown to people is escaped.
+fn shown_guest(guest: &GuestPattern) -> String {
+    match guest {
+        GuestPattern::Named(name) | GuestPattern::Like(name) => name.as_str().to_owned(),
+        GuestPattern::Uuid(uuid) => uuid.to_string(),
+    }
+}
+
+fn shown_flapping(flapping: Flapping) -> ShownFlapping {
+    ShownFlapping {
+        plugs: flapping.plugs,
+        within: duration(flapping.within),
+        pause: duration(flapping.pause),
+    }
+}
+
+fn usb_version(version: UsbVersion) -> u8 {
+    u8::from(version == UsbVersion::V2) + 1
 }
 
 /// In seconds when they are whole, in milliseconds otherwise. Nothing finer can be written.

@@ -8,15 +8,17 @@ use super::source::{SourceText, Span};
 use crate::model::Text;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::str::CharIndices;
 
 /// How deep maps and lists may be nested. The language needs 4.
 const MAX_DEPTH: usize = 16;
 /// How many values and keys there may be.
 const MAX_NODES: usize = 200_000;
-/// How many of the characters that start a value there may be. The parser takes a flow collection
-/// in as a whole before it tells of its start (it might be a key), at a hundred times the memory of
-/// the text. This bounds it before the parser sees it; in valid YAML it bounds nothing else.
+/// How many of the characters that start a value the parser may take in without telling of anything.
+/// It takes a flow collection in as a whole before it tells of its start (it might be a key), at a
+/// hundred times the memory of the text.
 const MAX_MARKS: usize = 150_000;
 
 /// A value and where it stands.
@@ -72,11 +74,16 @@ pub(crate) fn grow(text: &SourceText, report: &mut Report<'_>) -> Option<Node> {
 }
 
 fn read(text: &str, report: &mut Report<'_>) -> Result<Node, Finding> {
-    check_marks(text)?;
     let offsets = Offsets::new(text);
     let mut tree = Tree::default();
     let mut documents = 0;
-    for event in Parser::new_from_str(text) {
+    let marks = Marks::default();
+    for event in Parser::new_from_iter(Fed { rest: text.char_indices(), marks: &marks }) {
+        if let Some(start) = marks.end.take() {
+            let message = format!("there are more than {MAX_MARKS} values in one");
+            return Err(Finding::new(Code::TooMany, Span { start, end: start + 1 }, message));
+        }
+        marks.count.set(0);
         let (event, span) = event.map_err(|error| syntax(text, &offsets, &error))?;
         let span = offsets.span(text, span);
         match event {
@@ -264,15 +271,37 @@ fn word_from(text: &str, start: usize) -> Span {
     Span { start, end: start + length }
 }
 
-fn check_marks(text: &str) -> Result<(), Finding> {
-    let is_mark = |byte: &u8| matches!(byte, b',' | b'[' | b'{' | b':' | b'&' | b'*' | b'!');
-    let too_many = text.bytes().enumerate().filter(|(_, byte)| is_mark(byte)).nth(MAX_MARKS);
-    match too_many {
-        None => Ok(()),
-        Some((start, _)) => {
-            let message = format!("there are more than {MAX_MARKS} values");
-            Err(Finding::new(Code::TooMany, Span { start, end: start + 1 }, message))
+/// How much the parser has taken in since it last told of something.
+#[derive(Default)]
+struct Marks {
+    count: Cell<usize>,
+    /// Where it was too much.
+    end: Cell<Option<usize>>,
+}
+
+/// The text as the parser gets it: it ends where the parser has taken in too much at once.
+struct Fed<'t> {
+    rest: CharIndices<'t>,
+    marks: &'t Marks,
+}
+
+impl Iterator for Fed<'_> {
+    type Item = char;
+
+    fn next(&mut self) -> Option<char> {
+        if self.marks.end.get().is_some() {
+            return None;
         }
+        let (at, c) = self.rest.next()?;
+        if matches!(c, ',' | '[' | '{' | ':' | '&' | '*' | '!') {
+            let count = self.marks.count.get() + 1;
+            self.marks.count.set(count);
+            if count > MAX_MARKS {
+                self.marks.end.set(Some(at));
+                return None;
+            }
+        }
+        Some(c)
     }
 }
 

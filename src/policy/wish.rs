@@ -2,7 +2,7 @@
 //!
 //! A wish, not a specification: `auto` is settled elsewhere, by what the host can do.
 
-use crate::model::{PortNumber, UsbVersion};
+use crate::model::{ControllerId, PortNumber, UsbVersion};
 use std::fmt;
 
 /// What a new controller is to be.
@@ -21,6 +21,49 @@ impl Default for ControllerWish {
     fn default() -> Self {
         let ports = PortNumber::new(8).unwrap_or(PortNumber::MAX);
         Self { kind: KindWish::Auto, version: UsbVersion::V2, ports }
+    }
+}
+
+/// What a rule or an alias asks for in a domain. What it leaves open is settled elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TargetWish {
+    /// Who is to serve the controller: others are not used.
+    pub kind: Option<KindWish>,
+    /// The USB version of the controller: others are not used.
+    pub version: Option<UsbVersion>,
+    /// How many ports a new controller is to have.
+    pub ports: Option<PortNumber>,
+    /// The controller's number in its domain.
+    pub index: Option<ControllerId>,
+    /// The port.
+    pub port: Option<PortNumber>,
+}
+
+impl TargetWish {
+    /// Nothing in particular.
+    pub const ANY: Self = Self { kind: None, version: None, ports: None, index: None, port: None };
+
+    /// This, and for what it leaves open the other.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            kind: self.kind.or(other.kind),
+            version: self.version.or(other.version),
+            ports: self.ports.or(other.ports),
+            index: self.index.or(other.index),
+            port: self.port.or(other.port),
+        }
+    }
+
+    /// What a new controller is to be, where `usual` is what the policy says of all. It has the port that
+    /// is asked for.
+    pub fn over(self, usual: ControllerWish) -> ControllerWish {
+        let ports = self.ports.unwrap_or(usual.ports);
+        ControllerWish {
+            kind: self.kind.unwrap_or(usual.kind),
+            version: self.version.unwrap_or(usual.version),
+            ports: self.port.map_or(ports, |port| ports.max(port)),
+        }
     }
 }
 

@@ -42,9 +42,18 @@ pub(super) struct Job {
     pub(super) not_before: Option<Instant>,
     failures: u32,
     overtaken: u32,
-    barred: BTreeMap<&'static str, Problem>,
-    signature: Option<Signature>,
+    /// Steps that failed for good, each with the domain in which it did.
+    barred: BTreeMap<(Option<DomId>, &'static str), Bar>,
+    /// The domain of the last step that succeeded: what fails from there on, fails in that domain.
     domid: Option<DomId>,
+}
+
+/// Why a step is not tried again for now.
+#[derive(Debug)]
+struct Bar {
+    problem: Problem,
+    /// What was when the job came to rest after it; until then it holds.
+    then: Option<Signature>,
 }
 
 /// The looks to wait for, one of each side.
@@ -85,7 +94,6 @@ impl Job {
 
     /// A step succeeded.
     pub(super) fn succeeded(&mut self, step: &Step) {
-        // What fails from here on, fails in that domain.
         self.domid = step.domain().or(self.domid);
         self.failures = 0;
         self.overtaken = 0;
@@ -98,12 +106,13 @@ impl Job {
         &mut self,
         now: Instant,
         step: &Step,
+        domid: Option<DomId>,
         cause: &str,
         seed: u64,
     ) -> Option<Duration> {
         self.failures += 1;
         if self.failures >= backoff::MAX_ATTEMPTS {
-            self.bar(step, Problem::StepFailed { step: step.name(), cause: cause.into() });
+            self.bar(step, domid, Problem::StepFailed { step: step.name(), cause: cause.into() });
             return None;
         }
         let pause = backoff::pause(self.failures, seed);
@@ -120,51 +129,51 @@ impl Job {
         }
     }
 
-    /// A step cannot succeed until something changes.
-    pub(super) fn bar(&mut self, step: &Step, problem: Problem) {
-        self.barred.insert(step.name(), problem);
-        self.domid = step.domain().or(self.domid);
+    /// A step in this domain cannot succeed until something changes.
+    pub(super) fn bar(&mut self, step: &Step, domid: Option<DomId>, problem: Problem) {
+        let key = (domid.or(self.domid), step.name());
+        self.barred.insert(key, Bar { problem, then: None });
         self.failures = 0;
-        self.signature = None;
     }
 
-    /// What keeps the device from being attached.
-    pub(super) fn bar_to_attaching(&self) -> Option<&Problem> {
-        ATTACHING.iter().find_map(|name| self.barred.get(name))
+    /// The domains to which the device cannot be attached, and what keeps it from there.
+    pub(super) fn bars_to_attaching(&self) -> BTreeMap<DomId, Problem> {
+        let attaching = self.barred.iter().filter(|((_, name), _)| ATTACHING.contains(name));
+        attaching
+            .filter_map(|((domid, _), bar)| domid.map(|domid| (domid, bar.problem.clone())))
+            .collect()
     }
 
-    /// What keeps this step from being tried.
-    pub(super) fn bar_to(&self, step: &Step) -> Option<&Problem> {
-        self.barred.get(step.name())
+    /// What keeps this step from being tried in this domain.
+    pub(super) fn bar_to(&self, step: &Step, domid: Option<DomId>) -> Option<&Problem> {
+        self.barred.get(&(domid.or(self.domid), step.name())).map(|bar| &bar.problem)
     }
 
     /// The job has come to rest: from now on it waits for something to change.
-    pub(super) fn rest(&mut self, signature: impl FnOnce(Option<DomId>) -> Signature) {
-        if !self.barred.is_empty() && self.signature.is_none() {
-            self.signature = Some(signature(self.domid));
+    pub(super) fn rest(&mut self, signature: impl Fn(Option<DomId>) -> Signature) {
+        for ((domid, _), bar) in &mut self.barred {
+            bar.then.get_or_insert_with(|| signature(*domid));
         }
     }
 
     /// Forgets failures if what they depend on has changed.
-    pub(super) fn reconsider(&mut self, signature: impl FnOnce(Option<DomId>) -> Signature) {
-        if self.barred.is_empty() {
-            return;
-        }
-        let now = signature(self.domid);
-        // What failed in a domain that is gone says nothing about another.
-        let is_gone = self.domid.is_some() && now.guest.is_none();
-        if is_gone {
-            self.domid = None;
-        }
-        if is_gone || self.signature.as_ref().is_some_and(|then| *then != now) {
-            self.pardon();
+    pub(super) fn reconsider(&mut self, signature: impl Fn(Option<DomId>) -> Signature) {
+        let before = self.barred.len();
+        self.barred.retain(|(domid, _), bar| {
+            let now = signature(*domid);
+            // What failed in a domain that is gone says nothing about another.
+            let is_gone = domid.is_some() && now.guest.is_none();
+            !is_gone && bar.then.as_ref().is_none_or(|then| *then == now)
+        });
+        if self.barred.len() < before {
+            self.failures = 0;
+            self.not_before = None;
         }
     }
 
     /// Forgets failures.
     pub(super) fn pardon(&mut self) {
         self.barred.clear();
-        self.signature = None;
         self.failures = 0;
         self.not_before = None;
     }
@@ -213,5 +222,83 @@ pub(super) fn reserves(step: &Step) -> Option<Place> {
         | Step::NoteOrder { .. }
         | Step::RemoveController { .. }
         | Step::RemoveLeftover(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Guest, GuestKind, GuestName};
+
+    const KIOSK: &str = "6d3ae5a6-2c8c-4c8b-9d1e-000000000001";
+
+    fn domid(number: u16) -> DomId {
+        number.to_string().parse().unwrap()
+    }
+
+    fn observed(device_model: DeviceModel) -> Observed {
+        let mut observed = Observed::default();
+        for number in [4, 5] {
+            let guest = Guest {
+                domid: domid(number),
+                uuid: KIOSK.parse().unwrap(),
+                name: GuestName::new("kiosk"),
+                kind: GuestKind::Pv,
+                life: Life::Running,
+                device_model: if number == 4 { device_model } else { DeviceModel::Absent },
+                controllers: BTreeMap::new(),
+                broken: BTreeMap::new(),
+            };
+            observed.xen.guests.insert(guest.domid, guest);
+        }
+        observed
+    }
+
+    #[test]
+    fn what_a_domain_refuses_is_barred_there_alone_until_it_changes() {
+        let busid: BusId = "1-1".parse().unwrap();
+        let subject = Subject::Device(busid.clone());
+        let (take, back) = (
+            Step::TakeInterfaces { busid: busid.clone(), interfaces: Vec::new() },
+            Step::ReturnDrivers {
+                busid: busid.clone(),
+                kind: crate::model::ControllerKind::Pv,
+                interfaces: Vec::new(),
+            },
+        );
+        let problem = |cause: &str| Problem::StepFailed { step: "step", cause: cause.into() };
+        let before = observed(DeviceModel::Absent);
+        let seen = |observed: &Observed, domid| Signature::of(&subject, domid, observed);
+
+        let mut job = Job::default();
+        job.bar(&take, Some(domid(4)), problem("four"));
+        job.bar(&take, Some(domid(5)), problem("five"));
+        job.bar(&back, None, problem("back"));
+        let both = [(domid(4), problem("four")), (domid(5), problem("five"))];
+        assert_eq!(job.bars_to_attaching(), both.into());
+        assert_eq!(job.bar_to(&take, Some(domid(5))), Some(&problem("five")));
+        assert_eq!(job.bar_to(&take, Some(domid(6))), None);
+        assert_eq!(job.bar_to(&back, None), Some(&problem("back")));
+
+        // Until the job has come to rest, what changes is its own doing.
+        job.reconsider(|domid| seen(&observed(DeviceModel::Dead), domid));
+        assert_eq!(job.bars_to_attaching().len(), 2);
+        job.rest(|domid| seen(&before, domid));
+        job.reconsider(|domid| seen(&before, domid));
+        assert_eq!(job.bars_to_attaching().len(), 2);
+        job.not_before = Some(some_instant());
+        job.reconsider(|domid| seen(&observed(DeviceModel::Dead), domid));
+        assert_eq!(job.bars_to_attaching(), [(domid(5), problem("five"))].into());
+        assert_eq!(job.not_before, None);
+
+        // A domain that is gone refuses nothing.
+        job.reconsider(|domid| seen(&Observed::default(), domid));
+        assert_eq!(job.bars_to_attaching(), BTreeMap::new());
+        assert_eq!(job.bar_to(&back, None), Some(&problem("back")));
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test needs some instant")]
+    fn some_instant() -> Instant {
+        Instant::now()
     }
 }

@@ -20,12 +20,12 @@ use super::event::Event;
 use super::job::{After, Job, Signature, Subject, reserves};
 use super::lookout::{Begin, Looks, Scope, Turn, XenLooks};
 use super::memory;
-use crate::model::{BusId, Device, DomId, Leftover, Observed, Place, XenView, chain};
-use crate::plan::next::{for_controller, for_device};
+use crate::model::{BusId, Device, DomId, Leftover, NoteState, Observed, Place, XenView, chain};
+use crate::plan::next::{for_controller, for_device, on_usbback};
 use crate::plan::{
     Cause, Moment, Next, Outlook, Problem, Scene, Since, Standing, Step, StepError, interlock,
 };
-use crate::policy::Policy;
+use crate::policy::{Needs, Policy};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -34,6 +34,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Reconciler {
     policy: Arc<Policy>,
+    needs: Needs,
     observed: Observed,
     /// Listed as plugged, or named in xenstore, but not read since: nothing is decided about them,
     /// least of all that they are gone.
@@ -67,8 +68,10 @@ enum Leaving {
 impl Reconciler {
     /// A machine that has seen nothing yet, and decides nothing until it has.
     pub fn new(policy: Arc<Policy>) -> Self {
+        let needs = policy.needs();
         let mut machine = Self {
             policy,
+            needs,
             observed: Observed::default(),
             unread: BTreeSet::new(),
             seen_usb: false,
@@ -100,6 +103,11 @@ impl Reconciler {
         &self.policy
     }
 
+    /// What the policy in force asks of devices besides the usual: a look must bring it.
+    pub fn needs(&self) -> &Needs {
+        &self.needs
+    }
+
     /// How many things it remembers: readings, looks, jobs and moments. It stays in proportion to what
     /// is there, however much has happened.
     pub fn size(&self) -> usize {
@@ -125,6 +133,11 @@ impl Reconciler {
     pub fn handle(&mut self, now: Instant, input: Input) {
         match input {
             Input::Policy(policy) => {
+                let needs = policy.needs();
+                if needs.attributes != self.needs.attributes {
+                    self.read_all_anew();
+                }
+                self.needs = needs;
                 self.policy = policy;
                 self.jobs.values_mut().for_each(Job::pardon);
             }
@@ -169,6 +182,25 @@ impl Reconciler {
             Scope::Xen => self.xen.stir_everything(),
             Scope::Domains(domids) => self.xen.stir(domids),
         };
+    }
+
+    /// What was read so far does not tell of everything that the policy asks for. Nothing is decided
+    /// about a device before it was read again.
+    fn read_all_anew(&mut self) {
+        let busids: Vec<_> = self.observed.devices.keys().cloned().collect();
+        for busid in busids {
+            self.stir_device(busid.clone());
+            self.unread.insert(busid);
+        }
+    }
+
+    /// Whether a rule could ask for a hub that is not known yet.
+    fn lacks_hubs(&self, busid: &BusId) -> bool {
+        let is_coming = |hub: &BusId| {
+            let is_old = self.devices.get(hub).is_some_and(|looks| !looks.is_idle());
+            self.unread.contains(hub) || (is_old && !self.observed.devices.contains_key(hub))
+        };
+        self.needs.hubs && busid.hubs().any(|hub| is_coming(&hub))
     }
 
     fn stir_device(&mut self, busid: BusId) -> Turn {
@@ -276,10 +308,17 @@ impl Reconciler {
                 self.report(Event::Plugged(Box::new(device.clone())));
             }
         }
-        match device {
-            Some(device) => self.observed.devices.insert(busid, device),
-            None => self.observed.devices.remove(&busid),
+        let Some(device) = device else {
+            self.observed.devices.remove(&busid);
+            return;
         };
+        // Whoever attached it has written the port before: if it is xl's, a look now shows it.
+        let is_unexplained = self.observed.xen.places_of(&busid).next().is_none();
+        if is_unexplained && !on_usbback(&device).is_empty() {
+            let turn = self.xen.stir_everything();
+            self.jobs.entry(Subject::Device(busid.clone())).or_default().after.xen = turn;
+        }
+        self.observed.devices.insert(busid, device);
     }
 
     fn compare_domains(&mut self, before: &XenView) {
@@ -297,11 +336,14 @@ impl Reconciler {
             }
         }
 
-        // A device that is named for the first time may have been plugged a moment ago: whether it
-        // is gone is known only when it was looked at since.
+        // A device that is named for the first time, or by another port than before, may have been
+        // plugged a moment ago: whether it is gone is known only when it was looked at since.
+        let is_new = |(place, _): &(Place, &BusId)| before.port(*place) != after.port(*place);
+        let filled = after.taken_ports().filter(is_new).map(|(_, busid)| busid.clone());
         let named_before = named(before);
-        for busid in named(&after) {
-            if !named_before.contains(&busid) && !self.observed.devices.contains_key(&busid) {
+        let first = named(&after).into_iter().filter(|busid| !named_before.contains(busid));
+        for busid in first.chain(filled) {
+            if !self.observed.devices.contains_key(&busid) {
                 self.stir_device(busid.clone());
                 self.unread.insert(busid);
             }
@@ -323,6 +365,7 @@ impl Reconciler {
             return self.noted(id, &subject, &step, result);
         }
         let connected = self.connected;
+        let domid = self.domain_of(&step);
         let Some(job) = self.jobs.get_mut(&subject) else { return };
         job.after = after;
         // It may have happened although it failed: as long as nobody has looked, its port is taken
@@ -345,13 +388,13 @@ impl Reconciler {
             }
             Err(StepError::Transient(cause)) => {
                 let cause: Box<str> = chain(&*cause).into();
-                let pause = job.failed(now, &step, &cause, seed(&subject));
+                let pause = job.failed(now, &step, domid, &cause, seed(&subject));
                 Event::Failed { step, cause, pause }
             }
             Err(StepError::Permanent(cause)) => {
                 let cause: Box<str> = chain(&*cause).into();
                 let problem = Problem::StepFailed { step: step.name(), cause: cause.clone() };
-                job.bar(&step, problem);
+                job.bar(&step, domid, problem);
                 Event::Failed { step, cause, pause: None }
             }
         };
@@ -450,7 +493,7 @@ impl Reconciler {
         if let Subject::Device(busid) = subject {
             let looks = self.devices.get(busid);
             let seen = looks.is_none_or(|looks| looks.has_seen(job.after.usb));
-            if self.unread.contains(busid) || !seen {
+            if self.unread.contains(busid) || !seen || self.lacks_hubs(busid) {
                 return false;
             }
         }
@@ -475,7 +518,8 @@ impl Reconciler {
             Next::Rest => job.rest(signature),
             Next::Until(when, why) => self.wake(when, why),
             Next::Run(step) => {
-                if let Some(problem) = job.bar_to(&step) {
+                let domid = self.domain_of(&step);
+                if let Some(problem) = job.bar_to(&step, domid) {
                     let problem = problem.clone();
                     job.rest(signature);
                     return self.say(subject, job, Standing::NotReturned(problem));
@@ -490,7 +534,7 @@ impl Reconciler {
                         self.outbox.push_back(Output::Run(ticket, cleared));
                     }
                     Err(refusal) => {
-                        job.bar(&step, Problem::Protected(refusal.clone()));
+                        job.bar(&step, domid, Problem::Protected(refusal.clone()));
                         if let Subject::Device(busid) = subject {
                             self.report(Event::Refused(busid.clone(), refusal));
                         }
@@ -511,6 +555,7 @@ impl Reconciler {
             .filter_map(Step::domain)
             .collect();
         let departing = self.departing();
+        let barred = job.bars_to_attaching();
         let moment = Moment {
             now,
             observed: &self.observed,
@@ -519,7 +564,7 @@ impl Reconciler {
             reserved: &reserved,
             creating: &creating,
             departing: &departing,
-            barred: job.bar_to_attaching(),
+            barred: &barred,
             leaving: self.leaving.is_some(),
         };
         match subject {
@@ -534,6 +579,18 @@ impl Reconciler {
                 next: Next::Run(Step::RemoveLeftover(*leftover)),
             }),
         }
+    }
+
+    /// The domain that a step has to do with: interfaces are taken for the one whose port is noted.
+    fn domain_of(&self, step: &Step) -> Option<DomId> {
+        let noted = || {
+            let note = self.observed.xen.notes.get(step.device()?)?;
+            match note.state {
+                NoteState::Attached { place, .. } => Some(place.domid),
+                NoteState::Returning | NoteState::Admitted | NoteState::Blocked => None,
+            }
+        };
+        step.domain().or_else(noted)
     }
 
     fn scene<'s>(&'s self, departing: &'s BTreeSet<BusId>) -> Scene<'s> {
@@ -602,8 +659,7 @@ fn seed(subject: &Subject) -> u64 {
             .ports()
             .iter()
             .fold(u64::from(busid.bus()), |seed, port| seed * 31 + u64::from(*port)),
-        Subject::Controller(domid, _) => u64::from(domid.get()),
-        Subject::Leftover(Leftover::Backend { domid, .. } | Leftover::ControllerNotes(domid)) => {
+        Subject::Controller(domid, _) | Subject::Leftover(Leftover { domid, .. }) => {
             u64::from(domid.get())
         }
     }

@@ -110,9 +110,13 @@ fn remember_controllers(since: &mut Since, now: Instant, observed: &Observed) {
 }
 
 fn remember_emptied(since: &mut Since, now: Instant, before: &XenView, observed: &Observed) {
-    let is_free = |place: Place| observed.xen.port(place) == Some(&PortContent::Free);
-    since.emptied.retain(|place, when| now < *when + PORT_REST && is_free(*place));
-    let emptied = before.taken_ports().map(|(place, _)| place).filter(|place| is_free(*place));
+    // Whoever removes a controller empties its ports: the next one may have the same numbers.
+    let is_empty = |place: Place| match observed.xen.port(place) {
+        Some(content) => *content == PortContent::Free,
+        None => observed.xen.guests.contains_key(&place.domid),
+    };
+    since.emptied.retain(|place, when| now < *when + PORT_REST && is_empty(*place));
+    let emptied = before.taken_ports().map(|(place, _)| place).filter(|place| is_empty(*place));
     since.emptied.extend(emptied.map(|place| (place, now)));
 }
 

@@ -12,11 +12,13 @@ mod job;
 mod lookout;
 mod machine;
 mod memory;
+mod preview;
 
 pub use doors::{Answer, Asked, Input, Output, RequestId, Sight, Ticket};
 pub use event::Event;
 pub use lookout::Scope;
 pub use machine::Reconciler;
+pub use preview::preview;
 
 #[cfg(test)]
 mod tests;

@@ -685,13 +685,17 @@ impl World {
             });
             let rule = self.policy.judge(&Candidate::alone(device)).map(policy::Rule::action);
             let targets = match (said.map(|said| &said.order), rule) {
-                (Some(Order::Attach(guest)), _) => std::slice::from_ref(guest),
-                (None, Some(Action::Attach(targets))) if !device.is_hub() => targets.as_slice(),
+                (Some(Order::Attach(guest)), _) => vec![guest.to_string()],
+                (None, Some(Action::Attach(targets))) if !device.is_hub() => {
+                    targets.iter().map(ToString::to_string).collect()
+                }
                 (Some(Order::Stay | Order::Hold), _)
-                | (None, Some(Action::Attach(_) | Action::Keep) | None) => &[],
+                | (None, Some(Action::Attach(_) | Action::Keep | Action::Block) | None) => {
+                    Vec::new()
+                }
             };
             let running: Vec<DomId> =
-                targets.iter().filter_map(|target| self.named(target.as_str())).collect();
+                targets.iter().filter_map(|target| self.named(target)).collect();
             match there {
                 Some(domid) => assert!(running.contains(&domid), "{busid} is in domain {domid}"),
                 None => assert!(

@@ -7,7 +7,7 @@ use super::report::Told;
 use super::steps::Work;
 use super::usb::Micros;
 use super::world::{Happening, Word, World, micros};
-use crate::model::{BusId, Desk, Device, Guest, XenPart};
+use crate::model::{BusId, Device, Guest, XenPart};
 use crate::plan::StepError;
 use crate::reconcile::{Event, Input, Output, Reconciler, Scope, Sight, Ticket};
 use std::collections::BTreeMap;
@@ -17,9 +17,6 @@ use std::time::Duration;
 /// How long the daemon waits for its end (`daemon/shell.rs`).
 const END_DEADLINE: Micros = 5_000_000;
 const DETACH_DEADLINE: Micros = 20_000_000;
-
-/// dom0 has a keyboard and a mouse besides what is plugged here.
-const DESK: Desk = Desk { keyboard: true, pointer: true };
 
 /// A running agent.
 pub(super) struct Agent {
@@ -49,6 +46,12 @@ enum Seen {
 }
 
 impl Agent {
+    /// Whether a look at this device is on its way.
+    pub(super) fn reads(&self, busid: &BusId) -> bool {
+        let at = Scope::Device(busid.clone());
+        self.looks.values().any(|look| look.scope == at)
+    }
+
     pub(super) fn why_awake(&self) -> Option<&'static str> {
         self.machine.deadline().map(|(_, why)| why)
     }
@@ -81,6 +84,9 @@ impl World {
             }
         }
         self.life += 1;
+        // Whoever waits for an answer sees that the agent is gone.
+        self.asks.clear();
+        self.seen_plugs.clear();
         self.forget_rumours(false);
         self.soon(down, Happening::AgentStarts);
     }
@@ -185,8 +191,7 @@ impl World {
                     self.begin_step(ticket, cleared.step().clone());
                 }
                 Output::Report(event) => self.hear_report(event),
-                // Nobody asks in this world.
-                Output::Answer(..) => {}
+                Output::Answer(id, result) => self.answered(id, &result),
                 Output::Left => return self.agent_ended(true),
             }
         }
@@ -199,6 +204,7 @@ impl World {
                     format!("the plan proposes what the interlock refuses for {busid}: {refusal}");
                 self.violate(2, what);
             }
+            Event::Ordered { busid, order, .. } => self.check_promise(busid, order.as_ref()),
             Event::Failed { .. } | Event::Overtaken { .. } => self.counts.unsuccessful += 1,
             Event::Plugged(_)
             | Event::Unplugged(_)
@@ -206,7 +212,6 @@ impl World {
             | Event::DomainGone(..)
             | Event::Unreadable(..)
             | Event::Standing(..)
-            | Event::Ordered { .. }
             | Event::Declined { .. }
             | Event::Performed(_) => {}
         }
@@ -242,7 +247,7 @@ impl World {
         let sight = match (&scope, seen) {
             (Scope::Usb, Seen::Nothing) => {
                 let plugged = self.usb.sockets.keys().cloned().collect();
-                Err(Seen::Usb(Sight::Usb(plugged, self.usb.usbback, DESK)))
+                Err(Seen::Usb(Sight::Usb(plugged, self.usb.usbback, self.setting.desk)))
             }
             (Scope::Device(busid), Seen::Nothing) => {
                 let device = self.usb.sockets.get(busid).map(|socket| socket.device.clone());
@@ -289,6 +294,9 @@ impl World {
                 if self.strikes(Fault::Blind, whom.as_ref()) {
                     self.input(Input::LookFailed(scope, "no answer".into()));
                 } else {
+                    if let Sight::Device(_, Some(device)) = &sight {
+                        self.device_read(device);
+                    }
                     self.input(Input::Saw(sight));
                 }
             }
@@ -307,13 +315,13 @@ impl World {
                 let mut view = self.store.view();
                 // What counts as left over is asked last, against the numbers that were read first.
                 view.leftovers.retain(|leftover| {
-                    let (crate::model::Leftover::Backend { domid, .. }
-                    | crate::model::Leftover::ControllerNotes(domid)) = leftover;
-                    !part.domids.contains(domid) && !self.ghosts.contains(domid)
+                    let domid = leftover.domid;
+                    !part.domids.contains(&domid) && !self.ghosts.contains(&domid)
                 });
                 view.domids = part.domids;
                 view.notes = part.notes;
                 view.returns = part.returns;
+                view.overrides = part.overrides;
                 view.guests = found;
                 Sight::Xen(view)
             }

@@ -1,12 +1,13 @@
 //! From a seed to a world and what happens in it.
 
-use super::op::{Fault, GuestSpec, ModelSpec, Op, PlugSpec, Timed};
+use super::op::{Fault, GuestSpec, ModelSpec, Op, PlugSpec, Timed, uses};
 use super::random::Random;
 use super::world::Setting;
 use crate::model::{
-    BusId, ControllerId, ControllerKind, GuestKind, GuestName, PortNumber, Speed, UsbId,
-    UsbVersion, XenbusState,
+    BusId, ControllerId, ControllerKind, Desk, DeviceName, GuestKind, GuestName, PortNumber, Speed,
+    UsbId, UsbVersion, Use, XenbusState,
 };
+use crate::plan::{Request, Wanted};
 use crate::policy::{self, Policy, Source};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ const NAMES: [&str; 4] = ["kiosk", "desk", "lab", "spare"];
 
 /// The policies that seeds load. In most of them a device may be plugged as often as it likes, since
 /// whatever is held down is not attached. The last one does not compile.
-pub const POLICIES: [(&str, &str); 8] = [
+pub const POLICIES: [(&str, &str); 9] = [
     (
         "kiosk",
         "version: 1\ndefaults: {flapping: {plugs: 0}}\nrules:\n  - match: {id: '05e0:*'}\n    attach: \
@@ -26,7 +27,7 @@ pub const POLICIES: [(&str, &str); 8] = [
     ),
     (
         "everything",
-        "version: 1\ndefaults: {controller: {ports: 1}, flapping: {plugs: 2, within: 10s, pause: \
+        "version: 1\ndefaults: {keep_last: [], controller: {ports: 1}, flapping: {plugs: 2, within: 10s, pause: \
          7s}}\nrules:\n  - match: {port: '2-1'}\n    \
          attach: lab\n  - match: {id: '*:*'}\n    attach: [desk, lab]\n",
     ),
@@ -55,6 +56,12 @@ pub const POLICIES: [(&str, &str); 8] = [
         "version: 1\ndefaults: {quarantine: true, controller: {type: qusb}, flapping: {plugs: \
          0}}\nrules:\n  - match: {id: '*:*'}\n    attach: [desk, lab, kiosk]\n",
     ),
+    (
+        "guarded",
+        "version: 1\ndefaults: {keep_last: [keyboard], stale_ports: leave, flapping: {plugs: 3, within: \
+         20s, pause: 10s}}\nprotect:\n  - {id: '2e8a:*'}\n  - {port: '1-2.2'}\nrules:\n  - match: {id: \
+         '0951:*'}\n    attach: [spare, lab]\n  - match: {id: '*:*'}\n    attach: [kiosk, desk]\n",
+    ),
     ("broken", "version: 1\nrules: maybe\n"),
 ];
 
@@ -72,11 +79,13 @@ pub fn setting(seed: u64) -> Setting {
     let mut dice = Random::new(seed ^ 0x5e77_1465);
     let mut policies = compile(&POLICIES);
     let held_back = dice.one_in(4);
-    let first = usize::try_from(dice.below(7)).unwrap_or(0);
+    let first = usize::try_from(dice.below(8)).unwrap_or(0);
     // Where new devices are held back, the first policy mostly lets them out.
     let first = if held_back && dice.below(4) > 0 { 5 + first % 2 } else { first };
     policies.swap(0, first);
-    Setting { policies, usbback: dice.one_in(2), held_back, chance: true, listen: false }
+    let usbback = dice.one_in(2);
+    let desk = Desk { keyboard: dice.one_in(2), pointer: dice.one_in(2) };
+    Setting { policies, usbback, held_back, desk, chance: true, listen: false }
 }
 
 /// What happens in the world of a seed.
@@ -128,7 +137,7 @@ impl Maker {
     }
 
     fn op(&mut self) -> Option<Op> {
-        Some(match self.dice.below(100) {
+        Some(match self.dice.below(114) {
             0..24 => {
                 let port = self.port_text();
                 let hub = HUBS.contains(&port) && self.dice.below(8) > 0 || self.dice.one_in(20);
@@ -166,8 +175,30 @@ impl Maker {
                 Op::Reload(name.into())
             }
             94..99 => Op::Kill { down: self.span(1_500) },
-            _ => Op::Stop { detach: self.dice.one_in(2), down: self.span(1_500) },
+            99..100 => Op::Stop { detach: self.dice.one_in(2), down: self.span(1_500) },
+            100..107 => self.ask()?,
+            107..111 => Op::Use { device: self.port()?, what: self.what()? },
+            _ => Op::Disuse { device: self.port()?, what: self.what()? },
         })
+    }
+
+    fn ask(&mut self) -> Option<Op> {
+        let device = match self.dice.below(4) {
+            0 => DeviceName::Id(self.id()),
+            _ => DeviceName::At(self.port()?),
+        };
+        let wanted = match self.dice.below(8) {
+            0..4 => Wanted::Attach(self.name_text().into()),
+            4 => Wanted::Detach,
+            5 => Wanted::Hold,
+            _ => Wanted::Release,
+        };
+        let (force, wait) = (self.dice.one_in(3), self.dice.one_in(2));
+        Some(Op::Ask { request: Request { device, wanted, force }, wait })
+    }
+
+    fn what(&mut self) -> Option<Use> {
+        self.dice.pick(&uses()).map(|(_, what)| what.clone())
     }
 
     fn xl_controller(&mut self) -> Op {
@@ -199,6 +230,8 @@ impl Maker {
             hub,
             interfaces,
             refused: self.dice.one_in(12),
+            keyboard: !hub && self.dice.one_in(5),
+            pointer: !hub && self.dice.one_in(6),
         })
     }
 

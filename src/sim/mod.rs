@@ -3,7 +3,8 @@
 //! The real [`Reconciler`](crate::reconcile::Reconciler) runs in it. Everything else is made up: USB
 //! devices and how the kernel and udev tell of them (`usb`, `world`), xenstore (`store`), domains,
 //! their device models, usbback and guests (`guests`), an administrator with xl (`xl`), and the
-//! executor, effect by effect (`steps`). A run is a list of [`Op`]s; one seed gives the list, how
+//! executor, effect by effect (`steps`). People give orders (`orders`), and dom0 needs some devices
+//! itself (`guards`). A run is a list of [`Op`]s; one seed gives the list, how
 //! long everything takes, and what goes wrong (`generate`). After each happening the rules are
 //! asked (`rules`), and in the end each device's place is judged (`oracle`) by a model that knows
 //! nothing of plans.
@@ -13,9 +14,11 @@
 
 mod agent;
 mod generate;
+mod guards;
 mod guests;
 mod op;
 mod oracle;
+mod orders;
 mod random;
 mod report;
 mod rules;

@@ -4,9 +4,10 @@
 //! played again. How they are written in YAML is in `scenario`.
 
 use crate::model::{
-    BusId, ControllerId, ControllerKind, GuestKind, GuestName, PortNumber, Speed, UsbId,
-    UsbVersion, XenbusState,
+    BusId, ControllerId, ControllerKind, GuestKind, GuestName, PortNumber, Speed, Text, UsbId,
+    UsbVersion, Use, XenbusState,
 };
+use crate::plan::{Request, Wanted};
 use std::time::Duration;
 
 /// An operation and its moment.
@@ -97,6 +98,28 @@ pub enum Op {
         /// The device, which the person has found in a port.
         device: BusId,
     },
+    /// Somebody asks something of the agent, and waits until the device has come to rest, or only until
+    /// it is noted.
+    Ask {
+        /// What.
+        request: Request,
+        /// Whether the answer is to come only when the device has come to rest.
+        wait: bool,
+    },
+    /// dom0 begins to use a device: mounts it, say.
+    Use {
+        /// The device.
+        device: BusId,
+        /// What for.
+        what: Use,
+    },
+    /// dom0 uses it no longer.
+    Disuse {
+        /// The device.
+        device: BusId,
+        /// What for.
+        what: Use,
+    },
     /// The next this many steps or looks fail, in this way.
     Fault {
         /// How.
@@ -138,6 +161,7 @@ pub enum Op {
 
 /// A device as it is plugged.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a property of its own")]
 pub struct PlugSpec {
     /// Where.
     pub port: BusId,
@@ -155,6 +179,10 @@ pub struct PlugSpec {
     pub interfaces: Vec<Option<Box<str>>>,
     /// Whether usbback refuses it.
     pub refused: bool,
+    /// Whether it is a keyboard.
+    pub keyboard: bool,
+    /// Whether it is a mouse or the like.
+    pub pointer: bool,
 }
 
 /// A domain as it is created.
@@ -232,6 +260,14 @@ impl Op {
             Self::XlControllerDetach { .. } => "xl-usbctrl-detach",
             Self::XlAttach { .. } => "xl-usbdev-attach",
             Self::XlDetach { .. } => "xl-usbdev-detach",
+            Self::Ask { request, .. } => match request.wanted {
+                Wanted::Attach(_) => "attach",
+                Wanted::Detach => "detach",
+                Wanted::Hold => "hold",
+                Wanted::Release => "release",
+            },
+            Self::Use { .. } => "use",
+            Self::Disuse { .. } => "disuse",
             Self::Fault { .. } => "fault",
             Self::Hang { .. } => "hang",
             Self::LoseEvents => "lose-events",
@@ -242,6 +278,17 @@ impl Op {
             Self::Expect(_) => "expect",
         }
     }
+}
+
+/// What dom0 can begin to do with a device, with its word in a scenario.
+pub(super) fn uses() -> [(&'static str, Use); 4] {
+    let device = || Text::from("/dev/sdb1");
+    [
+        ("mounted", Use::Mounted { device: device(), at: "/mnt".into() }),
+        ("swap", Use::Swap { device: device() }),
+        ("held", Use::Held { device: device(), holder: "dm-0".into() }),
+        ("route", Use::Route { interface: "eth1".into() }),
+    ]
 }
 
 impl Fault {

@@ -13,8 +13,6 @@
 //!   in between.
 //! * `attached twice by xl`: xl does not look whether the agent has attached the device meanwhile.
 //! * `still held`: a program has not let go of the device within the deadline.
-//! * `usbback refused it elsewhere`: what a device's own fault has barred in one domain is not tried in
-//!   another that runs beside it, until the first one changes.
 //! * `xl was here`: the drivers of a device that xl has had its hands on in this plug, or that a backend
 //!   took by itself when it came into a stale port. What these leave half done is not the agent's.
 
@@ -24,9 +22,9 @@ use super::usb::{Socket, USBBACK, USBFS};
 use super::world::World;
 use crate::model::{
     BusId, ControllerId, ControllerKind, DeviceModel, DomId, GuestKind, GuestName, Life, NoteState,
-    Place, PortNumber, Speed, UsbVersion, XenbusState,
+    Order, Place, PortNumber, Speed, UsbVersion, XenbusState,
 };
-use crate::policy::{Action, Candidate, KindWish};
+use crate::policy::{Action, Candidate, GuestPattern, KindWish};
 use std::collections::BTreeSet;
 
 impl World {
@@ -50,6 +48,7 @@ impl World {
         self.judge_ports(&mut found);
         self.judge_notes(&mut found);
         self.judge_controllers(&mut found);
+        self.judge_orders(&mut found);
         if let Some(size) = self.sizes() {
             let things = self.usb.sockets.len() + self.store.domains.len();
             let ports = self.store.ports().count();
@@ -106,48 +105,68 @@ impl World {
                 None => Verdict::Right { attached: true },
                 Some(why) => Verdict::Wrong(format!("{busid} is at {place}: {why}")),
             },
-            None => match self.wanted(&targets) {
-                None => Verdict::Right { attached: false },
-                Some(_) if self.is_held(busid, socket) => Verdict::Excused("still held"),
-                Some(domain) => match self.why_not_possible(socket, domain) {
-                    Some(_) => Verdict::Right { attached: false },
-                    None if socket.spec.refused && self.usb.usbback => {
-                        Verdict::Excused("usbback refused it elsewhere")
-                    }
-                    None => Verdict::Wrong(format!(
-                        "{busid} is not in domain {} ({}), where it should be",
-                        domain.domid, domain.name
-                    )),
-                },
-            },
+            None => self.judge_absence(busid, socket, &targets),
         }
     }
 
-    /// What the policy says, and no more.
-    fn targets(&self, socket: &Socket) -> Vec<GuestName> {
+    /// A device that is in no port: the first of its domains that runs and does not refuse it could
+    /// have it.
+    fn judge_absence(&self, busid: &BusId, socket: &Socket, targets: &[GuestPattern]) -> Verdict {
+        let domains = self.there(targets);
+        if domains.is_empty() || self.why_needed(busid, socket).is_some() {
+            return Verdict::Right { attached: false };
+        }
+        if self.is_held(busid, socket) {
+            return Verdict::Excused("still held");
+        }
+        for domain in domains {
+            match self.why_not_possible(socket, domain) {
+                Some(REFUSED) => {}
+                Some(_) => break,
+                None => {
+                    return Verdict::Wrong(format!(
+                        "{busid} is not in domain {} ({}), where it should be",
+                        domain.domid, domain.name
+                    ));
+                }
+            }
+        }
+        Verdict::Right { attached: false }
+    }
+
+    /// What a person has said, or else the policy, and no more.
+    fn targets(&self, socket: &Socket) -> Vec<GuestPattern> {
         if socket.spec.hub {
             return Vec::new();
+        }
+        match self.said_of(&socket.device).map(|said| &said.order) {
+            Some(Order::Attach(name)) => return vec![GuestPattern::Named(name.clone())],
+            Some(Order::Stay | Order::Hold) => return Vec::new(),
+            None => {}
         }
         let devices = self.usb.devices();
         let candidate = Candidate::new(&socket.device, &devices, None);
         match self.policy.judge(&candidate).map(crate::policy::Rule::action) {
-            Some(Action::Attach(targets)) => targets.clone(),
-            Some(Action::Keep) | None => Vec::new(),
+            Some(Action::Attach(targets)) => {
+                targets.iter().map(|target| target.guest.clone()).collect()
+            }
+            Some(Action::Keep | Action::Block) | None => Vec::new(),
         }
     }
 
-    /// The first of these that is there; of two with one name the older, running before one that is
-    /// being built.
-    fn wanted(&self, targets: &[GuestName]) -> Option<&Domain> {
-        targets.iter().find_map(|name| {
+    /// Those of these that are there; of two with one name the older, running before one that is being
+    /// built.
+    fn there(&self, targets: &[GuestPattern]) -> Vec<&Domain> {
+        let there = targets.iter().filter_map(|target| {
             let named = |life| {
                 self.store
                     .domains
                     .values()
-                    .find(|d| d.has_nodes && d.name == *name && d.life() == life)
+                    .find(|d| d.has_nodes && target.is_called(&d.name, d.uuid) && d.life() == life)
             };
             named(Life::Running).or_else(|| named(Life::Building))
-        })
+        });
+        there.collect()
     }
 
     fn is_taken_out(&self, busid: &BusId, socket: &Socket) -> bool {
@@ -168,7 +187,7 @@ impl World {
         returning && socket.is_on(USBFS)
     }
 
-    fn why_not_there(&self, targets: &[GuestName], place: Place) -> Option<&'static str> {
+    fn why_not_there(&self, targets: &[GuestPattern], place: Place) -> Option<&'static str> {
         let domain = self.store.domains.get(&place.domid)?;
         let Some(ctl) = domain.controllers.get(&place.controller) else {
             return Some("there is no such controller");
@@ -176,7 +195,7 @@ impl World {
         if domain.life() != Life::Running {
             return Some("the domain does not run");
         }
-        if !targets.contains(&domain.name) {
+        if !targets.iter().any(|target| target.is_called(&domain.name, domain.uuid)) {
             return Some("no rule wants it there");
         }
         if ctl.kind == ControllerKind::Qusb && domain.model == DeviceModel::Dead {
@@ -223,7 +242,7 @@ impl World {
                         there.tenant.is_none() && !is_used(domain, ctl.kind, *id, *port)
                     });
                     if free && ctl.kind == ControllerKind::Pv && socket.spec.refused {
-                        return Some("usbback refuses it");
+                        return Some(REFUSED);
                     }
                     if free {
                         return None;
@@ -254,9 +273,6 @@ impl World {
         if !fits(wish.version) {
             return Some("it is too fast");
         }
-        if pv && socket.spec.refused {
-            return Some("usbback refuses it");
-        }
         let deaf = self.qemus.get(&domain.domid).is_none_or(|q| q.spec == ModelSpec::Deaf);
         if !pv && deaf {
             return Some("its device model does not answer");
@@ -272,7 +288,11 @@ impl World {
         let room = PortNumber::MAX
             .up_to()
             .any(|port| !domain.controllers.keys().any(|id| is_taken(domain, kind, *id, port)));
-        if room { None } else { Some("every port number is in use") }
+        match room {
+            false => Some("every port number is in use"),
+            true if pv && socket.spec.refused => Some(REFUSED),
+            true => None,
+        }
     }
 
     fn judge_drivers(&self, busid: &BusId, socket: &Socket) -> Verdict {
@@ -308,7 +328,8 @@ impl World {
         }
         let authorized = socket.device.authorized().count();
         let targets = self.targets(socket);
-        if targets.is_empty() && authorized < socket.device.interfaces.len() {
+        let stays = targets.is_empty() || self.why_needed(busid, socket).is_some();
+        if stays && authorized < socket.device.interfaces.len() {
             return Verdict::Wrong(format!("{busid} stays in dom0 and is not let out"));
         }
         if authorized > 0 && authorized < socket.device.interfaces.len() {
@@ -321,7 +342,7 @@ impl World {
     /// cannot have it yet: dom0 is not on that way.
     fn waits_outside(&self, busid: &BusId, socket: &Socket) -> bool {
         let is_noted = self.store.notes.get(busid).is_some_and(|note| match note.state {
-            NoteState::Returning | NoteState::Admitted => true,
+            NoteState::Returning | NoteState::Admitted | NoteState::Blocked => true,
             // Where it was is no more.
             NoteState::Attached { place, uuid } => self
                 .store
@@ -329,7 +350,10 @@ impl World {
                 .get(&place.domid)
                 .is_none_or(|domain| domain.uuid != uuid || domain.life() == Life::Dead),
         });
-        is_noted && self.policy.quarantine() && self.wanted(&self.targets(socket)).is_some()
+        is_noted
+            && self.policy.quarantine()
+            && !self.there(&self.targets(socket)).is_empty()
+            && self.why_needed(busid, socket).is_none()
     }
 
     fn judge_ports(&self, found: &mut Vec<String>) {
@@ -356,7 +380,7 @@ impl World {
                 NoteState::Attached { place, .. } => {
                     self.store.places_of(busid).any(|there| there == place)
                 }
-                NoteState::Returning | NoteState::Admitted => false,
+                NoteState::Returning | NoteState::Admitted | NoteState::Blocked => false,
             };
             if note.plug != socket.device.plug() {
                 found.push(format!("the note of {busid} speaks of an earlier plug"));
@@ -373,13 +397,29 @@ impl World {
         }
     }
 
+    /// What can speak of nothing any more is dropped, and whoever has asked has an answer.
+    fn judge_orders(&self, found: &mut Vec<String>) {
+        for (busid, said) in &self.store.overrides {
+            if self.is_spent(busid) {
+                found.push(format!("{busid}: an order of an earlier plug is left: {}", said.order));
+            }
+        }
+        // As long as a guest may connect again, it is waited for: the patience is the asker's.
+        let is_open = self.store.tenants().any(|(place, _)| {
+            self.store.ctl(place).is_some_and(|ctl| ctl.backend != XenbusState::Connected)
+        });
+        for (request, _) in self.asks.values().filter(|(_, waits)| *waits && !is_open) {
+            let (wanted, device) = (&request.wanted, &request.device);
+            found.push(format!("nobody was answered who asked to {wanted} {device}"));
+        }
+    }
+
     /// What the agent has made and nobody serves goes again.
     fn judge_controllers(&self, found: &mut Vec<String>) {
         for domain in self.store.domains.values().filter(|domain| domain.has_nodes) {
             for (id, ctl) in &domain.controllers {
                 let empty = ctl.ports.values().all(|port| port.tenant.is_none());
-                let noted = self.store.controller_notes.get(&(domain.domid, *id));
-                let ours = ctl.maker == Hand::Agent && noted == Some(&domain.uuid);
+                let ours = ctl.maker == Hand::Agent;
                 if ours && empty && ctl.backend == XenbusState::Initialising {
                     found.push(format!("nobody serves controller {id} of {}", domain.domid));
                 }
@@ -387,6 +427,9 @@ impl World {
         }
     }
 }
+
+/// Why a domain cannot have a device that another can.
+const REFUSED: &str = "usbback refuses it";
 
 /// What is said of a device.
 enum Verdict {

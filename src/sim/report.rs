@@ -51,6 +51,10 @@ pub struct Counts {
     pub inputs: u64,
     /// Steps begun, by kind.
     pub steps: BTreeMap<&'static str, u64>,
+    /// Questions of people that were answered.
+    pub answered: u64,
+    /// Those of them that were refused.
+    pub refused: u64,
     /// Steps overtaken or failed.
     pub unsuccessful: u64,
     /// Kills of the agent.
@@ -94,6 +98,8 @@ impl Counts {
         sum(&mut self.excused, &other.excused);
         self.happenings += other.happenings;
         self.inputs += other.inputs;
+        self.answered += other.answered;
+        self.refused += other.refused;
         self.unsuccessful += other.unsuccessful;
         self.kills += other.kills;
         self.faults += other.faults;
@@ -120,6 +126,7 @@ impl fmt::Display for Counts {
         writeln!(f, "happenings: {}, inputs: {}", self.happenings, self.inputs)?;
         let steps: u64 = self.steps.values().sum();
         writeln!(f, "steps: {steps} ({}), unsuccessful {}", list(&self.steps), self.unsuccessful)?;
+        writeln!(f, "answers: {}, refusals of them {}", self.answered, self.refused)?;
         writeln!(f, "kills: {}, faults: {}, aborts: {}", self.kills, self.faults, self.aborts)?;
         write!(f, "judged: {} devices, {} in a domain", self.judged, self.attached)?;
         if !self.excused.is_empty() {

@@ -47,6 +47,8 @@ impl World {
             .filter(|(place, tenant)| {
                 !self.usb.sockets.contains_key(&tenant.busid)
                     && is_seen(place)
+                    // A reading that the kernel holds up says nothing yet.
+                    && self.agent.as_ref().is_none_or(|agent| !agent.reads(&tenant.busid))
                     && self.is_to_clear(&tenant.busid, *place)
             })
             .map(|(place, tenant)| (place, tenant.busid.clone()))
@@ -72,11 +74,20 @@ impl World {
 
     /// A step is on its way.
     pub(super) fn check_step(&mut self, step: &Step) {
+        if let Step::ClearPort { place, busid, .. } = step
+            && !self.is_to_clear(busid, *place)
+        {
+            self.violate(
+                3,
+                format!("{place} is not the agent's, and the policy leaves such ports"),
+            );
+        }
         let Some(busid) = step.device().filter(|_| step.takes_from_dom0()).cloned() else { return };
         let is_hub = self.usb.sockets.get(&busid).is_some_and(|socket| socket.spec.hub);
         if is_hub {
             self.violate(2, format!("{busid} is a hub, and the step is to {}", step.name()));
         }
+        self.check_leaving(step);
     }
 
     /// A port is about to be written for the agent.
@@ -86,6 +97,7 @@ impl World {
         if let Some(elsewhere) = elsewhere {
             self.violate(1, format!("{busid} goes to {place} and is at {elsewhere}"));
         }
+        self.check_unused(busid);
         let plug_no = self.usb.plug_no(busid);
         let socket = self.usb.sockets.get(busid);
         if socket.is_some_and(|socket| socket.device.unauthorized().next().is_some()) {
@@ -146,12 +158,7 @@ impl World {
     /// A controller is about to be removed by the agent.
     pub(super) fn check_remove(&mut self, domid: DomId, id: ControllerId) {
         let maker = self.store.ctl_mut(domid, id).map(|ctl| ctl.maker);
-        // Where the agent has had a controller, it takes the next one of this number for its own: xl
-        // does not remove the agent's note.
-        let noted = self.store.controller_notes.contains_key(&(domid, id));
-        if maker == Some(Hand::Xl) && noted {
-            self.counts.excuse("xl made a controller where the agent's was");
-        } else if maker == Some(Hand::Xl) {
+        if maker == Some(Hand::Xl) {
             let what = format!(
                 "controller {id} of domain {domid} was made with xl, and the agent removes it"
             );
@@ -159,8 +166,9 @@ impl World {
         }
     }
 
-    /// The agent is about to move an interface.
-    pub(super) fn check_interface(&mut self, name: &InterfaceName, asked: &Asked) {
+    /// The agent is about to move an interface. When it asked the kernel to, so many ports had ever been
+    /// filled.
+    pub(super) fn check_interface(&mut self, name: &InterfaceName, asked: &Asked, tenancies: u64) {
         let busid = name.busid();
         let Some(socket) = self.usb.sockets.get(busid) else { return };
         let is_taken = match asked {
@@ -174,6 +182,7 @@ impl World {
         let others = self.store.tenants().find(|(place, tenant)| {
             tenant.busid == *busid
                 && tenant.by == Hand::Xl
+                && tenant.tenancy <= tenancies
                 && tenant.plug_no == plug_no
                 && self.usb.port_ids.get(busid) == Some(place)
                 && !self.is_noted(busid, *place)

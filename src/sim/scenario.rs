@@ -17,12 +17,13 @@
 //! ```
 
 use super::generate::{POLICIES, compile};
-use super::op::{Expectation, Fault, GuestSpec, ModelSpec, Op, PlugSpec, Timed};
+use super::op::{Expectation, Fault, GuestSpec, ModelSpec, Op, PlugSpec, Timed, uses};
 use super::world::Setting;
 use crate::model::{
-    BusId, ControllerId, ControllerKind, GuestKind, GuestName, PortNumber, Speed, UsbId,
-    UsbVersion, XenbusState,
+    BusId, ControllerId, ControllerKind, Desk, DeviceName, GuestKind, GuestName, PortNumber, Speed,
+    UsbId, UsbVersion, XenbusState,
 };
+use crate::plan::{Request, Wanted};
 use crate::policy::Policy;
 use crate::policy::text::{Code, Finding, Node, Reader, Report, Shape, SourceText, Value, grow};
 use crate::policy::{Location, Problems, Source};
@@ -42,6 +43,8 @@ pub struct Scenario {
     pub usbback: bool,
     /// Whether the buses hold new devices back.
     pub held_back: bool,
+    /// What dom0 has besides USB devices to be operated with. Both, unless it is said otherwise.
+    pub desk: Desk,
     /// Whether chance decides how long things take.
     pub chance: bool,
     /// What happens.
@@ -52,7 +55,17 @@ pub struct Scenario {
 
 const SCENARIO: Shape = Shape {
     what: "a scenario",
-    keys: &["version", "about", "policy", "policies", "usbback", "held-back", "chance", "timeline"],
+    keys: &[
+        "version",
+        "about",
+        "policy",
+        "policies",
+        "usbback",
+        "held-back",
+        "desk",
+        "chance",
+        "timeline",
+    ],
 };
 
 const MOMENT: Shape = Shape {
@@ -78,6 +91,12 @@ const MOMENT: Shape = Shape {
         "xl-usbctrl-detach",
         "xl-usbdev-attach",
         "xl-usbdev-detach",
+        "attach",
+        "detach",
+        "hold",
+        "release",
+        "use",
+        "disuse",
         "fault",
         "hang",
         "lose-events",
@@ -91,10 +110,14 @@ const MOMENT: Shape = Shape {
 
 const PLUG: Shape = Shape {
     what: "`plug`",
-    keys: &["port", "id", "product", "serial", "speed", "hub", "drivers", "refused"],
+    keys: &[
+        "port", "id", "product", "serial", "speed", "hub", "drivers", "refused", "keyboard",
+        "pointer",
+    ],
 };
 const START: Shape =
     Shape { what: "`start`", keys: &["domain", "type", "device-model", "frontend", "build"] };
+const ASK: Shape = Shape { what: "an order", keys: &["device", "domain", "force", "wait"] };
 const XL_CONTROLLER: Shape =
     Shape { what: "`xl-usbctrl-attach`", keys: &["domain", "type", "version", "ports"] };
 
@@ -111,6 +134,7 @@ pub fn read(source: Source<'_>) -> Result<Scenario, Problems> {
         policies: Vec::new(),
         usbback: false,
         held_back: false,
+        desk: Desk { keyboard: true, pointer: true },
         chance: false,
         timeline: Vec::new(),
         places: Vec::new(),
@@ -143,8 +167,8 @@ impl Scenario {
         {
             policies.swap(0, at);
         }
-        let Self { usbback, held_back, chance, .. } = *self;
-        Setting { policies, usbback, held_back, chance, listen: false }
+        let Self { usbback, held_back, desk, chance, .. } = *self;
+        Setting { policies, usbback, held_back, desk, chance, listen: false }
     }
 }
 
@@ -170,6 +194,9 @@ impl Writer<'_, '_> {
         if let Some(node) = fields.get("held-back") {
             scenario.held_back = self.truth(node).unwrap_or_default();
         }
+        if let Some(node) = fields.get("desk") {
+            self.desk(node, &mut scenario.desk);
+        }
         if let Some(node) = fields.get("chance") {
             scenario.chance = self.truth(node).unwrap_or_default();
         }
@@ -192,6 +219,20 @@ impl Writer<'_, '_> {
                 now += timed.after;
                 scenario.timeline.push(timed);
                 scenario.places.push(self.reader.report.source().location(item.span));
+            }
+        }
+    }
+
+    fn desk(&mut self, node: &Node, desk: &mut Desk) {
+        let Value::List(items) = &node.value else {
+            return self.wrong(node, "a list of `keyboard` and `pointer`");
+        };
+        *desk = Desk::default();
+        for item in items {
+            match self.word(item, &[("keyboard", true), ("pointer", false)]) {
+                Some(true) => desk.keyboard = true,
+                Some(false) => desk.pointer = true,
+                None => {}
             }
         }
     }
@@ -287,6 +328,15 @@ impl Writer<'_, '_> {
                 Op::XlAttach { domain: self.name(domain)?, device: self.port(device)? }
             }
             "xl-usbdev-detach" => Op::XlDetach { device: self.port(node)? },
+            "attach" => self.ask(node, true, |domain| Wanted::Attach(domain.into()))?,
+            "detach" => self.ask(node, false, |_| Wanted::Detach)?,
+            "hold" => self.ask(node, false, |_| Wanted::Hold)?,
+            "release" => self.ask(node, false, |_| Wanted::Release)?,
+            "use" | "disuse" => {
+                let [device, what] = self.two(node, "`use`", &["device", "as"])?;
+                let (device, what) = (self.port(device)?, self.word(what, &uses())?);
+                if key == "use" { Op::Use { device, what } } else { Op::Disuse { device, what } }
+            }
             "fault" => {
                 let [kind, times] = self.two(node, "`fault`", &["kind", "times"])?;
                 let words = Fault::ALL.map(|fault| (fault.word(), fault));
@@ -346,12 +396,28 @@ impl Writer<'_, '_> {
             Some(node) => self.truth(node)?,
             None => false,
         };
+        let mut truth = |key| match fields.get(key) {
+            Some(node) => self.truth(node),
+            None => Some(false),
+        };
+        let (keyboard, pointer) = (truth("keyboard")?, truth("pointer")?);
         let mut text = |key| match fields.get(key) {
             Some(node) => self.reader.text(node, "a text").map(|text| Some(Box::from(text))),
             None => Some(None),
         };
         let (product, serial) = (text("product")?, text("serial")?);
-        Some(PlugSpec { port, id, product, serial, speed, hub, interfaces, refused })
+        Some(PlugSpec {
+            port,
+            id,
+            product,
+            serial,
+            speed,
+            hub,
+            interfaces,
+            refused,
+            keyboard,
+            pointer,
+        })
     }
 
     fn drivers(&mut self, node: &Node) -> Option<Vec<Option<Box<str>>>> {
@@ -388,6 +454,39 @@ impl Writer<'_, '_> {
             None => Duration::from_secs(1),
         };
         Some(GuestSpec { name, kind, model, frontend, build })
+    }
+
+    fn ask(
+        &mut self,
+        node: &Node,
+        has_domain: bool,
+        wanted: impl Fn(&str) -> Wanted,
+    ) -> Option<Op> {
+        let fields = self.reader.fields(node, &ASK)?;
+        let device = self.reader.required(&fields, "device")?;
+        let device: DeviceName = self.parsed(device, "a busid, a bus address or an id")?;
+        let domain = match fields.get("domain") {
+            Some(domain) if has_domain => self.reader.text(domain, "the name of a domain")?,
+            Some(domain) => {
+                self.wrong(domain, "only `attach` has a domain");
+                return None;
+            }
+            None if has_domain => {
+                self.wrong(node, "`attach` needs the key `domain`");
+                return None;
+            }
+            None => "",
+        };
+        let request = Request { device, wanted: wanted(domain), force: false };
+        let force = match fields.get("force") {
+            Some(node) => self.truth(node)?,
+            None => false,
+        };
+        let wait = match fields.get("wait") {
+            Some(node) => self.truth(node)?,
+            None => true,
+        };
+        Some(Op::Ask { request: Request { force, ..request }, wait })
     }
 
     fn xl_controller(&mut self, node: &Node) -> Option<Op> {
@@ -497,7 +596,10 @@ pub fn write(setting: &Setting, ops: &[Timed]) -> String {
     let (usbback, held_back) = (yes(setting.usbback), yes(setting.held_back));
     // Writing into a String cannot fail.
     let _ = writeln!(text, "policy: {first}\nusbback: {usbback}");
-    let _ = writeln!(text, "held-back: {held_back}\nchance: yes");
+    let desk = [(setting.desk.keyboard, "keyboard"), (setting.desk.pointer, "pointer")];
+    let desk: Vec<_> =
+        desk.iter().filter(|(is_there, _)| *is_there).map(|(_, word)| *word).collect();
+    let _ = writeln!(text, "held-back: {held_back}\ndesk: [{}]\nchance: yes", desk.join(", "));
     text.push_str("timeline:\n");
     for Timed { after, dice, op } in ops {
         let _ = writeln!(text, "  - after: {}us\n    dice: {dice}", after.as_micros());
@@ -549,6 +651,23 @@ fn value(op: &Op) -> String {
         }
         Op::XlAttach { domain, device } => format!("{{domain: {domain}, device: {device}}}"),
         Op::XlDetach { device } => device.to_string(),
+        Op::Ask { request: Request { device, wanted, force }, wait } => {
+            let domain = match wanted {
+                Wanted::Attach(domain) => format!(", domain: {domain}"),
+                Wanted::Detach | Wanted::Hold | Wanted::Release => String::new(),
+            };
+            format!(
+                "{{device: \"{device}\"{domain}, force: {}, wait: {}}}",
+                yes(*force),
+                yes(*wait)
+            )
+        }
+        Op::Use { device, what } | Op::Disuse { device, what } => {
+            let words = uses();
+            let word =
+                words.iter().find(|(_, other)| other == what).map_or("held", |(word, _)| word);
+            format!("{{device: {device}, as: {word}}}")
+        }
         Op::Fault { kind, times } => format!("{{kind: {}, times: {times}}}", kind.word()),
         Op::Hang { port, duration } => format!("{{device: {port}, for: {}}}", micros(duration)),
         Op::LoseEvents => "yes".to_owned(),
@@ -582,6 +701,8 @@ fn plug_value(spec: &PlugSpec) -> String {
         }
     }
     let (hub, refused) = (yes(spec.hub), yes(spec.refused));
-    let _ = write!(text, ", hub: {hub}, drivers: [{}], refused: {refused}}}", drivers.join(", "));
+    let _ = write!(text, ", hub: {hub}, drivers: [{}], refused: {refused}", drivers.join(", "));
+    let (keyboard, pointer) = (yes(spec.keyboard), yes(spec.pointer));
+    let _ = write!(text, ", keyboard: {keyboard}, pointer: {pointer}}}");
     text
 }

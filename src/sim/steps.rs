@@ -33,6 +33,11 @@ pub(super) struct Work {
     tries: u32,
     /// What was changed in xenstore before the transaction's reads.
     stamp: u64,
+    /// When it was last asked whether dom0 has data on the device.
+    asked: Micros,
+    /// How many ports had ever been filled when the kernel was asked: what was filled later, the agent
+    /// could not know.
+    tenancies: u64,
     /// What the kernel was asked for and has not answered.
     pub(super) in_kernel: Option<(InterfaceName, Asked)>,
 }
@@ -83,6 +88,14 @@ fn transient(why: &'static str) -> Way {
     Way::Done(Err(StepError::Transient(why.into())))
 }
 
+impl Work {
+    /// The device that is about to leave dom0 by this.
+    pub(super) fn leaves(&self) -> Option<&BusId> {
+        let is_claim = matches!(self.step, Step::Claim(_) | Step::CreateController { .. });
+        self.step.device().filter(|_| is_claim)
+    }
+}
+
 impl World {
     pub(super) fn begin_step(&mut self, ticket: Ticket, step: Step) {
         self.counts.step(&step);
@@ -94,8 +107,17 @@ impl World {
         let delay = usual + device.map_or(0, |busid| self.hangs_for(busid));
         self.numbers += 1;
         let number = self.numbers;
-        let work =
-            Work { ticket, step, phase: Phase::Begin, at: 0, tries: 0, stamp: 0, in_kernel: None };
+        let work = Work {
+            ticket,
+            step,
+            phase: Phase::Begin,
+            at: 0,
+            tries: 0,
+            stamp: 0,
+            asked: 0,
+            tenancies: 0,
+            in_kernel: None,
+        };
         let Some(agent) = self.agent.as_mut() else { return };
         agent.works.insert(number, work);
         self.soon(delay, Happening::Step(self.life, number));
@@ -134,8 +156,6 @@ impl World {
                 self.transact(work, ask, |world| {
                     let ctl = Ctl::new(spec.kind, spec.version, spec.ports, Hand::Agent);
                     world.add_controller(claim.place.domid, claim.place.controller, ctl);
-                    let key = (claim.place.domid, claim.place.controller);
-                    world.store.controller_notes.insert(key, claim.uuid);
                     if *with_device {
                         world.claim(claim);
                     }
@@ -161,16 +181,24 @@ impl World {
             Step::Authorize { busid, note, interfaces } => {
                 self.authorize(work, busid, note, interfaces)
             }
-            Step::Deauthorize { busid: _, interfaces } => self.deauthorize(work, interfaces),
-            // Nobody gives orders in this world.
-            Step::NoteOrder { .. } => stale("nobody has given an order"),
+            Step::Deauthorize { note: Some(_), .. } => stale("no rule blocks anything"),
+            Step::Deauthorize { busid, interfaces, .. } => {
+                self.deauthorize(work, busid, interfaces)
+            }
+            Step::NoteOrder { busid, said, taken_out } => {
+                let ask = |world: &Self| world.may_note(busid, taken_out.as_ref());
+                let note = |world: &mut Self| {
+                    world.note_order(busid, said.as_ref(), taken_out.as_ref());
+                };
+                self.transact(work, ask, note)
+            }
             Step::Forget { busid } => self.transact(work, |_| Ok(()), |world| world.forget(busid)),
             Step::RemoveController { domid, uuid, controller, ports, .. } => {
                 let ask = |world: &Self| world.may_remove(*domid, *uuid, *controller, ports);
                 self.transact(work, ask, |world| world.remove_controller(*domid, *controller))
             }
             Step::RemoveLeftover(leftover) => {
-                let (Leftover::Backend { domid, .. } | Leftover::ControllerNotes(domid)) = leftover;
+                let Leftover { domid, .. } = leftover;
                 let ask = |world: &Self| {
                     let back =
                         world.ghosts.contains(domid) || world.store.domains.contains_key(domid);
@@ -255,6 +283,7 @@ impl World {
     fn may_create(&self, claim: &Claim) -> Checked {
         self.same_domain(claim.place.domid, claim.uuid)?;
         self.unattached(claim)?;
+        self.unused(&claim.busid)?;
         self.still_plugged(claim)
     }
 
@@ -274,7 +303,13 @@ impl World {
             return Err("the port is not as it was");
         }
         self.unattached(claim)?;
+        self.unused(&claim.busid)?;
         self.still_plugged(claim)
+    }
+
+    /// `host/perform/claim.rs: expect_unused`.
+    fn unused(&self, busid: &BusId) -> Checked {
+        if self.data_since(busid).is_some() { Err("dom0 uses the device") } else { Ok(()) }
     }
 
     fn same_domain(&self, domid: DomId, uuid: GuestUuid) -> Checked {
@@ -389,18 +424,11 @@ impl World {
     fn remove_controller(&mut self, domid: DomId, controller: ControllerId) {
         self.check_remove(domid, controller);
         self.drop_controller(domid, controller);
-        self.store.controller_notes.remove(&(domid, controller));
     }
 
     fn remove_leftover(&mut self, leftover: Leftover) {
-        match leftover {
-            Leftover::Backend { domid, kind, controller } => {
-                self.store.backends.remove(&(domid, kind, controller));
-            }
-            Leftover::ControllerNotes(domid) => {
-                self.store.controller_notes.retain(|(other, _), _| *other != domid);
-            }
-        }
+        let Leftover { domid, kind, controller } = leftover;
+        self.store.backends.remove(&(domid, kind, controller));
         self.rumour_of_domains();
     }
 
@@ -411,6 +439,7 @@ impl World {
 
     fn ask_kernel_for(&mut self, work: &mut Work, name: &InterfaceName, asked: Asked) -> Way {
         work.in_kernel = Some((name.clone(), asked));
+        work.tenancies = self.store.tenancies;
         let hangs = self.hangs_for(name.busid());
         Way::Later(hangs + self.takes(500, 400_000))
     }
@@ -418,8 +447,10 @@ impl World {
     /// The kernel has done so. Tells whether the agent is still there.
     fn kernel_done(&mut self, work: &mut Work) -> bool {
         let Some((name, asked)) = work.in_kernel.take() else { return true };
+        let (when, tenancies) = (work.asked, work.tenancies);
         !self.effect(|world| {
-            world.check_interface(&name, &asked);
+            world.check_interface(&name, &asked, tenancies);
+            world.check_data(&name, &asked, when);
             world.kernel_does(&name, asked);
         })
     }
@@ -461,7 +492,14 @@ impl World {
         self.set_authorizations(work, interfaces, true)
     }
 
-    fn deauthorize(&mut self, work: &mut Work, interfaces: &[InterfaceName]) -> Way {
+    fn deauthorize(&mut self, work: &mut Work, busid: &BusId, interfaces: &[InterfaceName]) -> Way {
+        if work.phase == Phase::Begin {
+            if let Err(why) = self.unused(busid) {
+                return stale(why);
+            }
+            work.asked = self.now;
+            work.phase = Phase::Ask;
+        }
         self.set_authorizations(work, interfaces, false)
     }
 
@@ -501,6 +539,10 @@ impl World {
     fn take(&mut self, work: &mut Work, busid: &BusId, interfaces: &[InterfaceName]) -> Way {
         if work.phase == Phase::Begin {
             if self.usb.port_ids.contains_key(busid) {
+                if let Err(why) = self.unused(busid) {
+                    return stale(why);
+                }
+                work.asked = self.now;
                 work.phase = Phase::Ask;
                 return Way::Later(self.takes(200, 5_000));
             }

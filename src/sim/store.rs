@@ -5,8 +5,8 @@
 use super::usb::PlugNo;
 use crate::model::{
     BusId, Controller, ControllerId, ControllerKind, DeviceModel, DomId, Guest, GuestKind,
-    GuestName, GuestUuid, InterfaceName, Leftover, Life, Note, Place, PortContent, PortNumber,
-    Returns, UsbVersion, XenPart, XenView, XenbusState,
+    GuestName, GuestUuid, InterfaceName, Leftover, Life, Note, Override, Place, PortContent,
+    PortNumber, Returns, UsbVersion, XenPart, XenView, XenbusState,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,13 +23,14 @@ pub(super) struct Store {
     pub(super) domains: BTreeMap<DomId, Domain>,
     pub(super) notes: BTreeMap<BusId, Note>,
     pub(super) returns: Returns,
+    /// What people said over the policy's head.
+    pub(super) overrides: BTreeMap<BusId, Override>,
     /// Backends without their domain, by the reason why libxl left them.
     pub(super) backends: BTreeSet<(DomId, ControllerKind, ControllerId)>,
-    /// The agent's notes of its controllers.
-    pub(super) controller_notes: BTreeMap<(DomId, ControllerId), GuestUuid>,
     /// Counts changes, so that a transaction knows whether there was one.
     pub(super) stamp: u64,
-    tenancies: u64,
+    /// How many ports were ever filled.
+    pub(super) tenancies: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -149,7 +150,7 @@ impl Store {
                 .collect(),
             notes: self.notes.clone(),
             returns: self.returns.clone(),
-            overrides: BTreeMap::new(),
+            overrides: self.overrides.clone(),
             leftovers: self.leftovers(),
         }
     }
@@ -161,8 +162,13 @@ impl Store {
             guests: BTreeMap::new(),
             notes: self.notes.clone(),
             returns: self.returns.clone(),
-            overrides: BTreeMap::new(),
+            overrides: self.overrides.clone(),
         }
+    }
+
+    /// What the node of a port says.
+    pub(super) fn view_of_port(&self, place: Place) -> Option<PortContent> {
+        self.port(place).map(Port::content)
     }
 
     fn domids(&self) -> BTreeSet<DomId> {
@@ -173,7 +179,6 @@ impl Store {
     pub(super) fn guest(&self, domid: DomId) -> Option<Guest> {
         let domain = self.domains.get(&domid).filter(|domain| domain.has_nodes)?;
         let controllers = domain.controllers.iter().map(|(id, ctl)| {
-            let noted = self.controller_notes.get(&(domid, *id));
             let ports = ctl.ports.iter().map(|(port, content)| (*port, content.content()));
             let controller = Controller {
                 kind: ctl.kind,
@@ -181,7 +186,7 @@ impl Store {
                 ports: ports.collect(),
                 backend: ctl.backend,
                 frontend: ctl.frontend,
-                ours: noted == Some(&domain.uuid),
+                ours: ctl.maker == Hand::Agent,
             };
             (*id, controller)
         });
@@ -199,15 +204,8 @@ impl Store {
 
     fn leftovers(&self) -> BTreeSet<Leftover> {
         let gone = |domid: DomId| !self.domains.contains_key(&domid);
-        let backends = self.backends.iter().filter(|(domid, ..)| gone(*domid)).map(
-            |(domid, kind, controller)| Leftover::Backend {
-                domid: *domid,
-                kind: *kind,
-                controller: *controller,
-            },
-        );
-        let notes = self.controller_notes.keys().filter(|(domid, _)| gone(*domid));
-        backends.chain(notes.map(|(domid, _)| Leftover::ControllerNotes(*domid))).collect()
+        let backends = self.backends.iter().filter(|(domid, ..)| gone(*domid)).copied();
+        backends.map(|(domid, kind, controller)| Leftover { domid, kind, controller }).collect()
     }
 
     /// The drivers noted for the way back.

@@ -5,7 +5,7 @@ use super::generate::compile;
 use super::op::{GuestSpec, ModelSpec, Op, PlugSpec, Timed};
 use super::random::Random;
 use super::world::{Setting, World};
-use crate::model::{BusId, GuestKind, GuestName, Speed, UsbId};
+use crate::model::{BusId, Desk, GuestKind, GuestName, Speed, UsbId};
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -57,8 +57,9 @@ impl fmt::Display for Storm {
 /// Lets it storm for so many simulated seconds, with so many plugs and unplugs in each.
 pub fn storm(seconds: u64, rate: u64, epoch: Instant) -> Storm {
     let policies = compile(&[POLICY]);
-    let setting =
-        Setting { policies, usbback: false, held_back: false, chance: false, listen: false };
+    let desk = Desk { keyboard: true, pointer: true };
+    let (usbback, held_back) = (false, false);
+    let setting = Setting { policies, usbback, held_back, desk, chance: false, listen: false };
     let mut world = World::new(setting, epoch);
     let mut dice = Random::new(rate);
     let play = |world: &mut World, after: Duration, op: Op| {
@@ -151,6 +152,8 @@ fn plug(port: &str, hub: bool) -> Op {
         hub,
         interfaces: vec![Some("usbhid".into())],
         refused: false,
+        keyboard: false,
+        pointer: false,
     })
 }
 

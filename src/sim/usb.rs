@@ -2,9 +2,9 @@
 
 use super::op::PlugSpec;
 use crate::model::{
-    BusAddress, BusId, ClassTriple, Device, Devices, Interface, InterfaceName, Place, Text,
+    BusAddress, BusId, ClassTriple, Device, Devices, Interface, InterfaceName, Place, Text, Use,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Microseconds since the world began.
 pub(super) type Micros = u64;
@@ -42,6 +42,10 @@ pub(super) struct Socket {
     pub(super) rebound_at: Micros,
     /// Until when the kernel is busy with it.
     pub(super) hangs_until: Micros,
+    /// What dom0 has begun to do with it: disks and routes.
+    in_use: BTreeSet<Use>,
+    /// Since when it does what it does.
+    pub(super) used_since: Micros,
 }
 
 impl Usb {
@@ -80,13 +84,15 @@ impl Usb {
             known_at: None,
             rebound_at: 0,
             hangs_until: 0,
+            in_use: BTreeSet::new(),
+            used_since: 0,
         };
         self.sockets.insert(busid.clone(), socket);
         Some(self.plugs)
     }
 
     /// Everything at and below this place goes. Gives what went, the farthest first.
-    pub(super) fn unplug(&mut self, busid: &BusId) -> Vec<BusId> {
+    pub(super) fn unplug(&mut self, busid: &BusId) -> Vec<Socket> {
         let mut gone: Vec<BusId> = self
             .sockets
             .keys()
@@ -94,10 +100,7 @@ impl Usb {
             .cloned()
             .collect();
         gone.sort_by_key(|busid| std::cmp::Reverse(busid.ports().len()));
-        for busid in &gone {
-            self.sockets.remove(busid);
-        }
-        gone
+        gone.iter().filter_map(|busid| self.sockets.remove(busid)).collect()
     }
 
     pub(super) fn get(&self, busid: &BusId, plug_no: PlugNo) -> Option<&Socket> {
@@ -137,10 +140,60 @@ impl Socket {
         self.device.configured = true;
         self.device.interfaces = (0..self.spec.interfaces.len())
             .filter_map(|number| format!("{busid}:1.{number}").parse().ok())
-            .map(|name| {
-                (name, Interface { class: triple(class), driver: None, authorized: !held_back })
+            .enumerate()
+            .map(|(at, name)| {
+                let class = match at {
+                    0 if self.spec.keyboard => ClassTriple::BOOT_KEYBOARD,
+                    0 if self.spec.pointer => ClassTriple::BOOT_MOUSE,
+                    _ => triple(class),
+                };
+                (name, Interface { class, driver: None, authorized: !held_back })
             })
             .collect();
+    }
+
+    /// dom0 begins to use it, if its own drivers have it. Tells whether it does.
+    pub(super) fn begin_use(&mut self, what: Use, now: Micros) -> bool {
+        let is_new = self.is_driven() && self.in_use.insert(what);
+        if is_new {
+            self.used_since = now;
+            self.refresh();
+        }
+        is_new
+    }
+
+    /// dom0 uses it no longer. Tells whether it did.
+    pub(super) fn end_use(&mut self, what: &Use) -> bool {
+        let was = self.in_use.remove(what);
+        self.refresh();
+        was
+    }
+
+    /// What dom0 does with it, after a driver or udev's word of it has changed. A disk whose driver
+    /// is gone is no disk any more.
+    pub(super) fn refresh(&mut self) {
+        let is_driven = self.is_driven();
+        if !is_driven {
+            self.in_use.clear();
+        }
+        let mut uses = self.in_use.clone();
+        let is_seen = is_driven && self.device.initialized.is_some();
+        for (is_one, what) in
+            [(self.spec.keyboard, Use::Keyboard), (self.spec.pointer, Use::Pointer)]
+        {
+            if is_one && is_seen {
+                uses.insert(what);
+            }
+        }
+        self.device.uses = uses;
+    }
+
+    /// Whether dom0's own driver has its first interface, the one that matters.
+    fn is_driven(&self) -> bool {
+        let first = self.device.interfaces.iter().next();
+        first.is_some_and(|(name, interface)| {
+            interface.driver.is_some() && interface.driver == self.native(name)
+        })
     }
 
     pub(super) fn native(&self, name: &InterfaceName) -> Option<Box<str>> {

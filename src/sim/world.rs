@@ -4,6 +4,7 @@
 //! and looks whether the rules still hold. Nothing happens twice at a time, so a run is a line.
 
 use super::agent::Agent;
+use super::guards::SeenPlugs;
 use super::guests::{Qemu, Stage};
 use super::op::{Fault, GuestSpec, ModelSpec, Op, PlugSpec, Timed};
 use super::random::Random;
@@ -12,9 +13,10 @@ use super::steps::Asked;
 use super::store::Store;
 use super::usb::{Micros, PlugNo, Usb};
 use super::xl::XlRun;
-use crate::model::{BusId, ControllerId, DomId, GuestName, GuestUuid, InterfaceName, Place};
+use crate::model::{BusId, ControllerId, Desk, DomId, GuestName, GuestUuid, InterfaceName, Place};
+use crate::plan::Request;
 use crate::policy::Policy;
-use crate::reconcile::Scope;
+use crate::reconcile::{RequestId, Scope};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,6 +32,8 @@ pub struct Setting {
     pub usbback: bool,
     /// Whether the buses hold new devices back (`interface_authorized_default`).
     pub held_back: bool,
+    /// What dom0 has besides USB devices to be operated with.
+    pub desk: Desk,
     /// Whether chance decides how long things take. Without it they take as long as they usually do.
     pub chance: bool,
     /// Whether what happens is written down.
@@ -76,6 +80,12 @@ pub struct World {
     pub(super) taken_out: BTreeMap<BusId, (PlugNo, DomId, GuestUuid)>,
     /// Devices that xl has had its hands on, or a backend by itself, in this plug.
     pub(super) touched: BTreeMap<BusId, PlugNo>,
+    /// What people have asked of this agent, and whether they still wait for what becomes of it.
+    pub(super) asks: BTreeMap<RequestId, (Request, bool)>,
+    /// The plugs that this agent has seen, by their place.
+    pub(super) seen_plugs: BTreeMap<BusId, SeenPlugs>,
+    /// When something that dom0 is operated with last went, not by the agent's doing.
+    pub(super) desk_changed: Micros,
     /// Since when a port has named what is not plugged, as far as nothing kept the agent from it.
     pub(super) stale: BTreeMap<Place, Micros>,
     pub(super) next_check: Micros,
@@ -152,6 +162,8 @@ pub(super) enum Happening {
     Reconnect(u64),
     /// The agent is started.
     AgentStarts,
+    /// Somebody who has asked waits no longer.
+    Unasks(RequestId),
     /// The agent's patience with its own end is over.
     GiveUp(u64),
 }
@@ -185,6 +197,9 @@ impl World {
             misfortunes: BTreeMap::new(),
             taken_out: BTreeMap::new(),
             touched: BTreeMap::new(),
+            asks: BTreeMap::new(),
+            seen_plugs: BTreeMap::new(),
+            desk_changed: 0,
             stale: BTreeMap::new(),
             next_check: 0,
             crash: None,
@@ -340,6 +355,9 @@ impl World {
             }
             Op::XlAttach { domain, device } => self.xl_attach(domain, device),
             Op::XlDetach { device } => self.xl_detach(device),
+            Op::Ask { request, wait } => self.ask(request, *wait),
+            Op::Use { device, what } => self.begin_use(device, what),
+            Op::Disuse { device, what } => self.end_use(device, what),
             Op::Fault { kind, times } => {
                 let count = self.faults.entry(*kind).or_default();
                 *count = count.saturating_add(*times).min(8);
@@ -407,6 +425,7 @@ impl World {
                     self.start_agent();
                 }
             }
+            Happening::Unasks(id) => self.unask(id),
             Happening::GiveUp(life) => {
                 if life == self.life && self.agent.is_some() {
                     self.agent_ended(false);
@@ -431,8 +450,10 @@ impl World {
     }
 
     fn unplug(&mut self, busid: &BusId) {
-        for gone in self.usb.unplug(busid) {
+        for socket in self.usb.unplug(busid) {
+            let gone = socket.device.busid.clone();
             self.tell(|| format!("{gone} is pulled"));
+            self.desk_changes(&gone, &socket.device);
             self.taken_out.remove(&gone);
             self.rumour_of_device(gone);
         }
@@ -493,6 +514,7 @@ impl World {
             return self.soon(1_000, Happening::Initialized(busid.clone(), plug_no));
         }
         socket.device.initialized = Some(now);
+        socket.refresh();
         let known = self.takes(5_000, 60_000);
         self.soon(known, Happening::Known(busid.clone(), plug_no));
         self.qemus_scan(busid, plug_no);
@@ -504,10 +526,15 @@ impl World {
         if let Some(socket) = self.usb.sockets.get_mut(name.busid()) {
             socket.rebound_at = now;
         }
-        if let Some(interface) = self.usb.interface_mut(name) {
-            interface.driver = driver;
-            self.rumour_of_device(name.busid().clone());
+        let Some(interface) = self.usb.interface_mut(name) else { return };
+        interface.driver = driver;
+        let Some(socket) = self.usb.sockets.get_mut(name.busid()) else { return };
+        let before = socket.device.clone();
+        socket.refresh();
+        if socket.device.uses != before.uses {
+            self.desk_changes(name.busid(), &before);
         }
+        self.rumour_of_device(name.busid().clone());
     }
 
     /// What may have no driver loses the one that it has; what may have one gets none by that alone, and

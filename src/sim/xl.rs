@@ -234,6 +234,9 @@ impl World {
         if let Some(plug_no) = self.usb.plug_no(busid) {
             self.touched.insert(busid.clone(), plug_no);
         }
+        if let Some(device) = self.usb.sockets.get(busid).map(|socket| socket.device.clone()) {
+            self.desk_changes(busid, &device);
+        }
     }
 
     fn xl_unbinds(&mut self, busid: &BusId) {

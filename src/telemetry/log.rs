@@ -159,6 +159,16 @@ fn log_standing(device: &BusId, standing: &Standing) {
         Standing::Kept { rule } => {
             info!(%device, rule = %quoted(rule), "stays in dom0: a rule keeps it");
         }
+        Standing::Blocked { rule } => {
+            info!(%device, rule = %quoted(rule), "nobody gets it: a rule blocks it");
+        }
+        Standing::NotBlocked { rule, refusal } => {
+            let (cause, advice) = (quoted(&refusal.to_string()), quoted(refusal.advice()));
+            warn!(
+                %device, rule = %quoted(rule), %cause, %advice,
+                "stays in dom0 and is not blocked: it is protected"
+            );
+        }
         Standing::Ordered(Order::Attach(domain)) => {
             let domain = quoted(&domain.to_string());
             info!(%device, %domain, "stays in dom0: its domain, by an order, does not run");
@@ -258,14 +268,18 @@ fn log_performed(step: &Step) {
         Step::RemoveController { domid, controller, .. } => {
             info!(%domid, %controller, "controller removed: nothing serves it");
         }
-        Step::RemoveLeftover(Leftover::Backend { domid, controller, .. }) => {
+        Step::RemoveLeftover(Leftover { domid, controller, .. }) => {
             info!(%domid, %controller, "removed what a domain that is gone had left");
         }
         Step::ReturnDrivers { busid, .. } => info!(device = %busid, "dom0's drivers called back"),
         Step::Authorize { busid, .. } => info!(device = %busid, "let out of quarantine"),
-        Step::Deauthorize { busid, .. } => info!(device = %busid, "put back into quarantine"),
-        Step::RemoveLeftover(Leftover::ControllerNotes(_))
-        | Step::Claim(_)
+        Step::Deauthorize { busid, note: Some(_), .. } => {
+            info!(device = %busid, "taken from its drivers");
+        }
+        Step::Deauthorize { busid, note: None, .. } => {
+            info!(device = %busid, "put back into quarantine");
+        }
+        Step::Claim(_)
         | Step::TakeInterfaces { .. }
         | Step::ReleaseInterfaces { .. }
         | Step::Forget { .. }

@@ -307,10 +307,7 @@ fn a_note_that_cannot_be_read_is_none() {
         ] {
             store.write(&format!("{notes}/{key}"), value).unwrap();
         }
-        for node in ["5/0", "5/x", "999/0", "99999/0", "x"] {
-            let node = format!("/tool/pvusb-agent/controllers/{node}");
-            store.write(&node, "\x1b[2Jnot a uuid").unwrap();
-        }
+        store.write("/libxl/5/device/vusb/0/pvusb-agent", "\x1b[2Jno mark").unwrap();
         world.bed.plug(&scanner("1-1", 6));
         let mut agent = world.agent(SCANNER);
         agent.wait_for_line("attached", PATIENCE);
@@ -354,7 +351,8 @@ fn bad_policies() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 fn assert_refused(what: &str, policy: &Path, place: &str) {
     let args = ["run", "--policy", policy.to_str().unwrap()];
     let mut agent = Agent::start(&args, &[("NO_COLOR".into(), "1".into())]);
-    let status = agent.wait(Duration::from_secs(1));
+    // At once, on a machine that may be busy with other tests.
+    let status = agent.wait(Duration::from_secs(10));
     wait_until(PATIENCE, "all of the answer", || agent.has_closed());
     let lines = agent.lines();
     assert_eq!(status.code(), Some(78), "{what}: {lines:?}");

@@ -73,6 +73,8 @@ fn each_verb_explains_itself() {
         (&["run", "--help"], "help-run.txt"),
         (&["check", "--help"], "help-check.txt"),
         (&["devices", "--help"], "help-devices.txt"),
+        (&["explain", "--help"], "help-explain.txt"),
+        (&["diff", "--help"], "help-diff.txt"),
         (&["list", "--help"], "help-list.txt"),
         (&["attach", "--help"], "help-attach.txt"),
         (&["detach", "--help"], "help-detach.txt"),
@@ -96,7 +98,6 @@ fn wrong_usage_is_64_and_says_so_where_answers_do_not_go() {
         &[][..],
         &["nonsense"],
         &["devices", "--nonsense"],
-        &["check"],
         &["list", "too much"],
         &["check", "--json", "--show", "x"],
         &["run", "--policy"],
@@ -273,4 +274,130 @@ fn an_answer_that_nobody_reads_is_74_and_no_panic() {
             assert_eq!((code(&output), err(&output)), (74, ""), "{args:?}");
         }
     }
+}
+
+/// Keys of several kinds, and a rule that needs the ones above it to have said no.
+const MANY_KEYS: &str = "
+version: 1
+devices:
+  adapters: {id: '0403:*'}
+protect:
+  - {id: '0403:6001', port: '1-4'}
+rules:
+  - name: not used now
+    enabled: false
+    match: {id: '0403:6001'}
+    block: true
+  - name: only while the night shift works
+    match: {id: '0403:6001'}
+    when: {running: night}
+    keep: dom0
+  - name: keyboards at the front
+    match: {category: keyboard, port: ['1-5', '1-6.*'], not: {serial: '*'}}
+    attach: desk
+  - name: what the shop floor plugs in
+    match: {device: adapters}
+    attach: [floor, kiosk]
+  - name: behind the desk's hub
+    match: {behind: {port: '1-1'}}
+    attach: kiosk
+  - match: {id: '*:*'}
+    keep: dom0
+";
+
+#[test]
+fn explain_says_of_each_rule_what_it_asked_and_what_was_there() {
+    let mut world = World::new(Flavor::C);
+    let kiosk = world.domain(5, "kiosk");
+    plug_some(&world);
+    world.write_policy(MANY_KEYS);
+    let (policy, libxl) = (world.policy_path(), world.libxl_dir());
+    let explain = |device: &str| {
+        let paths = ["--policy", policy.to_str().unwrap(), "--libxl-dir", libxl.to_str().unwrap()];
+        let output = on(&world, &[&["explain", device], &paths[..]].concat());
+        assert_eq!((code(&output), err(&output)), (0, ""), "{device}");
+        out(&output).replace(&format!("{}/", world.own_directory().display()), "")
+    };
+    assert_golden(&explain("1-1.4"), "explain-behind.txt");
+    assert_golden(&explain("1.8"), "explain-group.txt");
+    assert_golden(&explain("1-4"), "explain-protected.txt");
+    assert_golden(&explain("1-2"), "explain-kept.txt");
+    assert_golden(&explain("1-1"), "explain-hub.txt");
+
+    // What would come next is what the agent does.
+    let _agent = world.agent(MANY_KEYS);
+    world.wait_until_given(&kiosk, "1-3");
+    world.wait_until_given(&kiosk, "1-1.4");
+    assert_golden(&explain("1-3"), "explain-attached.txt");
+    let args = ["explain", "1-3", "--json", "--policy", policy.to_str().unwrap(), "--libxl-dir"];
+    let json = on(&world, &[&args[..], &[libxl.to_str().unwrap()]].concat());
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["rules"][2]["conditions"][0]["holds"], false);
+    assert_eq!(json["standing"], "attached");
+}
+
+#[test]
+fn explain_without_xenstore_says_what_it_can() {
+    let bed = crate::harness::usb::UsbBed::new();
+    bed.host(1, crate::world::PCI);
+    bed.plug(&UsbDevice::keyboard("1-1", 6));
+    let policy = tempfile::NamedTempFile::new().unwrap();
+    fs::write(policy.path(), POLICY).unwrap();
+    let args = ["explain", "1-1", "--policy", policy.path().to_str().unwrap()];
+    let run = |args: &[&str]| {
+        program(args).envs(bed.env()).env("XENSTORED_PATH", "/nonexistent/socket").output().unwrap()
+    };
+    let output = run(&args);
+    assert_eq!(code(&output), 0);
+    assert!(out(&output).contains("It must stay in dom0"), "the only keyboard: {}", out(&output));
+    assert!(err(&output).contains("nothing is said of domains and ports"), "{}", err(&output));
+    for (device, words) in [("1-9", "no device 1-9 is plugged"), ("05e0:1200", "no device 05e0")] {
+        let output = run(&["explain", device]);
+        assert_eq!(code(&output), 1);
+        assert!(err(&output).contains(words), "{}", err(&output));
+    }
+    assert_eq!(code(&run(&["explain", "kiosk"])), 64);
+}
+
+#[test]
+fn explain_of_an_id_that_several_devices_have_names_them() {
+    let world = World::new(Flavor::C);
+    plug_some(&world);
+    let output = on(&world, &["explain", "0403:6001"]);
+    assert_eq!(code(&output), 1);
+    assert!(err(&output).contains("one of 1-3, 1-4"), "{}", err(&output));
+}
+
+#[test]
+fn diff_tells_what_another_policy_would_change_and_touches_nothing() {
+    let mut world = World::new(Flavor::C);
+    let kiosk = world.domain(5, "kiosk");
+    let _desk = world.domain(6, "desk");
+    plug_some(&world);
+    let _agent = world.agent(MANY_KEYS);
+    world.wait_until_given(&kiosk, "1-3");
+    world.wait_until_given(&kiosk, "1-1.4");
+    let (old, new) = (world.policy_path(), world.own_directory().join("new.yaml"));
+    let libxl = world.libxl_dir();
+    let diff = |text: &str, more: &[&str]| {
+        fs::write(&new, text).unwrap();
+        let files = [new.to_str().unwrap(), "--policy", old.to_str().unwrap()];
+        let libxl = ["--libxl-dir", libxl.to_str().unwrap()];
+        on(&world, &[&["diff"][..], &files, &libxl, more].concat())
+    };
+    let same = diff(MANY_KEYS, &["--exit-code"]);
+    assert_eq!((code(&same), out(&same)), (0, "nothing would change\n"));
+    let other = MANY_KEYS.replace("floor, kiosk", "desk").replace("protect:", "protect: []\nx:");
+    let bad = diff(&other, &[]);
+    assert_eq!(code(&bad), 78, "{}", err(&bad));
+    let other = MANY_KEYS.replace("floor, kiosk", "desk").replace("port: '1-4'", "port: '1-7'");
+    let before = world.store();
+    let changed = diff(&other, &["--exit-code"]);
+    assert_eq!((code(&changed), err(&changed)), (1, ""));
+    assert_golden(out(&changed), "diff.txt");
+    assert_eq!(code(&diff(&other, &[])), 0);
+    let json: serde_json::Value =
+        serde_json::from_slice(&diff(&other, &["--json"]).stdout).unwrap();
+    assert_eq!(json[0]["after"]["domain"], "desk");
+    assert_eq!(crate::world::differences(&before, &world.store()), [""; 0]);
 }

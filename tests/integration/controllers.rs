@@ -69,7 +69,12 @@ fn a_controller_of_the_configuration_is_used() {
         // number that is used twice.
         let port = if world.server() == Server::Qusb { 3 } else { 1 };
         assert_eq!(world.places("1-3"), [(5, 1, port)]);
-        assert_eq!(world.names("/tool/pvusb-agent/controllers/5"), ["1"]);
+        let is_marked = |devid| {
+            world
+                .names(&format!("/libxl/5/device/vusb/{devid}"))
+                .contains(&"pvusb-agent".to_owned())
+        };
+        assert_eq!([0, 1].map(is_marked), [false, true]);
     });
 }
 

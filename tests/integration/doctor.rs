@@ -80,10 +80,9 @@ struct Defect {
 }
 
 /// Everything that can be mended.
-const DEFECTS: [Defect; 10] = [
+const DEFECTS: [Defect; 9] = [
     Defect { code: "D001", is_hint: false, make: stale_port },
     Defect { code: "D005", is_hint: false, make: backend_left },
-    Defect { code: "D006", is_hint: false, make: controller_notes_left },
     Defect { code: "D007", is_hint: false, make: drivers_left_of_a_device_that_is_gone },
     Defect { code: "D007", is_hint: false, make: drivers_left_of_a_device_that_is_there },
     Defect { code: "D008", is_hint: false, make: note_left },
@@ -104,10 +103,6 @@ fn backend_left(world: &mut World, _kiosk: &Domain) {
     for (node, value) in [("state", "6"), ("frontend", "/local/domain/77/device/vusb/0")] {
         write(world, &format!("/local/domain/0/backend/qusb/77/0/{node}"), value);
     }
-}
-
-fn controller_notes_left(world: &mut World, kiosk: &Domain) {
-    write(world, &format!("{OWN}/controllers/77/0"), &kiosk.guest.uuid);
 }
 
 fn drivers_left_of_a_device_that_is_gone(world: &mut World, _kiosk: &Domain) {
@@ -172,9 +167,7 @@ fn what_can_be_mended_is_found_and_mended_and_nothing_else_changes() {
             wait_until(PATIENCE, "QEMU has let go", || kiosk.qemu.held().len() == 1);
             assert_eq!(differences(&store, &world.store()), [""; 0], "{code}");
             assert_eq!(drivers(&world), bound, "{code}");
-            for notes in ["devices", "controllers"] {
-                assert_eq!(world.names(&format!("{OWN}/{notes}")), [""; 0], "{code}");
-            }
+            assert_eq!(world.names(&format!("{OWN}/devices")), [""; 0], "{code}");
         }
     });
 }

@@ -67,9 +67,12 @@ fn difference(after: &Tree, before: &Tree) -> Tree {
 
 /// Takes out what differs on purpose, and says why.
 fn without_intended_differences(mut ours: Tree) -> Tree {
-    // The agent's own notes: which attachments and controllers are its own. For dom0 alone.
-    let notes: BTreeSet<String> =
-        ours.keys().filter(|path| path.starts_with("/tool/")).cloned().collect();
+    // The agent's own notes, and its mark of a controller that it made. For dom0 alone.
+    let is_own = |path: &&String| {
+        path.starts_with("/tool/")
+            || (path.starts_with("/libxl/") && path.ends_with("/pvusb-agent"))
+    };
+    let notes: BTreeSet<String> = ours.keys().filter(is_own).cloned().collect();
     for path in notes {
         let (_, perms) = ours.remove(&path).unwrap();
         assert_eq!(perms, "n0", "{path} is for dom0's eyes only");
@@ -101,6 +104,7 @@ fn assert_like_xl(world: &World, before: &Tree, fixture: &str) {
             let paths: Vec<_> = below(&mut world.xenstored.client(), &root)
                 .into_iter()
                 .map(|(path, _)| path)
+                .filter(|path| !path.ends_with("/pvusb-agent"))
                 .collect();
             let inside = |path: &String| path.starts_with(&format!("{root}/"));
             let xls: Vec<_> = xls.iter().map(|(path, _)| path.clone()).filter(inside).collect();

@@ -142,3 +142,56 @@ fn a_rule_anchored_at_a_pci_address_survives_another_bus_number() {
     world.wait_until_given(&kiosk, "3-2");
     assert_eq!(world.taken().len(), 1);
 }
+
+/// A keyboard about which udev and sysfs have more to say.
+fn talkative(busid: &str, devnum: u8) -> UsbDevice {
+    let mut device = keyboard(busid, devnum).with_tag("front-desk");
+    device.properties.push(("ID_DESK".into(), "left".into()));
+    device.attributes.push(("bMaxPower".into(), b"100mA\n".to_vec()));
+    device.removable = "fixed";
+    device
+}
+
+/// Everything about it that only dom0 knows, and that is gone or hidden while it is away.
+const BY_EVERYTHING: &str = "match: {driver: usbhid, removable: fixed, behind: {category: hub}, \
+    udev: {property: {ID_DESK: left}, tag: front-desk, attribute: {bMaxPower: '100mA'}}}, \
+    attach: kiosk";
+
+#[test]
+fn what_only_dom0_knows_of_a_device_counts_as_long_as_it_is_away() {
+    everywhere(|mut world| {
+        world.bed.plug(&UsbDevice::hub("1-1", 2));
+        world.bed.plug(&talkative("1-1.4", 3));
+        world.bed.plug(&keyboard("1-1.3", 4));
+        let kiosk = world.domain(4, "kiosk");
+        let both = [BY_EVERYTHING, "match: {port: '1-3'}, attach: kiosk"];
+        let mut agent = world.agent(&rules(&both));
+        world.wait_until_given(&kiosk, "1-1.4");
+        let taken = world.taken();
+        assert_eq!(taken.len(), 1);
+
+        // Judged again, also by an agent that has not seen it in dom0.
+        world.reload(&mut agent, &rules(&both));
+        world.settle_by(&kiosk, &keyboard("1-3", 5));
+        agent.kill();
+        let _agent = world.ready_agent(&rules(&both));
+        world.settle_by(&kiosk, &keyboard("1-3", 6));
+        assert!(taken.iter().all(|(at, busid)| world.taken().get(at) == Some(busid)), "{taken:?}");
+    });
+}
+
+#[test]
+fn an_attribute_that_a_new_policy_asks_for_is_read_before_it_decides() {
+    on_both(|mut world| {
+        world.bed.plug(&talkative("1-1", 2));
+        let kiosk = world.domain(4, "kiosk");
+        let mut agent = world.agent(&keyboards_to_kiosk());
+        world.wait_until_given(&kiosk, "1-1");
+        let taken = world.taken();
+
+        let rule = "match: {udev: {attribute: {bMaxPower: '100mA'}}}, attach: kiosk";
+        world.reload(&mut agent, &rules(&[rule]));
+        world.settle_by(&kiosk, &talkative("1-2", 3));
+        assert!(taken.iter().all(|(at, busid)| world.taken().get(at) == Some(busid)), "{taken:?}");
+    });
+}

@@ -382,11 +382,12 @@ impl World {
                     && self.bed.interfaces(busid).iter().all(bound)
             }
         };
-        let end = format!("controller={} port={}", place.1, place.2);
+        let port = format!(" controller={} port={} ", place.1, place.2);
         let noted = self.note(busid).is_some_and(|note| {
             note.starts_with("attached ")
                 && note.contains(&format!(" domid={domid} "))
-                && note.ends_with(&end)
+                // The drivers may stand after it.
+                && format!("{note} ").contains(&port)
         });
         place.0 == domid && served && noted
     }

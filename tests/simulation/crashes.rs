@@ -5,7 +5,7 @@ use super::worlds::{epoch, read};
 use pvusb_agent::sim::{CrashPoint, Setting, Timed, World};
 
 /// What is done, and how many effects the agent has on the way: a new effect must be counted here.
-const DEEDS: [(&str, u64, &str); 9] = [
+const DEEDS: [(&str, u64, &str); 13] = [
     (
         "attach to a controller that is there (qusb)",
         1,
@@ -44,8 +44,35 @@ const DEEDS: [(&str, u64, &str); 9] = [
          plug: {port: 1-1, id: '05e0:1200'}}\n  - {at: 60s, unplug: 1-1}\n",
     ),
     (
+        "attach by hand (qusb)",
+        2,
+        "policy: nothing\nusbback: no\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 3s, \
+         plug: {port: 1-1, id: '05e0:1200'}}\n  - {at: 6s, attach: {device: 1-1, domain: kiosk}}\n",
+    ),
+    (
+        "detach by hand (pv)",
+        15,
+        "policy: pv\nusbback: yes\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 6s, plug: \
+         {port: 1-1, id: '05e0:1200', drivers: [usbhid, cdc_acm]}}\n  - {at: 60s, hold: {device: \
+         1-1}}\n",
+    ),
+    (
+        "attach by hand what was taken out with xl, and let it go (qusb)",
+        5,
+        "policy: qusb\nusbback: no\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 6s, plug: \
+         {port: 1-1, id: '05e0:1200'}}\n  - {at: 20s, xl-usbdev-detach: 1-1}\n  - {at: 30s, attach: \
+         {device: 1-1, domain: kiosk}}\n  - {at: 60s, unplug: 1-1}\n",
+    ),
+    (
+        "attach where usbback refuses, and then elsewhere",
+        8,
+        "policy: both\npolicies: {both: '{version: 1, rules: [{match: {id: \"*:*\"}, attach: [kiosk, \
+         desk]}]}'}\nusbback: yes\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 0s, start: \
+         {domain: desk, type: hvm}}\n  - {at: 6s, plug: {port: 1-1, id: '05e0:1200', refused: yes}}\n",
+    ),
+    (
         "end of a domain",
-        3,
+        2,
         "policy: qusb\nusbback: no\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 6s, \
          plug: {port: 1-1, id: '05e0:1200'}}\n  - {at: 60s, destroy: kiosk}\n",
     ),
@@ -57,7 +84,7 @@ const DEEDS: [(&str, u64, &str); 9] = [
     ),
     (
         "removal of what a domain left behind",
-        4,
+        3,
         "policy: qusb\nusbback: no\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 6s, \
          plug: {port: 1-1, id: '05e0:1200'}}\n  - {at: 60s, kill-agent: 20s}\n  - {at: 61s, unplug: \
          1-1}\n  - {at: 62s, destroy: kiosk}\n",

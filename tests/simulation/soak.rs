@@ -35,6 +35,9 @@ fn main() -> ExitCode {
         if let Some(violation) = world.violations.first() {
             failed += 1;
             println!("seed {seed}: {violation}");
+            println!(
+                "again: cargo run --release --example soak -- --first {seed} --seeds 1 --ops {ops}"
+            );
             if failures > 0 {
                 failures -= 1;
                 let short = sim::shrink(&setting, &list, epoch, 2000);

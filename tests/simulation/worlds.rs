@@ -3,7 +3,7 @@
 use pvusb_agent::plan::Standing;
 use pvusb_agent::policy::Source;
 use pvusb_agent::reconcile::Event;
-use pvusb_agent::sim::{self, Counts, Scenario, Setting, Told};
+use pvusb_agent::sim::{self, Counts, Scenario, Setting, Told, World};
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -73,7 +73,7 @@ fn what_is_written_is_read_as_it_was() {
         let scenario = read("written.yaml", &sim::write(&setting, &ops));
         assert_eq!(scenario.timeline, ops);
         let again = scenario.setting(None);
-        let [then, now] = [&setting, &again].map(|s| (s.usbback, s.held_back, s.chance));
+        let [then, now] = [&setting, &again].map(|s| (s.usbback, s.held_back, s.desk, s.chance));
         assert_eq!(now, then);
         assert_eq!(again.policies[0].0, setting.policies[0].0);
     }
@@ -101,6 +101,25 @@ fn a_step_that_hangs_is_told_of_once() {
     let hanging = |standing: &&Standing| matches!(standing, Standing::Hanging(_));
     assert_eq!(said.iter().filter(hanging).count(), 1, "{said:?}");
     assert!(matches!(said.last(), Some(Standing::Attached { .. })), "{said:?}");
+}
+
+/// At its start the agent lets free ports rest. A device that is too fast for them needs a controller of
+/// its own, and waits for a number that has rested instead of asking for a larger one.
+#[test]
+fn a_fast_device_waits_for_a_number_to_rest_and_gets_no_larger_controller() {
+    let text = "version: 1\npolicy: qusb\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 3s, \
+                xl-usbctrl-attach: {domain: kiosk, version: 1, ports: 8}}\n  - {at: 10s, kill-agent: \
+                1s}\n  - {at: 11200ms, plug: {port: 1-1, id: '05e0:1200', speed: high}}\n";
+    let scenario = read("fast", text);
+    let mut world = World::new(scenario.setting(None), epoch());
+    for timed in &scenario.timeline {
+        world.play(timed);
+    }
+    world.come_to_rest();
+    assert_eq!(world.violations, []);
+    let (_, place) = world.whereabouts(&"1-1".parse().unwrap()).unwrap();
+    assert_eq!((place.controller.get(), place.port.get()), (1, 1));
+    assert!(world.time() < Duration::from_secs(20), "{:?}", world.time());
 }
 
 /// A device with a loose plug: it is attached once it has stayed plugged for half a minute.

@@ -59,7 +59,7 @@ class Shell:
         self.out(f"printf %s {shlex.quote(text)} >{shlex.quote(path)}")
 
     def become_eyes(self, program):
-        """Replaces the shell by image/eyes.py."""
+        """Replaces the shell by inside/eyes.py."""
         # Not `python3 -u`: the port takes 32 KiB at once, and without a buffer Python forgets the rest.
         self._socket.sendall(f"exec python3 {program}\n".encode())
         if self._until(b"eyes\n", 60) is None:
@@ -92,7 +92,7 @@ class Shell:
 
 
 class Eyes:
-    """The questions that image/eyes.py answers."""
+    """The questions that inside/eyes.py answers."""
 
     def __init__(self, port):
         self._port = port

@@ -64,7 +64,7 @@ class Machine:
         self._wait_for(lambda: "READY" in self.console(), BOOT_LIMIT, "dom0 does not boot")
         self.dom0.greet()
         aside.greet()
-        shutil.copy(pathlib.Path(__file__).parent / "image" / "eyes.py", self.share)
+        shutil.copy(pathlib.Path(__file__).parent / "inside" / "eyes.py", self.share)
         self.eyes = aside.become_eyes("/share/eyes.py")
         self.boot_seconds = time.monotonic() - began
         be_patient(self.boot_seconds)

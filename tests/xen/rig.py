@@ -128,6 +128,8 @@ class Rig:
             elif list(self.store.controllers(guest.domid)) != [0]:
                 self.guests.spoil(guest)
         self.guests.clean()
+        if self.machine.kind == SYSTEMD:
+            self.service.begin()
         if faults:
             raise Failure("; ".join(faults))
 

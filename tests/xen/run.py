@@ -16,6 +16,7 @@ import math
 import os
 import pathlib
 import shutil
+import statistics
 import sys
 import threading
 import time
@@ -51,12 +52,30 @@ class Results:
         self.directory = RUNS / time.strftime("%Y%m%d-%H%M%S")
         self.directory.mkdir()
         self.by_outcome = {"passed": [], "failed": [], "known": [], "rig fault": []}
+        # How each time ended that a scenario was run, and its seconds: {name: [(outcome, seconds)]}.
+        self.times = {}
         self._boots = 0
         self._lock = threading.Lock()
 
     @property
     def boots(self):
         return self._boots
+
+    def add(self, name, outcome, seconds):
+        with self._lock:
+            self.by_outcome[outcome].append(name)
+            self.times.setdefault(name, []).append((outcome, seconds))
+
+    def table(self):
+        """How often each scenario passed and how long it took, for docs/benchmarks.md."""
+        lines = ["| scenario | passed | least | median | most |", "|---|---|---|---|---|"]
+        for name, times in self.times.items():
+            passed = sum(outcome == "passed" for outcome, _ in times)
+            seconds = [seconds for _, seconds in times]
+            figures = [min(seconds), statistics.median(seconds), max(seconds)]
+            words = " | ".join(f"{figure:.1f} s" for figure in figures)
+            lines.append(f"| `{name}` | {passed} of {len(times)} | {words} |")
+        return "\n".join(lines)
 
     def next_boot(self):
         with self._lock:
@@ -122,7 +141,7 @@ class Runner:
         began = time.monotonic()
         try:
             self.rig.start()
-        except RigFault:
+        except Exception:
             self.drop()
             raise
         tell("booted", f"{vcpus} virtual CPU{'s' if vcpus > 1 else ''}, {dom0}", time.monotonic() - began)
@@ -142,7 +161,7 @@ class Runner:
             tell(outcome, scenario.name, seconds, why)
             if outcome != "rig fault":
                 break
-        self.results.by_outcome[outcome].append(scenario.name)
+        self.results.add(scenario.name, outcome, seconds)
 
     def _try(self, scenario):
         """One attempt: how it ended, what there is to say, and the seconds without the boot."""
@@ -212,7 +231,7 @@ def main():
     parser.add_argument("--agent", type=pathlib.Path, default=ROOT / "target/release/pvusb-agent")
     parser.add_argument("--list", action="store_true", help="list the scenarios")
     parser.add_argument("--measure", action="store_true", help="run those that measure")
-    parser.add_argument("--repeat", type=int, default=1, help="run all of it so often")
+    parser.add_argument("--repeat", type=int, default=1, help="run all of it so often, each time on new machines")
     parser.add_argument("--tolerate", type=int, default=0, help="so many that are not proved do not count")
     parser.add_argument("--seconds", type=float, default=math.inf, help="begin no scenario after that")
     parser.add_argument("--jobs", type=int, help="how many machines at once")
@@ -223,10 +242,22 @@ def main():
             print(f"{one.theme:<12} {one.name:<45} {(one.run.__doc__ or '').strip().splitlines()[0]}")
         return 0
     began = time.monotonic()
-    results, work = Results(), Work(chosen * arguments.repeat, began + arguments.seconds)
+    results, left = Results(), []
     measure = any(one.measures for one in chosen)
     jobs = min(arguments.jobs or usual_jobs(measure), len(chosen))
-    runners = [Runner(arguments.agent, results) for _ in range(jobs)]
+    for number in range(1, arguments.repeat + 1):
+        if arguments.repeat > 1:
+            print(f"{number} of {arguments.repeat}", flush=True)
+        work = Work(chosen, began + arguments.seconds)
+        if not run_all(work, [Runner(arguments.agent, results) for _ in range(jobs)]):
+            print("interrupted")
+            return 130
+        left += work.left()
+    return judge(results, left, len(chosen) * arguments.repeat, arguments.tolerate, time.monotonic() - began)
+
+
+def run_all(work, runners):
+    """Lets all of them work until nothing is left; False if a person interrupts."""
     threads = [threading.Thread(target=runner.work, args=[work], daemon=True) for runner in runners]
     for thread in threads:
         thread.start()
@@ -234,22 +265,27 @@ def main():
         for thread in threads:
             thread.join()
     except KeyboardInterrupt:
-        print("interrupted")
         for runner in runners:
             runner.drop()
-        return 130
+        return False
+    return True
+
+
+def judge(results, left, wanted, tolerated, seconds):
+    """Says how it ended; gives the exit code."""
+    if any(len(times) > 1 for times in results.times.values()):
+        print(results.table())
     words = ", ".join(f"{len(names)} {outcome}" for outcome, names in results.by_outcome.items())
-    seconds = time.monotonic() - began
     print(f"{words}; {results.boots} boots; {seconds:.0f} s; logs in {results.directory.relative_to(ROOT)}")
-    faults, left = results.by_outcome["rig fault"], work.left()
+    faults = results.by_outcome["rig fault"]
     if faults:
         print(f"NOT PROVED, because the rig was at fault, {TRIES} times each: {', '.join(faults)}")
     if left:
         print(f"NOT PROVED, because the time was over: {', '.join(left)}")
     done = sum(len(names) for names in results.by_outcome.values()) + len(left)
-    if results.by_outcome["failed"] or done < len(chosen) * arguments.repeat:
+    if results.by_outcome["failed"] or done < wanted:
         return 1
-    return 2 if len(faults) + len(left) > arguments.tolerate else 0
+    return 2 if len(faults) + len(left) > tolerated else 0
 
 
 if __name__ == "__main__":

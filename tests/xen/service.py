@@ -11,6 +11,12 @@ UNIT = "pvusb-agent.service"
 class Service:
     def __init__(self, machine):
         self._dom0, self._eyes = machine.dom0, machine.eyes
+        # Where in the journal the scenario begins.
+        self._since = ""
+
+    def begin(self):
+        """What the unit has said until now does not count any more."""
+        self._since = "--since=@" + self._dom0.out("printf '%(%s)T' -1")
 
     def systemctl(self, *words):
         """Runs it on the unit; gives the answer, whatever it is."""
@@ -39,8 +45,8 @@ class Service:
         return self.property("ActiveState") == "active"
 
     def journal(self, output="cat"):
-        """All that the unit has said since the boot."""
-        return self._dom0.out(f"journalctl -u {UNIT} --no-pager -o {output}")
+        """All that the unit has said since the scenario began; in the first one, since the boot."""
+        return self._dom0.out(f"journalctl -u {UNIT} --no-pager -o {output} {self._since}")
 
     def says(self, pattern, timeout=DEADLINE):
         """Waits for a line of the journal that matches."""

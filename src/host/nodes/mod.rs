@@ -13,8 +13,7 @@ mod shown;
 pub(super) use note::{format_note, parse_note};
 pub(super) use order::{format_override, parse_override};
 pub(super) use paths::{
-    CONTROLLER_NOTES, ControllerPaths, DEVICE_NOTES, DomainPaths, LIBXL, OVERRIDES, OWN, USBBACK,
-    backend_root, controller_note, controller_notes, device_note, driver_path, override_node,
-    parse_vm, usbback,
+    ControllerPaths, DEVICE_NOTES, DomainPaths, LIBXL, OVERRIDES, OWN, USBBACK, backend_root,
+    device_note, driver_path, override_node, parse_vm, usbback,
 };
 pub(crate) use shown::node_of;

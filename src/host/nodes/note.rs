@@ -11,18 +11,19 @@ pub(in crate::host) fn format_note(note: &Note) -> String {
     let Plug { address, id, initialized } = plug;
     let initialized = initialized.map_or_else(|| "-".to_owned(), |usec| usec.to_string());
     let plug = format!("type={kind} id={id} address={address} initialized={initialized}");
-    let mut text = match state {
+    let drivers = drivers.as_ref().map_or_else(String::new, |drivers| {
+        let names: Vec<_> = drivers.iter().map(|driver| escaped(driver)).collect();
+        format!(" drivers={}", names.join(","))
+    });
+    let plug = format!("{plug}{drivers}");
+    match state {
         NoteState::Attached { place: Place { domid, controller, port }, uuid } => {
             format!("attached {plug} domid={domid} uuid={uuid} controller={controller} port={port}")
         }
         NoteState::Returning => format!("returning {plug}"),
         NoteState::Admitted => format!("admitted {plug}"),
-    };
-    if let Some(drivers) = drivers {
-        let drivers: Vec<_> = drivers.iter().map(|driver| escaped(driver)).collect();
-        text = format!("{text} drivers={}", drivers.join(","));
+        NoteState::Blocked => format!("blocked {plug}"),
     }
-    text
 }
 
 /// Reads what [`format_note`] wrote; `None` for anything else. A note that cannot be read counts as
@@ -48,6 +49,7 @@ pub(in crate::host) fn parse_note(value: &[u8]) -> Option<Note> {
         },
         "returning" => NoteState::Returning,
         "admitted" => NoteState::Admitted,
+        "blocked" => NoteState::Blocked,
         _ => return None,
     };
     let drivers = match pairs.get("drivers") {
@@ -93,6 +95,9 @@ mod tests {
              uuid=6d3ae5a6-2c8c-4c8b-9d1e-0c5b7d1f2a30 controller=0 port=3",
             "returning type=pv id=0951:1666 address=3.127 initialized=-",
             "admitted type=qusb id=05e0:1200 address=1.6 initialized=81234567",
+            "attached type=qusb id=05e0:1200 address=1.6 initialized=81234567 drivers=usbhid domid=5 \
+             uuid=6d3ae5a6-2c8c-4c8b-9d1e-0c5b7d1f2a30 controller=0 port=3",
+            "blocked type=qusb id=05e0:1200 address=1.6 initialized=81234567",
             "returning type=pv id=0951:1666 address=3.127 initialized=- drivers=",
             "returning type=pv id=0951:1666 address=3.127 initialized=- drivers=Philips%20webcam,uas",
         ] {

@@ -19,9 +19,6 @@ pub(in crate::host) const DEVICE_NOTES: &str = "/tool/pvusb-agent/devices";
 /// What people said over the policy's head, by busid.
 pub(in crate::host) const OVERRIDES: &str = "/tool/pvusb-agent/overrides";
 
-/// The agent's notes of controllers that it made, by domain.
-pub(in crate::host) const CONTROLLER_NOTES: &str = "/tool/pvusb-agent/controllers";
-
 /// The nodes of a domain.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::host) struct DomainPaths(pub(in crate::host) DomId);
@@ -104,6 +101,13 @@ impl ControllerPaths {
         format!("{}/{node}", self.frontend)
     }
 
+    /// Says that the agent made the controller. It lies among libxl's own nodes, so that it goes with
+    /// them whoever removes the controller (`libxl_device.c: libxl__device_destroy`): the next one of
+    /// this number may be xl's.
+    pub(in crate::host) fn mark(&self) -> String {
+        self.lx("pvusb-agent")
+    }
+
     /// The node of a port: the one that its server reads.
     pub(in crate::host) fn port(&self, port: PortNumber) -> String {
         format!("{}/port/{port}", self.backend)
@@ -123,16 +127,6 @@ pub(in crate::host) fn device_note(busid: &BusId) -> String {
 /// What a person said about a device.
 pub(in crate::host) fn override_node(busid: &BusId) -> String {
     format!("{OVERRIDES}/{}", busid.to_key())
-}
-
-/// The agent's notes of its controllers in a domain.
-pub(in crate::host) fn controller_notes(domid: DomId) -> String {
-    format!("{CONTROLLER_NOTES}/{domid}")
-}
-
-/// The agent's note of a controller that it made: holds the domain's UUID.
-pub(in crate::host) fn controller_note(domid: DomId, id: ControllerId) -> String {
-    format!("{CONTROLLER_NOTES}/{domid}/{id}")
 }
 
 /// The drivers noted for a device's way back.

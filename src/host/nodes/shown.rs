@@ -1,6 +1,6 @@
 //! Where the thing lies that a finding is about, for people who look at it with `xenstore-ls`.
 
-use super::paths::{ControllerPaths, DomainPaths, controller_notes, device_note, usbback};
+use super::paths::{ControllerPaths, DomainPaths, device_note, usbback};
 use crate::model::{BusId, ControllerKind, Leftover, Place};
 use crate::plan::Finding;
 use std::path::Path;
@@ -16,12 +16,11 @@ pub(crate) fn node_of(finding: &Finding) -> String {
             None => sysfs(busid),
         },
         Finding::PortNumberTwice { place, .. } => port(*place, ControllerKind::Qusb),
-        Finding::Left(Leftover::Backend { domid, kind, controller })
+        Finding::Left(Leftover { domid, kind, controller })
         | Finding::NotConnected { domid, controller, kind, .. }
         | Finding::BackendGone { domid, controller, kind } => {
             ControllerPaths::new(*domid, *controller, *kind).backend
         }
-        Finding::Left(Leftover::ControllerNotes(domid)) => controller_notes(*domid),
         Finding::DriversLeft { busid } => usbback(busid),
         Finding::NoteLeft { busid, .. } => device_note(busid),
         Finding::OnUsbback { busid, .. } | Finding::WithoutDriver { busid, .. } => sysfs(busid),

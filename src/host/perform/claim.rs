@@ -8,7 +8,7 @@ use super::Performer;
 use super::check::{self, Expect, Unattached};
 use super::error::{Changed, Failure};
 use crate::host::look::absent_as_none;
-use crate::host::nodes::{ControllerPaths, controller_note, device_note, format_note, usbback};
+use crate::host::nodes::{ControllerPaths, device_note, format_note, usbback};
 use crate::host::xenstore::{Access, Outcome, Permission, Reply, Transaction};
 use crate::model::{BusId, ControllerSpec, DomId, Note, NoteState, PortNumber};
 use crate::plan::Claim;
@@ -79,7 +79,7 @@ impl Performer {
     /// A device that was plugged anew has not been decided about. Reading it can block for as long
     /// as the kernel is busy with it, so it is done off the loop and before the transaction.
     async fn expect_same_plug(&self, claim: &Claim) -> Result<(), Failure> {
-        let (usb, busid) = (self.usb, claim.busid.clone());
+        let (usb, busid) = (self.usb.clone(), claim.busid.clone());
         let device = tokio::task::spawn_blocking(move || usb.device(&busid)).await??;
         match device {
             Some(device) if device.plug() == claim.plug => Ok(()),
@@ -90,7 +90,7 @@ impl Performer {
     /// dom0 may have begun to use a disk since it was looked at. What is only a person's need is not
     /// read again: nothing is lost by it.
     pub(super) async fn expect_unused(&self, busid: &BusId) -> Result<(), Failure> {
-        let (usb, name) = (self.usb, busid.clone());
+        let (usb, name) = (self.usb.clone(), busid.clone());
         let uses = tokio::task::spawn_blocking(move || usb.storage_uses(&name)).await??;
         match uses.into_iter().next() {
             None => Ok(()),
@@ -126,7 +126,7 @@ fn write_note(t: &Transaction, claim: &Claim) -> Reply<()> {
 
 /// The nodes of a new controller, as libxl writes them and in its order
 /// (`libxl_usb.c: libxl__device_usbctrl_add_xenstore`, `libxl_device.c: libxl__device_generic_add`),
-/// with the agent's note of it.
+/// with the agent's mark.
 fn controller_nodes(
     t: &Transaction,
     claim: &Claim,
@@ -165,8 +165,7 @@ fn controller_nodes(
         replies.push(t.write(&paths.port(claim.place.port), busid.as_bytes()));
     }
 
-    let note = controller_note(domid, claim.place.controller);
-    replies.push(t.write(&note, claim.uuid.to_string().as_bytes()));
+    replies.push(t.write(&paths.mark(), b""));
     replies
 }
 

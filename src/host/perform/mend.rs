@@ -129,7 +129,7 @@ impl Performer {
     }
 
     async fn expect_plug(&self, busid: &BusId, plug: Plug) -> Result<Device, Failure> {
-        let (usb, name) = (self.usb, busid.clone());
+        let (usb, name) = (self.usb.clone(), busid.clone());
         let device = tokio::task::spawn_blocking(move || usb.device(&name)).await??;
         device
             .filter(|device| device.plug() == plug)

@@ -78,7 +78,9 @@ impl Performer {
             Step::Authorize { busid, note, interfaces } => {
                 self.authorize(busid, note, interfaces).await
             }
-            Step::Deauthorize { busid: _, interfaces } => self.deauthorize(interfaces).await,
+            Step::Deauthorize { busid, note, interfaces } => {
+                self.deauthorize(busid, note.as_ref(), interfaces).await
+            }
             Step::Forget { busid } => self.forget(busid).await,
             Step::NoteOrder { busid, said, taken_out } => {
                 self.note_order(busid, said.as_ref(), taken_out.as_ref()).await

@@ -28,8 +28,24 @@ impl Performer {
         Ok(())
     }
 
-    pub(super) async fn deauthorize(&self, interfaces: &[InterfaceName]) -> Result<(), Failure> {
+    /// The note, if there is one, is written first: what is blocked and not noted would stay so. A driver
+    /// that was called back before may have shown dom0 a disk, and somebody may have mounted it.
+    pub(super) async fn deauthorize(
+        &self,
+        busid: &BusId,
+        note: Option<&Note>,
+        interfaces: &[InterfaceName],
+    ) -> Result<(), Failure> {
+        if let Some(note) = note {
+            self.xs.write(&device_note(busid), format_note(note).as_bytes()).await?;
+        }
+        self.expect_unused(busid).await?;
         for interface in interfaces {
+            if let Some(note) = note
+                && self.usb.device_number(busid)? != Some(note.plug.address.device)
+            {
+                return Err(Changed::Device(busid.clone()).into());
+            }
             let name = interface.clone();
             self.off_loop(move |drivers| drivers.authorize(&name, false)).await?;
         }

@@ -7,7 +7,7 @@ use super::Performer;
 use super::check::{self, Expect};
 use super::error::{Changed, Failure};
 use crate::host::look::absent_as_none;
-use crate::host::nodes::{ControllerPaths, DomainPaths, controller_note, controller_notes};
+use crate::host::nodes::{ControllerPaths, DomainPaths};
 use crate::host::xenstore::{Outcome, Transaction};
 use crate::model::{ControllerId, ControllerKind, DomId, GuestUuid, Leftover, Place, PortNumber};
 
@@ -43,14 +43,13 @@ impl Performer {
                 remove_with_parents(t, &paths.frontend).await?;
                 remove_with_parents(t, &paths.libxl).await?;
                 remove_with_parents(t, &paths.backend).await?;
-                remove_with_parents(t, &controller_note(domid, controller)).await?;
                 Ok(Outcome::Commit(()))
             })
             .await
     }
 
     pub(super) async fn remove_leftover(&self, leftover: Leftover) -> Result<(), Failure> {
-        let (Leftover::Backend { domid, .. } | Leftover::ControllerNotes(domid)) = leftover;
+        let Leftover { domid, kind, controller } = leftover;
         if self.xs.is_domain_introduced(domid.get()).await? {
             return Err(Changed::DomainBack(domid).into());
         }
@@ -59,13 +58,8 @@ impl Performer {
                 if absent_as_none(t.read(&DomainPaths(domid).kind()).await)?.is_some() {
                     return Err(Failure::from(Changed::DomainBack(domid)));
                 }
-                let path = match leftover {
-                    Leftover::Backend { domid, kind, controller } => {
-                        ControllerPaths::new(domid, controller, kind).backend
-                    }
-                    Leftover::ControllerNotes(domid) => controller_notes(domid),
-                };
-                remove_with_parents(t, &path).await?;
+                let paths = ControllerPaths::new(domid, controller, kind);
+                remove_with_parents(t, &paths.backend).await?;
                 Ok(Outcome::Commit(()))
             })
             .await

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Where the kernel lists USB devices and interfaces (`Documentation/ABI/stable/sysfs-bus-usb`).
 const DEVICES: &str = "/sys/bus/usb/devices";
@@ -30,8 +31,10 @@ const USBBACK: &str = "/sys/bus/usb/drivers/usbback";
 /// driver probes or resets it (`drivers/usb/core/sysfs.c: usb_lock_device_interruptible`). So this
 /// is made to be used on another thread than the one that must not wait, and with
 /// [`Self::plugged`] and [`Self::device`] one thread for each device will do.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct UsbReader;
+#[derive(Clone, Debug, Default)]
+pub struct UsbReader {
+    attributes: Arc<BTreeSet<Box<str>>>,
+}
 
 /// What [`UsbReader::devices`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,7 +48,13 @@ pub struct Scan {
 impl UsbReader {
     /// A reader of this host's devices.
     pub fn new() -> Self {
-        Self
+        Self::default()
+    }
+
+    /// One that also reads these attributes, given by their paths below a device's directory. One
+    /// that a device does not have, or that cannot be read, is left out.
+    pub fn asking(attributes: Arc<BTreeSet<Box<str>>>) -> Self {
+        Self { attributes }
     }
 
     /// Reads all devices except root hubs. One that vanishes meanwhile is left out.
@@ -92,8 +101,17 @@ impl UsbReader {
         let uses = uses::of(Path::new(ROOT), busid)?;
         let Some(mut raw) = gather(busid, &dir)? else { return Ok(None) };
         raw.udev = udev;
+        raw.udev.attributes = self.asked(&dir);
         raw.uses = uses;
         raw.into_device(busid.clone()).map(Some)
+    }
+
+    /// The attributes that were asked for. An error is no error of the device's: who wrote the policy
+    /// may have named what can only be written, or is a directory.
+    fn asked(&self, dir: &Path) -> Vec<(Box<str>, Vec<u8>)> {
+        let value = |name: &str| sysfs::read(&dir.join(name)).ok().flatten();
+        let names = self.attributes.iter();
+        names.filter_map(|name| Some((name.clone(), value(name)?))).collect()
     }
 
     /// The device number of what is plugged now, 1 to 127; `None` when nothing is. Never blocks:

@@ -54,11 +54,16 @@ impl Xenstore {
             Ok(transport) => transport,
             Err(error) => return Err(Error::Connect { endpoint, source: Arc::new(error) }),
         };
+        Ok(Self::over(endpoint, transport))
+    }
+
+    /// A client of one connection that is already made.
+    pub(super) fn over(endpoint: Endpoint, transport: Transport) -> Self {
         let mailbox = Mailbox::for_notices();
         mailbox.abandon();
         let (commands, connection) = Connection::new(endpoint, Arc::clone(&mailbox));
         tokio::spawn(connection.run_once(transport));
-        Ok(Self { commands, mailbox })
+        Self { commands, mailbox }
     }
 
     /// Keeps a connection for ever: for the daemon. It is made, and made again when it is lost, by

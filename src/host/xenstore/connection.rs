@@ -105,8 +105,9 @@ impl Connection {
 
     async fn serve(&mut self, transport: Transport, backoff: &mut Backoff) -> End {
         self.epoch += 1;
+        let handle = self.handle.clone();
         let mut session =
-            Session::new(self.epoch, self.handle.clone(), &mut self.watches, Instant::now());
+            Session::new(transport.pace(), self.epoch, handle, &mut self.watches, Instant::now());
         let mut buffer = vec![0; READ_LEN];
         let mut told = false;
         let mut has_handles = true;
@@ -382,6 +383,26 @@ mod tests {
         assert_eq!(changed(&mut notices).await, ("/a".into(), "/a".into()));
         link.event("/a/last", &token).await;
         assert_eq!(changed(&mut notices).await, ("/a".into(), "/a/last".into()));
+    }
+
+    #[tokio::test]
+    async fn over_the_device_one_request_waits_for_the_answer_to_the_one_before() {
+        let (transport, mut link) = Peer::device();
+        let xs = Xenstore::over(Endpoint::Device("/dev/xen/xenbus".into()), transport);
+        let replies = [xs.read("/1"), xs.read("/2")];
+        let watch = xs.watch("/3");
+        for n in ["1", "2"] {
+            let asked = link.expect(Kind::Read, format!("/{n}\0")).await;
+            link.expect_silence().await;
+            link.answer(&asked, n).await;
+        }
+        let asked = link.asked().await;
+        asked.is(Kind::Watch, format!("/3\0{}\0", token_of(&asked.payload)));
+        link.ok(&asked).await;
+        for (reply, value) in replies.into_iter().zip(["1", "2"]) {
+            assert_eq!(soon(reply).await.unwrap(), value.as_bytes());
+        }
+        soon(watch).await.unwrap();
     }
 
     #[tokio::test]

@@ -47,7 +47,8 @@
 //! ```
 //!
 //! The connection always reads while it writes: both daemons stop reading from a client that does
-//! not.
+//! not. Over the kernel's device nothing is pipelined, because the kernel would mix requests up
+//! (`transport`); all else is the same.
 
 mod client;
 mod compat;

@@ -11,6 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
 use super::endpoint::Endpoint;
+use super::transport::{self, Transport};
 use super::wire::Kind;
 
 /// How long a test waits for what must come.
@@ -60,6 +61,13 @@ impl Peer {
     pub(super) async fn accept(&self) -> Link {
         let (stream, _) = soon(self.listener.accept()).await.unwrap();
         Link(stream)
+    }
+
+    /// A device in place of the kernel's, and its other end.
+    pub(super) fn device() -> (Transport, Link) {
+        let (transport, other) = transport::device();
+        other.set_nonblocking(true).unwrap();
+        (transport, Link(UnixStream::from_std(other).unwrap()))
     }
 
     /// Stops listening: whoever connects is refused, until [`listen`](Self::listen).

@@ -57,9 +57,18 @@ pub(super) struct Scope {
     pub(super) epoch: u64,
 }
 
+/// How many requests may be under way on one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    Many,
+    /// The next one is written when the one before is answered.
+    One,
+}
+
 /// The state of one connection.
 #[derive(Debug)]
 pub(super) struct Session {
+    pace: Pace,
     epoch: u64,
     commands: WeakUnboundedSender<Command>,
     last_id: u32,
@@ -101,12 +110,14 @@ impl Session {
     /// The state of a connection that was just made. The watches are the first thing that it asks
     /// for.
     pub(super) fn new(
+        pace: Pace,
         epoch: u64,
         commands: WeakUnboundedSender<Command>,
         watches: &mut Watches,
         now: Instant,
     ) -> Self {
         let mut session = Self {
+            pace,
             epoch,
             commands,
             last_id: 0,
@@ -141,6 +152,11 @@ impl Session {
 
     /// What is to be written next: the rest of one message, never more.
     pub(super) fn outgoing(&self) -> Option<&[u8]> {
+        // Each message in the outbox is a request in flight; the others are written and not answered.
+        let unanswered = self.in_flight.len().saturating_sub(self.outbox.len());
+        if self.pace == Pace::One && unanswered > 0 {
+            return None;
+        }
         self.outbox.front().and_then(|message| message.get(self.written..))
     }
 
@@ -394,9 +410,13 @@ mod tests {
 
     /// A session with requests in flight, of several kinds, and their replies.
     fn session() -> (Session, Watches, Vec<Reply<()>>) {
+        session_at(Pace::Many)
+    }
+
+    fn session_at(pace: Pace) -> (Session, Watches, Vec<Reply<()>>) {
         let (commands, mut queue) = unbounded_channel();
         let mut watches = Watches::default();
-        let mut session = Session::new(1, commands.downgrade(), &mut watches, Instant::now());
+        let mut session = Session::new(pace, 1, commands.downgrade(), &mut watches, Instant::now());
         let scope = Some(Scope { tx_id: 5, epoch: 1 });
         let requests = [Requests::new(&commands, None), Requests::new(&commands, scope)];
         let mut replies = Vec::new();
@@ -427,10 +447,34 @@ mod tests {
     }
 
     #[test]
+    fn one_at_a_time_waits_for_each_answer() {
+        let (mut session, mut watches, _replies) = session_at(Pace::One);
+        for n in 1..=ASKED {
+            let message = session.outgoing().unwrap().to_vec();
+            session.written(5);
+            assert_eq!(session.outgoing().unwrap(), &message[5..], "the rest of it may go");
+            session.written(message.len() - 5);
+            assert_eq!(session.outgoing(), None, "request {n} is not answered");
+            let mut answer = Vec::new();
+            for field in [Kind::Error as u32, n, word(&message, 8), 7] {
+                answer.extend_from_slice(&field.to_ne_bytes());
+            }
+            answer.extend_from_slice(b"ENOENT\0");
+            session.receive(&answer, &mut watches).unwrap();
+        }
+        assert!(session.is_idle());
+    }
+
+    fn word(message: &[u8], at: usize) -> u32 {
+        u32::from_ne_bytes(message[at..at + 4].try_into().unwrap())
+    }
+
+    #[test]
     fn a_request_of_an_earlier_connection_is_not_sent() {
         let (commands, mut queue) = unbounded_channel();
         let mut watches = Watches::default();
-        let mut session = Session::new(2, commands.downgrade(), &mut watches, Instant::now());
+        let mut session =
+            Session::new(Pace::Many, 2, commands.downgrade(), &mut watches, Instant::now());
         let scope = Some(Scope { tx_id: 5, epoch: 1 });
         let mut reply = Requests::new(&commands, scope).mkdir("/a");
         session.submit(queue.try_recv().unwrap(), &mut watches, Instant::now());

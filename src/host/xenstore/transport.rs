@@ -4,9 +4,11 @@
 //! more, because `/dev/xen/xenbus` loses what follows a complete message in one write(2)
 //! (`drivers/xen/xenbus/xenbus_dev_frontend.c`). The socket would not mind.
 //!
+//! And the device takes one request at a time ([`Transport::pace`]), whatever it says.
+//!
 //! The device needs a Xen kernel, of Linux 4.11 or newer: older ones answer WATCH without the
 //! request id. The tests use a FIFO and a socket in its place, so what they show is this code and
-//! not the kernel's side of it.
+//! not the kernel's side of it; `tests/xen` has the real one.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -17,6 +19,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 
 use super::endpoint::Endpoint;
+use super::session::Pace;
 
 /// An open way to the daemon.
 #[derive(Debug)]
@@ -39,6 +42,20 @@ impl Transport {
                 let file = File::options().read(true).write(true).custom_flags(flags).open(path)?;
                 Ok(Self::Device(watch_readiness(file)?))
             }
+        }
+    }
+
+    /// How many requests may be under way.
+    ///
+    /// On the device it is one. The kernel sends a request later, from the buffer in which the next
+    /// write(2) leaves the next one (`xenbus_xs.c: xenbus_dev_request_and_reply`): what is asked or
+    /// written is then another node. And a WATCH or UNWATCH is waited for with a lock that the reply to
+    /// an earlier request needs (`xenbus_dev_frontend.c: xenbus_dev_queue_reply`), so that nothing in
+    /// dom0 hears of xenstore any more. Both are in Linux 6.1; the first was seen.
+    pub(super) fn pace(&self) -> Pace {
+        match self {
+            Self::Socket(_) => Pace::Many,
+            Self::Device(_) => Pace::One,
         }
     }
 
@@ -102,19 +119,18 @@ fn watch_readiness(file: File) -> io::Result<AsyncFd<File>> {
     AsyncFd::new(file)
 }
 
+/// A device whose other end is a socket.
+#[cfg(test)]
+pub(super) fn device() -> (Transport, std::os::unix::net::UnixStream) {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let file = File::from(std::os::fd::OwnedFd::from(ours));
+    (Transport::Device(watch_readiness(file).unwrap()), theirs)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::fd::OwnedFd;
-
     use super::*;
-
-    /// A device whose other end is a socket.
-    fn device() -> (Transport, std::os::unix::net::UnixStream) {
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        ours.set_nonblocking(true).unwrap();
-        let file = File::from(OwnedFd::from(ours));
-        (Transport::Device(watch_readiness(file).unwrap()), theirs)
-    }
 
     #[tokio::test]
     async fn a_device_reads_and_writes_and_sees_the_end() {

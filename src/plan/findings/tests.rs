@@ -321,7 +321,7 @@ fn every_defect_is_found_as_what_it_is_and_nothing_else_is_found() {
 fn what_a_domain_left_is_told_and_removed() {
     let domid = domid(9);
     let controller = ControllerId::FIRST;
-    let backend = Leftover::Backend { domid, kind: ControllerKind::Qusb, controller };
+    let backend = Leftover { domid, kind: ControllerKind::Qusb, controller };
     let xen = XenView { leftovers: [backend].into(), ..XenView::default() };
     let observed = Observed { xen, ..Observed::default() };
     let text = "D005 the backend of qusb controller 0 of domain 9, which is gone: remove it";

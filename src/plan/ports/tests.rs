@@ -20,7 +20,7 @@ fn scenery(policy: &str, kind: ControllerKind, controllers: u8) -> Scenery {
 fn chosen(scenery: &Scenery) -> Choice {
     let observed = &scenery.observed;
     let (device, guest) = (&observed.devices[&busid("1-1")], &observed.xen.guests[&domid(4)]);
-    choose(device, guest, &scenery.moment())
+    choose(device, guest, TargetWish::ANY, &scenery.moment())
 }
 
 fn take(place: Place, kind: ControllerKind) -> Choice {

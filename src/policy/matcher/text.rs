@@ -64,6 +64,11 @@ impl TextPattern {
         }
     }
 
+    /// The one text that it matches, if it is only one.
+    pub(in crate::policy) fn literal(&self) -> Option<&str> {
+        matches!(self.kind, Kind::Exact).then_some(&self.written)
+    }
+
     /// Whether it is a regular expression.
     pub(in crate::policy) fn is_regex(&self) -> bool {
         matches!(self.kind, Kind::Regex(_))
@@ -116,27 +121,35 @@ impl fmt::Display for TextPattern {
 /// Whether the wildcards of `pattern` can stand for what is in `text`. Takes no more steps than the
 /// product of the lengths: a `*` that was too short grows, those before it are left as they are.
 fn glob(pattern: &str, text: &str) -> bool {
-    let (mut pattern, mut text) = (pattern.chars(), text.chars());
-    let mut last_star = None;
+    let (pattern, bytes) = (pattern.as_bytes(), text.as_bytes());
+    let (mut at, mut here) = (0, 0);
+    // Where to go on when what follows the last `*` does not fit: behind it, and one further on.
+    let mut again = None;
     loop {
-        let before = text.clone();
-        let mut rest = pattern.clone();
-        match (rest.next(), text.next()) {
-            (Some('*'), _) => {
-                last_star = Some((rest.clone(), before.clone()));
-                (pattern, text) = (rest, before);
+        match (pattern.get(at), bytes.get(here)) {
+            (Some(b'*'), _) => {
+                at += 1;
+                again = Some((at, here));
             }
             (None, None) => return true,
-            (Some(wanted), Some(there)) if wanted == '?' || wanted == there => pattern = rest,
+            (Some(b'?'), Some(_)) => (at, here) = (at + 1, after(text, here)),
+            (Some(wanted), Some(there)) if wanted == there => (at, here) = (at + 1, here + 1),
             _ => {
-                let Some((after, from)) = &mut last_star else { return false };
-                if from.next().is_none() {
+                let Some((behind, from)) = again else { return false };
+                if from >= bytes.len() {
                     return false;
                 }
-                (pattern, text) = (after.clone(), from.clone());
+                let from = after(text, from);
+                again = Some((behind, from));
+                (at, here) = (behind, from);
             }
         }
     }
+}
+
+/// Where the character after the one at `here` begins.
+fn after(text: &str, here: usize) -> usize {
+    (here + 1..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
 }
 
 #[cfg(test)]
@@ -153,6 +166,7 @@ mod tests {
         assert!(matches("SN1", "SN1") && !matches("SN1", "SN12") && !matches("sn1", "SN1"));
         assert!(matches("SN*", "SN12") && matches("?N1?", "SN12") && !matches("SN?", "SN"));
         assert!(matches("*", "") && matches("*", "x") && matches("*a*b", "xaxb"));
+        assert!(matches("M?ller*", "Müller GmbH") && !matches("M??ller", "Müller"));
         assert!(matches("/N1/", "SN12") && !matches("/^N1/", "SN12") && matches("/(?i)sn/", "SN1"));
         assert!(matches("/dev/bus", "/dev/bus") && matches("/dev/*", "/dev/bus"));
         assert!(matches("/", "/") && matches("//", "anything"));

@@ -78,15 +78,20 @@ impl Reader<'_, '_> {
             self.report.add(wrong_shape(node, "a map from names to matches"));
             return;
         };
+        let earlier = self.known.groups.len();
         for entry in entries {
             if !self.is_name(entry) {
                 continue;
             }
+            if self.known.groups[..earlier].iter().any(|group| group.name() == entry.key) {
+                let message = format!("another file has the group `{}` too", shown(&entry.key));
+                self.report.add(Finding::new(Code::DuplicateName, entry.key_span, message));
+            }
             let matchers = self.matchers(&entry.node, &GROUPED);
             if let Some(matchers) = matchers.filter(|it| self.is_cheap(&entry.node, it)) {
-                self.groups.push(Arc::new(Group::new(&entry.key, matchers)));
+                self.known.groups.push(Arc::new(Group::new(&entry.key, matchers)));
             } else {
-                self.bad_groups.insert(entry.key.as_str().into());
+                self.known.bad_groups.insert(entry.key.as_str().into());
             }
         }
     }
@@ -127,14 +132,14 @@ impl Reader<'_, '_> {
 
     /// Whether it can be judged in time. What it takes is counted for the whole policy.
     fn is_cheap(&mut self, node: &Node, matchers: &[Matcher]) -> bool {
-        if self.values > Self::MAX_VALUES {
+        if self.known.values > Self::MAX_VALUES {
             return false;
         }
         let cost = Cost::of(matchers);
-        self.values = self.values.saturating_add(cost.values);
+        self.known.values = self.known.values.saturating_add(cost.values);
         let message = if cost.depth > Self::MAX_GROUPS_DEEP {
             format!("more than {} groups are in one another", Self::MAX_GROUPS_DEEP)
-        } else if self.values > Self::MAX_VALUES {
+        } else if self.known.values > Self::MAX_VALUES {
             let most = Self::MAX_VALUES;
             format!(
                 "up to here more than {most} values are to be compared, those of groups included"
@@ -250,8 +255,8 @@ impl Reader<'_, '_> {
         if !pattern.is_regex() {
             return Some(pattern);
         }
-        self.regexes += 1;
-        if self.regexes > Self::MAX_REGEXES {
+        self.known.regexes += 1;
+        if self.known.regexes > Self::MAX_REGEXES {
             let message = format!("there are more than {} regular expressions", Self::MAX_REGEXES);
             self.report.add(Finding::new(Code::TooIntricate, node.span, message));
             return None;
@@ -416,14 +421,14 @@ impl Reader<'_, '_> {
     /// A group that was written above.
     fn group(&mut self, node: &Node) -> Option<Arc<Group>> {
         let text = self.text(node, "the name of a group of `devices`")?;
-        if let Some(group) = self.groups.iter().find(|group| group.name() == text) {
+        if let Some(group) = self.known.groups.iter().find(|group| group.name() == text) {
             return Some(Arc::clone(group));
         }
         // What is wrong with it was said already.
-        if !self.bad_groups.contains(text) {
+        if !self.known.bad_groups.contains(text) {
             let message = format!("there is no group `{}` above", shown(text));
             let finding = Finding::new(Code::UnknownGroup, node.span, message);
-            let names: Vec<&str> = self.groups.iter().map(|group| group.name()).collect();
+            let names: Vec<&str> = self.known.groups.iter().map(|group| group.name()).collect();
             self.report.add(match suggest::nearest(text, &names) {
                 Some(name) => finding.help(format!("did you mean `{name}`?")),
                 None => {

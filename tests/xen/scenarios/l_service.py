@@ -156,7 +156,7 @@ def service_sees_device_models(rig):
     desk.destroy()
 
 
-@scenario(dom0=SYSTEMD, known="over /dev/xen/xenbus the agent stops looking at xenstore after a while; why is not found yet")
+@scenario(dom0=SYSTEMD)
 def service_without_a_socket(rig):
     """Where xenstored has no socket, as when it is in a domain of its own, the way is /dev/xen/xenbus."""
     with drop_in(rig, "InaccessiblePaths=/run/xenstored", "Environment=PVUSB_AGENT_LOG=debug"):
@@ -235,6 +235,27 @@ def service_leaves_mounted_storage(rig):
                 rig.service.restart()
             rig.service.says(f"protected.*is mounted on {at}")
             stays("it is in dom0", lambda: rig.store.place(stick.busid) is None, 3)
+        rig.arrives(stick, kiosk)
+
+
+@scenario(dom0=SYSTEMD)
+def service_leaves_what_was_mounted_before(rig):
+    """Behind its walls the service sees what was mounted before its start wherever a person mounts things:
+    sticks stay in dom0, and follow their rule when they are unmounted."""
+    kiosk = rig.guests.kept("kiosk")
+    rig.agent.policy("{match: {id: '46f4:0001'}, keep: dom0}")
+    rig.service.restart()
+    places = [os.path.join(above, "stick") for above in ["/root", "/run/user/0", "/tmp", "/home"]]
+    sticks = {rig.usb.plug("storage", port): at for port, at in enumerate(places, 2)}
+    with contextlib.ExitStack() as mounts:
+        for stick, at in sticks.items():
+            mounts.enter_context(mounted(rig, stick, at))
+        rig.agent.policy("{match: {id: '46f4:0001'}, attach: kiosk}")
+        rig.service.restart()
+        for stick, at in sticks.items():
+            rig.service.says(f"protected.*device={stick.busid}.*is mounted on {at}")
+        stays("all are in dom0", lambda: not rig.store.ports(), 3)
+    for stick in sticks:
         rig.arrives(stick, kiosk)
 
 

@@ -13,11 +13,11 @@ PLUGS = 50
 
 
 class Observer:
-    """image/observer.py in dom0."""
+    """inside/observer.py in dom0."""
 
     def __init__(self, rig, guest):
         self._rig = rig
-        shutil.copy(HERE.parent / "image" / "observer.py", rig.machine.share)
+        shutil.copy(HERE.parent / "inside" / "observer.py", rig.machine.share)
         rig.dom0.out(
             f"setsid python3 /share/observer.py {guest.domid} {guest.log} >/tmp/observed 2>&1 & "
             "echo $! >/tmp/observer.pid"

@@ -103,11 +103,14 @@ def processes(name, argument=""):
     for status in glob.glob("/proc/[0-9]*/stat"):
         try:
             stat = open(status).read()
+            comm, state = stat[stat.index("(") + 1:stat.rindex(")")], stat[stat.rindex(")") + 2]
+            # Only of those in question: there are a hundred processes, and this is asked all the time.
+            if not comm.startswith(name) or state == "Z":
+                continue
             line = open(status[:-4] + "cmdline").read().replace("\0", " ")
         except OSError:
             continue
-        comm, state = stat[stat.index("(") + 1:stat.rindex(")")], stat[stat.rindex(")") + 2]
-        if comm.startswith(name) and argument in line and state != "Z":
+        if argument in line:
             found.append(int(status.split("/")[2]))
     return found
 

@@ -1,0 +1,108 @@
+//! What a policy of 10 000 rules costs: to load, and to decide about a device, with the index and by a
+//! plain scan beside it. `cargo bench --bench policy`; the numbers of one run are in docs/benchmarks.md.
+//!
+//! No framework: a median of many runs tells what there is to tell.
+#![expect(clippy::print_stdout, reason = "this is what it is for")]
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "it measures, on a clock")]
+
+use pvusb_agent::model::Device;
+use pvusb_agent::policy::{Candidate, Policy, Source, compile};
+use std::fmt::Write;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+const RULES: usize = 10_000;
+
+/// Policies of this many rules, each with another kind of rule.
+fn policies(rules: usize) -> Vec<(&'static str, String)> {
+    let text = |rule: &dyn Fn(usize) -> String| {
+        let mut text = String::from("version: 1\nrules:\n");
+        for at in 0..rules {
+            writeln!(text, "- {{{}, attach: [kiosk, desk]}}", rule(at)).unwrap();
+        }
+        text
+    };
+    vec![
+        (
+            "id and port",
+            text(&|at| format!("name: rule {at}, match: {{id: '{at:04x}:1200', port: 1-1.4}}")),
+        ),
+        ("a serial number", text(&|at| format!("name: rule {at}, match: {{serial: SN{at:06}}}"))),
+        (
+            "a category and a vendor",
+            text(&|at| {
+                format!("match: {{category: storage, id: '{at:04x}:*', not: {{speed: low}}}}")
+            }),
+        ),
+        ("a name by wildcard", text(&|at| format!("match: {{product: '*Scanner {at}*'}}"))),
+        (
+            "a category and a name",
+            text(&|at| format!("match: {{category: storage, product: 'Stick {at}', speed: high}}")),
+        ),
+    ]
+}
+
+/// The median of some runs.
+fn median(runs: usize, mut run: impl FnMut()) -> Duration {
+    let mut times: Vec<_> = (0..runs)
+        .map(|_| {
+            let before = Instant::now();
+            run();
+            before.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    times[runs / 2]
+}
+
+fn load(text: &str) -> Policy {
+    compile(Source { name: "policy.yaml", bytes: text.as_bytes() }).unwrap()
+}
+
+/// The memory that the program has now, in KiB (`/proc/self/statm`: the second number, in pages).
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4
+}
+
+fn main() {
+    // A device that no rule matches is the dearest.
+    let device = Device {
+        product: Some("Bar Code Scanner".into()),
+        serial: Some("S/N".into()),
+        ..Device::new(
+            "1-1.4".parse().unwrap(),
+            "1.6".parse().unwrap(),
+            "ffff:ffff".parse().unwrap(),
+        )
+    };
+    let candidate = Candidate::alone(&device);
+    println!("| {RULES} rules that ask for | bytes | load | KiB | decide | plain scan |");
+    println!("|---|---|---|---|---|---|");
+    for (name, text) in policies(RULES) {
+        let before = resident();
+        let policy = load(&text);
+        let memory = resident().saturating_sub(before);
+        let load = median(15, || drop(black_box(load(&text))));
+        let decide = median(1001, || {
+            black_box(policy.judge(black_box(&candidate)));
+        });
+        let scan = median(1001, || {
+            let rules = policy.rules().iter();
+            black_box(rules.clone().find(|rule| rule.matcher().matches(black_box(&candidate))));
+        });
+        println!(
+            "| {name} | {} | {:.0} ms | {memory} | {:.1} µs | {:.1} µs |",
+            text.len(),
+            load.as_secs_f64() * 1e3,
+            decide.as_secs_f64() * 1e6,
+            scan.as_secs_f64() * 1e6,
+        );
+    }
+    println!("\n| rules that ask for id and port | load |\n|---|---|");
+    for rules in [1000, 2500, 5000, 10_000] {
+        let (_, text) = policies(rules).swap_remove(0);
+        let time = median(15, || drop(black_box(load(&text))));
+        println!("| {rules} | {:.0} ms |", time.as_secs_f64() * 1e3);
+    }
+}

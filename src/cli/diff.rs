@@ -1,0 +1,148 @@
+//! `pvusb-agent diff`: what another policy would change on this host, device by device.
+//!
+//! Reads and shows. Where a device belongs, `plan` decides.
+
+use super::look::look_if_possible;
+use super::{EX_CHANGES, EX_IOERR, EX_OK, EX_UNAVAILABLE, Loaded, fail, load_policy};
+use crate::host::userdata::UserData;
+use crate::host::xenstore::Endpoint;
+use crate::model::{Device, Observed, chain};
+use crate::plan::Destination;
+use crate::policy::Policy;
+use clap::Args;
+use serde::Serialize;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+pub(super) const HELP: &str = "Examples:
+  pvusb-agent diff new.yaml                 what would change if this were the policy?
+  pvusb-agent diff new.yaml --exit-code && echo 'nothing would change'";
+
+/// Arguments of `diff`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct DiffArgs {
+    /// The policy that is not yet in force
+    #[arg(value_name = "NEW")]
+    new: PathBuf,
+    /// The policy to compare with; without it, the installed one
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// End with 1 if something would change
+    #[arg(long)]
+    exit_code: bool,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+    /// Where libxl keeps its files about domains
+    #[arg(long, value_name = "DIR", default_value = UserData::DIR)]
+    libxl_dir: PathBuf,
+}
+
+/// A device that would go elsewhere, or for another reason. The names of the fields are an interface.
+#[derive(Serialize)]
+struct Change {
+    busid: String,
+    id: String,
+    name: String,
+    before: End,
+    after: End,
+    /// Whether it would go elsewhere; otherwise another rule sends it to the same place.
+    moves: bool,
+}
+
+#[derive(PartialEq, Eq, Serialize)]
+struct End {
+    /// The domain's name, or `dom0`.
+    domain: String,
+    /// The rule that decides, if one does.
+    rule: Option<String>,
+    /// Why it stays in dom0 although its rule wants it elsewhere.
+    refusal: Option<String>,
+}
+
+pub(super) fn run(
+    args: &DiffArgs,
+    endpoint: Endpoint,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+    colour: bool,
+) -> u8 {
+    let new = match load_policy(Some(&args.new), err, colour) {
+        Loaded::Policy(policy) => policy,
+        Loaded::None => Policy::default(),
+        Loaded::Failed(code) => return code,
+    };
+    let old = match load_policy(args.policy.as_deref(), err, colour) {
+        Loaded::Policy(policy) => policy,
+        // Without a policy every device stays in dom0.
+        Loaded::None => Policy::default(),
+        Loaded::Failed(code) => return code,
+    };
+    let (observed, unreadable, without_xen) =
+        match look_if_possible(endpoint, &args.libxl_dir, &[&old, &new]) {
+            Ok(seen) => seen,
+            Err(error) => return fail(err, &error, EX_UNAVAILABLE),
+        };
+    let changes: Vec<Change> =
+        observed.devices.values().filter_map(|it| change(it, &old, &new, &observed)).collect();
+    let written = if args.json { write_json(&changes, out) } else { write_text(&changes, out) };
+    let left_out = unreadable.iter().try_for_each(|(busid, error)| {
+        writeln!(err, "pvusb-agent: {busid} is left out: {}", chain(error))
+    });
+    let told = without_xen.map_or(Ok(()), |why| {
+        writeln!(err, "pvusb-agent: no domain counts as running: {}", chain(&why))
+    });
+    match written.and(left_out).and(told).and_then(|()| out.flush()) {
+        Err(_) => EX_IOERR,
+        Ok(()) if args.exit_code && !changes.is_empty() => EX_CHANGES,
+        Ok(()) => EX_OK,
+    }
+}
+
+/// What would change for a device, if anything.
+fn change(device: &Device, old: &Policy, new: &Policy, observed: &Observed) -> Option<Change> {
+    let xen = &observed.xen;
+    let by_others = xen.places_of(&device.busid).any(|place| !xen.is_ours(&device.busid, place));
+    let [before, after] = [old, new].map(|policy| end(Destination::of(device, policy, observed)));
+    let names = [&device.manufacturer, &device.product];
+    let names: Vec<_> = names.into_iter().flatten().map(crate::model::Text::as_str).collect();
+    (before != after && !by_others && !device.is_hub()).then(|| Change {
+        busid: device.busid.to_string(),
+        id: device.id.to_string(),
+        name: names.join(" "),
+        moves: before.domain != after.domain,
+        before,
+        after,
+    })
+}
+
+fn end(destination: Destination) -> End {
+    End {
+        domain: destination.guest.map_or_else(|| "dom0".to_owned(), |guest| guest.to_string()),
+        rule: destination.rule,
+        refusal: destination.refusal.map(|refusal| refusal.to_string()),
+    }
+}
+
+fn write_json(changes: &[Change], out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, changes)?;
+    writeln!(out)
+}
+
+fn write_text(changes: &[Change], out: &mut dyn Write) -> io::Result<()> {
+    if changes.is_empty() {
+        return writeln!(out, "nothing would change");
+    }
+    for Change { busid, id, name, before, after, .. } in changes {
+        writeln!(out, "{}", format!("{busid}  {id}  {name}").trim_end())?;
+        for (when, end) in [("now: ", before), ("then:", after)] {
+            let rule = end.rule.as_deref().unwrap_or("no rule matches");
+            write!(out, "  {when} {}, {rule}", end.domain)?;
+            match &end.refusal {
+                Some(refusal) => writeln!(out, ", but {refusal}")?,
+                None => writeln!(out)?,
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,291 @@
+//! `pvusb-agent explain`: why a device is where it is, rule by rule.
+//!
+//! Reads and shows. What a rule says, `policy` decides; what would be done, `reconcile`.
+
+use super::look::{Error, look_if_possible};
+use super::{EX_IOERR, EX_OK, EX_REFUSED, EX_UNAVAILABLE, Loaded, fail, load_policy};
+use crate::host::userdata::UserData;
+use crate::host::xenstore::Endpoint;
+use crate::model::{Device, DeviceName, Observed, Text, chain};
+use crate::plan::{Aside, Explanation, Next, Outlook, Step};
+use crate::policy::{Action, Part, Policy, Verdict};
+use crate::reconcile::preview;
+use clap::Args;
+use serde::Serialize;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Instant;
+
+pub(super) const HELP: &str = "Examples:
+  pvusb-agent explain 1-1.4                      why is what is plugged there where it is?
+  pvusb-agent explain 05e0:1200 --policy new.yaml   and by that policy?";
+
+/// Arguments of `explain`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct ExplainArgs {
+    /// A busid (1-1.4), a bus address (1.6) or an id (05e0:1200)
+    #[arg(value_name = "DEVICE")]
+    device: DeviceName,
+    /// The policy to judge by; without it, the installed one
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+    /// Where libxl keeps its files about domains
+    #[arg(long, value_name = "DIR", default_value = UserData::DIR)]
+    libxl_dir: PathBuf,
+}
+
+/// The answer. The names of the fields are an interface.
+#[derive(Serialize)]
+struct Answer {
+    busid: String,
+    bus_address: String,
+    id: String,
+    name: String,
+    /// What a person said, if that goes before the policy.
+    order: Option<String>,
+    rules: Vec<RuleAnswer>,
+    /// How many rules stand below the one that matches.
+    unasked: usize,
+    /// Why it must stay in dom0.
+    refusal: Option<String>,
+    advice: Option<&'static str>,
+    /// How it stands with it.
+    standing: Option<&'static str>,
+    /// The same as the rest of a sentence.
+    because: Option<String>,
+    /// What would be done next.
+    next: Option<String>,
+}
+
+#[derive(Serialize)]
+struct RuleAnswer {
+    rule: String,
+    location: String,
+    matches: bool,
+    /// Why it does not count, whatever it matches: `enabled` or `when`.
+    aside: Option<&'static str>,
+    action: String,
+    conditions: Vec<ConditionAnswer>,
+}
+
+#[derive(Serialize)]
+struct ConditionAnswer {
+    key: &'static str,
+    wanted: String,
+    found: Option<String>,
+    holds: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    within: Vec<WithinAnswer>,
+}
+
+#[derive(Serialize)]
+struct WithinAnswer {
+    of: String,
+    matches: bool,
+    conditions: Vec<ConditionAnswer>,
+}
+
+pub(super) fn run(
+    args: &ExplainArgs,
+    endpoint: Endpoint,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+    colour: bool,
+) -> u8 {
+    let policy = match load_policy(args.policy.as_deref(), err, colour) {
+        Loaded::Policy(policy) => policy,
+        Loaded::None => Policy::default(),
+        Loaded::Failed(code) => return code,
+    };
+    let (observed, unreadable, without_xen) =
+        match look_if_possible(endpoint, &args.libxl_dir, &[&policy]) {
+            Ok(seen) => seen,
+            Err(error) => return fail(err, &error, EX_UNAVAILABLE),
+        };
+    let found: Vec<_> = observed.devices.values().filter(|it| args.device.is_of(it)).collect();
+    let [device] = found[..] else {
+        let why =
+            unreadable.iter().find(|(busid, _)| args.device == DeviceName::At((*busid).clone()));
+        return match why {
+            Some((_, error)) => fail(err, error, EX_UNAVAILABLE),
+            None => not_one(&args.device, &found, err),
+        };
+    };
+    let answer = explain(device, &policy, &observed, without_xen.is_none());
+    let written = if args.json {
+        serde_json::to_writer_pretty(&mut *out, &answer)
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out))
+    } else {
+        write_text(&answer, out).and_then(|()| write_missing(without_xen.as_ref(), err))
+    };
+    match written.and_then(|()| out.flush()) {
+        Ok(()) => EX_OK,
+        Err(_) => EX_IOERR,
+    }
+}
+
+fn not_one(name: &DeviceName, found: &[&Device], err: &mut dyn Write) -> u8 {
+    let written = if found.is_empty() {
+        writeln!(err, "pvusb-agent: no device {name} is plugged; `pvusb-agent devices` lists all")
+    } else {
+        let busids: Vec<_> = found.iter().map(|device| device.busid.to_string()).collect();
+        let list = busids.join(", ");
+        writeln!(err, "pvusb-agent: several devices are called {name}: say which, one of {list}")
+    };
+    if written.is_ok() { EX_REFUSED } else { EX_IOERR }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what would come next needs some present to begin with"
+)]
+fn explain(device: &Device, policy: &Policy, observed: &Observed, with_xen: bool) -> Answer {
+    let explanation = Explanation::of(device, policy, observed);
+    let outlook = preview(policy, observed, Instant::now()).remove(&device.busid);
+    let outlook = outlook.filter(|_| with_xen);
+    let names = [&device.manufacturer, &device.product];
+    let names: Vec<_> = names.into_iter().flatten().map(Text::as_str).collect();
+    Answer {
+        busid: device.busid.to_string(),
+        bus_address: device.address.to_string(),
+        id: device.id.to_string(),
+        name: names.join(" "),
+        order: explanation.order.map(|said| said.order.to_string()),
+        rules: explanation
+            .asked
+            .iter()
+            .map(|asked| RuleAnswer {
+                rule: asked.rule.label(),
+                location: asked.rule.location().to_string(),
+                matches: asked.verdict.holds,
+                aside: asked.aside.map(|aside| match aside {
+                    Aside::SwitchedOff => "enabled",
+                    Aside::NotNow => "when",
+                }),
+                action: action_words(asked.rule.action()),
+                conditions: conditions(&asked.verdict),
+            })
+            .collect(),
+        unasked: explanation.unasked,
+        refusal: explanation.refusal.as_ref().map(ToString::to_string),
+        advice: explanation.refusal.as_ref().map(crate::plan::Refusal::advice),
+        standing: outlook.as_ref().map(|outlook| outlook.standing.name()),
+        because: outlook.as_ref().map(|outlook| outlook.standing.to_string()),
+        next: outlook.as_ref().map(next_words),
+    }
+}
+
+fn conditions(verdict: &Verdict) -> Vec<ConditionAnswer> {
+    verdict.parts.iter().map(condition).collect()
+}
+
+fn condition(part: &Part) -> ConditionAnswer {
+    let within = part.within.iter().map(|within| WithinAnswer {
+        of: within.of.clone(),
+        matches: within.verdict.holds,
+        conditions: conditions(&within.verdict),
+    });
+    ConditionAnswer {
+        key: part.key,
+        wanted: part.wanted.clone(),
+        found: part.found.clone(),
+        holds: part.holds,
+        within: within.collect(),
+    }
+}
+
+fn action_words(action: &Action) -> String {
+    match action {
+        Action::Keep => "keep: dom0".to_owned(),
+        Action::Block => "block: true".to_owned(),
+        Action::Attach(targets) => {
+            let targets: Vec<_> = targets.iter().map(ToString::to_string).collect();
+            format!("attach: {}", targets.join(", "))
+        }
+    }
+}
+
+fn next_words(outlook: &Outlook) -> String {
+    match &outlook.next {
+        Next::Rest => "nothing".to_owned(),
+        Next::Until(_, why) => format!("waits for {why}"),
+        Next::Run(Step::Claim(claim)) => format!("attach it: {}", claim.place),
+        Next::Run(Step::CreateController { claim, spec, .. }) => format!(
+            "make a controller ({}, USB {}, {} ports) and attach it there: {}",
+            spec.kind, spec.version, spec.ports, claim.place
+        ),
+        Next::Run(step) => step.name().to_owned(),
+    }
+}
+
+fn write_text(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
+    let Answer { busid, id, name, .. } = answer;
+    writeln!(out, "{}", format!("{busid}  {id}  {name}").trim_end())?;
+    if let Some(order) = &answer.order {
+        writeln!(out, "\nBy hand: {order}. That goes before every rule.")?;
+    }
+    if answer.rules.is_empty() {
+        writeln!(out, "\nThere is no rule.")?;
+    }
+    for rule in &answer.rules {
+        let matches = match (rule.matches, rule.aside) {
+            (_, Some("enabled")) => "is switched off",
+            (true, Some(_)) => "matches, but its `when` does not hold",
+            (true, None) => "matches",
+            (false, _) => "does not match",
+        };
+        writeln!(out, "\n{} ({}) {matches}", rule.rule, rule.location)?;
+        // Of a rule that does not match, what holds is no news.
+        write_conditions(&rule.conditions, !rule.matches, 4, out)?;
+        if rule.matches && rule.aside.is_none() {
+            writeln!(out, "  {}", rule.action)?;
+        }
+    }
+    match answer.unasked {
+        0 => {}
+        1 => writeln!(out, "\n1 rule below was not asked.")?,
+        count => writeln!(out, "\n{count} rules below were not asked.")?,
+    }
+    if let (Some(refusal), Some(advice)) = (&answer.refusal, answer.advice) {
+        writeln!(out, "\nIt must stay in dom0: {refusal}.\n  {advice}")?;
+    }
+    if let (Some(because), Some(next)) = (&answer.because, &answer.next) {
+        writeln!(out, "\nIt {because}.\nNext: {next}.")?;
+    }
+    Ok(())
+}
+
+fn write_conditions(
+    conditions: &[ConditionAnswer],
+    failed_only: bool,
+    indent: usize,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    for condition in conditions.iter().filter(|it| !failed_only || !it.holds) {
+        let sign = if condition.holds { "yes" } else { "no " };
+        let ConditionAnswer { key, wanted, .. } = condition;
+        let found = match &condition.found {
+            Some(found) => format!("it has {found}"),
+            None if condition.within.is_empty() => "it has none".to_owned(),
+            None => String::new(),
+        };
+        let line = format!("{:indent$}{sign} {key}: {wanted}   {found}", "");
+        writeln!(out, "{}", line.trim_end())?;
+        for within in &condition.within {
+            let matches = if within.matches { "matches" } else { "does not match" };
+            writeln!(out, "{:indent$}      {} {matches}", "", within.of)?;
+            write_conditions(&within.conditions, false, indent + 8, out)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_missing(without_xen: Option<&Error>, err: &mut dyn Write) -> io::Result<()> {
+    without_xen.map_or(Ok(()), |why| {
+        writeln!(err, "pvusb-agent: nothing is said of domains and ports: {}", chain(why))
+    })
+}

@@ -1,0 +1,71 @@
+//! What the verbs see of this host when they look for themselves and ask no agent.
+
+use crate::host::look::XenReader;
+use crate::host::usb::{self, UsbReader};
+use crate::host::userdata::UserData;
+use crate::host::xenstore::{self, Endpoint, Xenstore};
+use crate::model::{BusId, Observed, XenView};
+use crate::policy::Policy;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Devices that are there and could not be read, and why.
+pub(super) type Unreadable = BTreeMap<BusId, usb::Error>;
+
+/// Why nothing could be seen.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("cannot look at xenstore")]
+    Xenstore(#[from] xenstore::Error),
+    #[error("cannot look at the USB devices")]
+    Usb(#[from] usb::Error),
+    #[error("cannot wait for xenstore")]
+    Runtime(#[source] io::Error),
+}
+
+/// Looks at xenstore first: a device that is plugged between the two looks is not taken for one that
+/// is gone.
+///
+/// # Errors
+///
+/// When one of them cannot be looked at.
+pub(super) async fn look(xen: &XenReader) -> Result<(Observed, Unreadable), Error> {
+    let xen = xen.view().await?;
+    Ok(beside(xen, &UsbReader::new())?)
+}
+
+/// The same for a verb that can do without xenstore: a host that runs no Xen has no domains. Tells
+/// also why xenstore was not there. Of the devices it reads what `policies` ask for.
+///
+/// # Errors
+///
+/// When the devices cannot be looked at.
+pub(super) fn look_if_possible(
+    endpoint: Endpoint,
+    libxl_dir: &Path,
+    policies: &[&Policy],
+) -> Result<(Observed, Unreadable, Option<Error>), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let view = runtime.map_err(Error::Runtime)?.block_on(async {
+        let xs = Xenstore::connect(endpoint).await?;
+        XenReader::new(xs, UserData::new(libxl_dir)).view().await
+    });
+    let (xen, why) = match view {
+        Ok(view) => (view, None),
+        Err(error) => (XenView::default(), Some(error.into())),
+    };
+    let attributes =
+        policies.iter().flat_map(|it| it.needs().attributes.iter().cloned().collect::<Vec<_>>());
+    let usb = UsbReader::asking(Arc::new(attributes.collect()));
+    let (observed, unreadable) = beside(xen, &usb)?;
+    Ok((observed, unreadable, why))
+}
+
+fn beside(xen: XenView, usb: &UsbReader) -> Result<(Observed, Unreadable), usb::Error> {
+    let scan = usb.devices()?;
+    let observed =
+        Observed { devices: scan.devices, usbback: usb.usbback_loaded(), desk: usb.desk()?, xen };
+    Ok((observed, scan.unreadable))
+}
