@@ -246,3 +246,54 @@ fn a_port_that_was_written_for_the_present_plug_is_not_cleared_for_an_earlier_no
     it.observed.xen.notes.insert(busid("1-1"), now);
     assert_eq!(next(&it, "1-1"), "rest");
 }
+
+#[test]
+fn a_device_is_blocked_once_it_is_ready_and_what_was_found_blocked_gets_no_note() {
+    let block =
+        "{version: 1, protect: [{port: '1-2'}], rules: [{match: {id: '*:*'}, block: true}]}";
+    let mut it = scenery(block, ControllerKind::Qusb);
+    assert_eq!(next(&it, "1-1"), "deauthorize");
+    assert!(matches!(outlook(&it, "1-2").standing, Standing::NotBlocked { .. }));
+    assert_eq!(next(&it, "1-2"), "rest", "dom0 needs it");
+    it.device("1-1").configured = false;
+    assert_eq!(outlook(&it, "1-1"), Outlook::rest(Standing::NotReady));
+    it.device("1-1").configured = true;
+    hold_back(&mut it, "1-1", true);
+    assert!(matches!(outlook(&it, "1-1").standing, Standing::Blocked { .. }));
+    assert_eq!(next(&it, "1-1"), "rest", "that is somebody else's doing");
+    note(&mut it, "1-1", ControllerKind::Qusb, NoteState::Blocked);
+    assert_eq!(next(&it, "1-1"), "rest");
+    hold_back(&mut it, "1-1", false);
+    assert_eq!(next(&it, "1-1"), "deauthorize", "somebody has let it out again");
+    note(&mut it, "1-1", ControllerKind::Qusb, NoteState::Returning);
+    hold_back(&mut it, "1-1", true);
+    assert_eq!(next(&it, "1-1"), "deauthorize", "it is noted as something else");
+}
+
+#[test]
+fn a_controller_of_the_agents_that_nobody_serves_goes_once_it_is_empty() {
+    let mut it = scenery(POLICY, ControllerKind::Qusb);
+    let next = |it: &Scenery| {
+        let guest = it.observed.xen.guests.values().next().unwrap();
+        match for_controller(guest, ControllerId::FIRST, &it.moment()) {
+            Next::Run(step) => step.name(),
+            Next::Until(..) => "wait",
+            Next::Rest => "rest",
+        }
+    };
+    assert_eq!(next(&it), "rest");
+    it.controller(4, 0).backend = crate::model::XenbusState::Initialising;
+    assert_eq!(next(&it), "wait");
+    let key = (it.guest(4).domid, ControllerId::FIRST);
+    let since = (crate::model::XenbusState::Initialising, it.ago(ports::BACKEND_DEADLINE));
+    it.since.controllers.insert(key, since);
+    assert_eq!(next(&it), "remove controller");
+    it.creating.insert(key.0);
+    assert_eq!(next(&it), "rest", "another one is being made, whose number follows");
+    it.creating.clear();
+    fill(&mut it.observed, place(4, 0, 2), PortContent::Taken(busid("1-1")));
+    assert_eq!(next(&it), "rest");
+    fill(&mut it.observed, place(4, 0, 2), PortContent::Free);
+    it.controller(4, 0).ours = false;
+    assert_eq!(next(&it), "rest", "somebody else made it");
+}

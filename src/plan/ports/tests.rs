@@ -18,9 +18,13 @@ fn scenery(policy: &str, kind: ControllerKind, controllers: u8) -> Scenery {
 }
 
 fn chosen(scenery: &Scenery) -> Choice {
+    as_wished(scenery, TargetWish::ANY)
+}
+
+fn as_wished(scenery: &Scenery, wish: TargetWish) -> Choice {
     let observed = &scenery.observed;
     let (device, guest) = (&observed.devices[&busid("1-1")], &observed.xen.guests[&domid(4)]);
-    choose(device, guest, TargetWish::ANY, &scenery.moment())
+    choose(device, guest, wish, &scenery.moment())
 }
 
 fn take(place: Place, kind: ControllerKind) -> Choice {
@@ -136,4 +140,64 @@ fn no_number_above_nine_is_given_out_and_no_gap_is_filled() {
     assert!(matches!(chosen(&it), Choice::Create { place: at, .. } if at == place(4, 9, 1)));
     it.guest(4).broken.insert("9".parse().unwrap(), fault);
     assert_eq!(chosen(&it), Choice::None(Problem::NoFreePort));
+}
+
+#[test]
+fn only_a_controller_and_a_port_that_are_asked_for_will_do() {
+    let any = TargetWish::ANY;
+    let [first, second, third, fifth] = [0, 1, 2, 4].map(|id| place(4, id, 1).controller);
+    let port = |number| PortNumber::new(number);
+    let pv = |it: &mut Scenery| {
+        it.observed.usbback = true;
+        it.guest(4).controllers.insert(second, controller(ControllerKind::Pv, 2));
+    };
+    let mut it = scenery(QUSB, ControllerKind::Qusb, 1);
+    pv(&mut it);
+    let taken = |kind, id, number| take(place(4, id, number), kind);
+    let (by_qemu, by_usbback) = (ControllerKind::Qusb, ControllerKind::Pv);
+    for (wish, expected) in [
+        (TargetWish { kind: Some(KindWish::Auto), ..any }, taken(by_qemu, 0, 1)),
+        (TargetWish { kind: Some(KindWish::Qusb), ..any }, taken(by_qemu, 0, 1)),
+        (TargetWish { kind: Some(KindWish::Pv), ..any }, taken(by_usbback, 1, 1)),
+        (TargetWish { index: Some(second), ..any }, taken(by_usbback, 1, 1)),
+        (TargetWish { port: port(2), ..any }, taken(by_qemu, 0, 2)),
+        (
+            TargetWish { index: Some(first), kind: Some(KindWish::Pv), ..any },
+            Choice::None(Problem::UnfitController { controller: first }),
+        ),
+        (
+            TargetWish { index: Some(first), version: Some(UsbVersion::V1), ..any },
+            Choice::None(Problem::UnfitController { controller: first }),
+        ),
+        (
+            TargetWish { index: Some(fifth), ..any },
+            Choice::None(Problem::NoSuchController { wanted: fifth, next: Some(third) }),
+        ),
+        (
+            TargetWish { index: Some(first), port: port(9), ..any },
+            Choice::None(Problem::PortNotFree(port(9).unwrap())),
+        ),
+    ] {
+        assert_eq!(as_wished(&it, wish), expected, "{wish:?}");
+    }
+
+    // The next number can be asked for: that controller is made, and has the port that is asked for.
+    let wish = TargetWish { index: Some(third), port: port(7), ..any };
+    let Choice::Create { place: made, spec } = as_wished(&it, wish) else {
+        panic!("{:?}", as_wished(&it, wish))
+    };
+    assert_eq!((made, spec.ports.get()), (place(4, 2, 7), 7));
+
+    fill_up(&mut it, 0);
+    let wish = TargetWish { index: Some(first), ..any };
+    assert_eq!(as_wished(&it, wish), Choice::None(Problem::NoFreePort));
+    it.guest(4).device_model = DeviceModel::Dead;
+    let unfit = Choice::None(Problem::UnfitController { controller: first });
+    assert_eq!(as_wished(&it, wish), unfit, "nobody serves it");
+    it.guest(4).device_model = DeviceModel::Running { qusb: true };
+    it.controller(4, 0).backend = XenbusState::Closed;
+    assert_eq!(as_wished(&it, wish), unfit, "it is closed");
+    it.controller(4, 0).backend = XenbusState::Connected;
+    it.controller(4, 0).version = Some(UsbVersion::V1);
+    assert_eq!(as_wished(&it, wish), unfit, "the device is too fast for it");
 }

@@ -158,6 +158,15 @@ fn what_fails_for_good_is_tried_again_when_something_has_changed_and_not_before(
     world.input(Input::Stirred(Scope::Xen));
     world.see_all();
     assert_eq!((wait(&world), world.steps.len()), (None, 0), "nothing has changed");
+    world.apply(&Op::Policy { which: 2 });
+    assert_eq!(
+        world.steps[0].1.name(),
+        "clear port",
+        "whoever loads a policy has mended something"
+    );
+    fail(&mut world, |why| StepError::Permanent(why.into()));
+    world.see_all();
+    assert_eq!(world.steps.len(), 0);
 
     let guest = world.xen.guests.values_mut().next().unwrap();
     guest.device_model = DeviceModel::Dead;
