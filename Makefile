@@ -15,7 +15,7 @@ INSTALL = install
 BUILT = $(or $(CARGO_TARGET_DIR),target)/release/pvusb-agent
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test test-xen xen-shell fuzz lint doc build install
+.PHONY: help deps demo test test-xen xen-shell fuzz mutants lint doc build install
 
 help: ## list the commands
 	@echo 'pvusb-agent: USB devices in dom0 -> PVUSB ports of domains'
@@ -44,6 +44,17 @@ xen-shell: build ## a shell in a real dom0 inside QEMU, with the agent in it
 
 fuzz: deps ## look for bytes that break a rule: TARGET=wire, nodes, device, policy or control; SECONDS=60
 	fuzz/run '$(or $(TARGET),wire)' '$(or $(SECONDS),60)'
+
+# What the module's own tests do not notice is shown to the simulated world as well. A world that fails
+# need not be made short: that takes longer than all the rest.
+mutants: export PVUSB_AGENT_SEEDS = 40
+mutants: export PVUSB_AGENT_SHRINKS = 0
+mutants: export PROPTEST_MAX_SHRINK_ITERS = 0
+mutants: deps ## break the core in hundreds of ways: do tests notice? MUTANTS='--file src/plan/next.rs' for a part
+	@command -v cargo-mutants >/dev/null || \
+	    { echo 'cargo-mutants is missing: cargo install --locked cargo-mutants' >&2; exit 1; }
+	$(CARGO) mutants --output target --cargo-arg=--lib $(MUTANTS) || case $$? in 2|3) ;; *) exit 1 ;; esac
+	$(CARGO) mutants --output target --cargo-arg=--lib --cargo-arg=--test=simulation --iterate $(MUTANTS)
 
 lint: ## check the formatting and let clippy complain
 	$(CARGO) fmt --check

@@ -128,37 +128,92 @@ fn first_running<'x>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{DeviceModel, GuestKind, GuestName};
-    use crate::policy::{self, Source};
+    use crate::model::{ControllerKind, GuestName, Override, PortContent};
+    use crate::plan::made_up::{
+        attach, busid, controller, device, domid, fill, guest, host, place, policy, uuid,
+    };
 
-    fn guest(number: u16, name: &str, life: Life) -> Guest {
-        Guest {
-            domid: number.to_string().parse().unwrap(),
-            uuid: format!("6d3ae5a6-2c8c-4c8b-9d1e-{number:012}").parse().unwrap(),
-            name: GuestName::new(name),
-            kind: GuestKind::Pv,
-            life,
-            device_model: DeviceModel::Absent,
-            controllers: BTreeMap::new(),
-            broken: BTreeMap::new(),
+    const EITHER: &str = "{version: 1, rules: [{match: {id: '*:*'}, attach: [kiosk, desk]}]}";
+
+    /// kiosk is domain 4, and desk is 5. The agent has put 1-1 into desk.
+    fn seen() -> Observed {
+        let mut desk = guest(5, "desk");
+        desk.controllers.insert("0".parse().unwrap(), controller(ControllerKind::Qusb, 2));
+        let mut observed = host([device("1-1")], [guest(4, "kiosk"), desk]);
+        attach(&mut observed, "1-1", place(5, 0, 1));
+        observed
+    }
+
+    /// The number of the domain in which the device should be; none for dom0.
+    fn wanted_in(observed: &Observed) -> Option<u16> {
+        match desired(&policy(EITHER), &observed.devices[&busid("1-1")], observed, &BTreeMap::new())
+        {
+            Desired::In { guest, .. } => Some(guest.domid.get()),
+            Desired::Dom0(_) => None,
         }
+    }
+
+    #[test]
+    fn nothing_is_pulled_out_of_a_domain_that_runs_because_an_earlier_one_is_there() {
+        let observed = seen();
+        assert_eq!(wanted_in(&observed), Some(5));
+        let desk = |change: fn(&mut Guest)| {
+            let mut changed = observed.clone();
+            change(changed.xen.guests.get_mut(&domid(5)).unwrap());
+            wanted_in(&changed)
+        };
+        assert_eq!(desk(|it| it.life = Life::Dead), Some(4));
+        assert_eq!(desk(|it| it.life = Life::Building), Some(4), "it does not run yet");
+        assert_eq!(desk(|it| it.uuid = uuid(domid(9))), Some(4), "it is another one");
+        assert_eq!(
+            desk(|it| it.name = GuestName::new("lab")),
+            Some(4),
+            "no rule names it any more"
+        );
+        let mut free = observed.clone();
+        fill(&mut free, place(5, 0, 1), PortContent::Free);
+        free.xen.notes.clear();
+        assert_eq!(wanted_in(&free), Some(4), "the first of the list");
+    }
+
+    #[test]
+    fn of_two_domains_of_one_name_the_one_that_runs_is_meant_and_then_the_older() {
+        let mut observed = seen();
+        observed.xen.notes.clear();
+        for (number, life, expected) in
+            [(3, Life::Building, 4), (2, Life::Running, 2), (1, Life::Dead, 2)]
+        {
+            let twin = Guest { life, ..guest(number, "kiosk") };
+            observed.xen.guests.insert(twin.domid, twin);
+            assert_eq!(wanted_in(&observed), Some(expected));
+        }
+        observed.xen.guests.retain(|_, guest| guest.life != Life::Running);
+        assert_eq!(wanted_in(&observed), Some(3), "one that is built is better than none");
+        observed.xen.guests.remove(&domid(3));
+        assert_eq!(wanted_in(&observed), None);
+    }
+
+    #[test]
+    fn a_hub_stays_whatever_anybody_says() {
+        let mut observed = seen();
+        observed.xen.notes.clear();
+        let device = observed.devices.get_mut(&busid("1-1")).unwrap();
+        device.class.class = crate::model::ClassTriple::HUB;
+        let order = Order::Attach(GuestName::new("desk"));
+        let said = Override { plug: device.plug(), order, force: true };
+        observed.xen.overrides.insert(busid("1-1"), said);
+        assert_eq!(wanted_in(&observed), None);
     }
 
     #[test]
     fn a_domain_that_refuses_is_passed_over_as_long_as_another_runs() {
         let text = "{version: 1, rules: [{match: {id: '*:*'}, attach: [kiosk, desk, lab]}]}";
-        let policy =
-            policy::compile(Source { name: "policy.yaml", bytes: text.as_bytes() }).unwrap();
-        let (busid, address, id) = ("1-1".parse(), "1.5".parse(), "05e0:1200".parse());
-        let device = Device::new(busid.unwrap(), address.unwrap(), id.unwrap());
-        let mut observed = Observed::default();
-        for guest in [
-            guest(4, "kiosk", Life::Running),
-            guest(5, "desk", Life::Dead),
-            guest(6, "lab", Life::Building),
-        ] {
-            observed.xen.guests.insert(guest.domid, guest);
-        }
+        let policy = policy(text);
+        let device = device("1-1");
+        let lives =
+            [(4, "kiosk", Life::Running), (5, "desk", Life::Dead), (6, "lab", Life::Building)];
+        let guests = lives.map(|(number, name, life)| Guest { life, ..guest(number, name) });
+        let observed = host([device.clone()], guests);
         let refusals = |numbers: &[u16]| {
             let refusal = |number: &u16| (number.to_string().parse().unwrap(), Problem::NoUsbback);
             numbers.iter().map(refusal).collect::<BTreeMap<DomId, _>>()

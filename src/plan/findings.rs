@@ -706,3 +706,6 @@ impl fmt::Display for Finding {
 fn list(interfaces: &[InterfaceName]) -> String {
     interfaces.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -383,4 +383,48 @@ mod tests {
         observed.devices.insert(mounted.busid.clone(), mounted);
         assert_eq!(with(&observed), Some(Refusal::Storage(what)));
     }
+
+    #[test]
+    fn a_person_may_waive_what_is_soft_for_this_plug_and_nothing_else() {
+        let policy = policy("[]", "[{port: '1-1'}]");
+        let (mut one, departing) =
+            (device(PORTS[0], [].into(), ClassTriple::BOOT_MOUSE), [].into());
+        let mut observed = Observed::default();
+        let asked = |observed: &Observed, one: &Device| {
+            guard(one, &Scene { observed, policy: &policy, departing: &departing }).err()
+        };
+        let listed = asked(&observed, &one);
+        assert!(matches!(listed, Some(Refusal::Listed { .. })), "{listed:?}");
+        let order = crate::model::Order::Attach(GuestName::new("kiosk"));
+        let mut said = crate::model::Override { plug: one.plug(), order, force: false };
+        observed.xen.overrides.insert(one.busid.clone(), said.clone());
+        assert_eq!(asked(&observed, &one), listed, "an order alone waives nothing");
+        said.force = true;
+        observed.xen.overrides.insert(one.busid.clone(), said);
+        assert_eq!(asked(&observed, &one), None);
+        let swap = Use::Swap { device: "/dev/sdb".into() };
+        one.uses = [swap.clone()].into();
+        assert_eq!(asked(&observed, &one), Some(Refusal::Storage(swap)), "that is hard");
+        one = device(PORTS[0], [].into(), ClassTriple::BOOT_MOUSE);
+        one.initialized = Some(2);
+        assert_eq!(asked(&observed, &one), listed, "it was plugged anew");
+    }
+
+    #[test]
+    fn each_refusal_says_what_helps() {
+        let mounted = all_uses().remove(0);
+        let helps = [
+            (Refusal::Hub, "behind it"),
+            (Refusal::NotPlugged, "plug it in"),
+            (Refusal::Storage(mounted), "unmount"),
+            (Refusal::Storage(Use::Swap { device: "x".into() }), "swapoff"),
+            (Refusal::Route { interface: "eth1".into() }, "route"),
+            (Refusal::LastKeyboard, "keep_last"),
+            (Refusal::LastPointer, "keep_last"),
+            (Refusal::Listed { entry: "x".into() }, "policy"),
+        ];
+        for (refusal, word) in helps {
+            assert!(refusal.advice().contains(word), "{refusal}: {}", refusal.advice());
+        }
+    }
 }

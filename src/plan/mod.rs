@@ -10,6 +10,8 @@ pub mod desired;
 pub mod explain;
 pub mod findings;
 pub mod interlock;
+#[cfg(test)]
+pub(crate) mod made_up;
 pub mod next;
 pub mod orders;
 pub mod ports;

@@ -707,3 +707,6 @@ fn route(guest: &Guest, by: By<'_>) -> Route {
     };
     Route { guest: guest.name.clone(), domid: guest.domid, by }
 }
+
+#[cfg(test)]
+mod tests;

@@ -258,3 +258,6 @@ fn listed(candidates: &[(BusId, BusAddress)]) -> String {
     let shown = candidates.iter().map(|(busid, address)| format!("{busid} ({address})"));
     shown.collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -365,3 +365,6 @@ fn next_id(guest: &Guest) -> Option<ControllerId> {
         Some(last) => last.next(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,8 +106,35 @@ impl Since {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::made_up::{Scenery, busid, device, domid, host, place, uuid};
     use proptest::prelude::*;
     use std::time::Duration;
+
+    #[test]
+    fn every_moment_counts() {
+        let it = Scenery::new(host([device("1-1")], []), "{version: 1, rules: []}");
+        let (at, now) = (|| busid("1-1"), it.now);
+        let (plug, there) = (it.observed.devices[&at()].plug(), place(4, 0, 1));
+        let unserved = (there.controller, ControllerKind::Qusb, DeviceModel::Absent);
+        let since = Since {
+            ready: [(at(), (plug, now))].into(),
+            plugs: [(at(), Plugs { last: plug, seen: [now, now].into() })].into(),
+            controllers: [((domid(4), there.controller), (XenbusState::Closed, now))].into(),
+            emptied: [(there, now)].into(),
+            tenants: [(there, (at(), plug))].into(),
+            whole: [(at(), plug)].into(),
+            loose: [(at(), now)].into(),
+            returning: [(at(), now)].into(),
+            unserved: [((domid(4), uuid(domid(4))), unserved)].into(),
+        };
+        assert_eq!(since.size(), 9);
+        assert_eq!(Since::default().size(), 0);
+    }
+
+    #[test]
+    fn one_more_plug_than_any_policy_allows_is_remembered() {
+        assert_eq!(Plugs::MOST, usize::try_from(Flapping::MAX_PLUGS).unwrap() + 1);
+    }
 
     proptest! {
         #[test]

@@ -407,3 +407,77 @@ impl fmt::Display for Standing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::made_up::{domid, place};
+    use std::collections::BTreeSet;
+
+    fn route(by: RouteBy) -> Route {
+        Route { guest: GuestName::new("kiosk"), domid: domid(4), by }
+    }
+
+    fn problems() -> Vec<(Problem, &'static str)> {
+        let controller = ControllerId::FIRST;
+        let interface: InterfaceName = "1-1:1.0".parse().unwrap();
+        let (step, cause) = ("claim port", "x".into());
+        vec![
+            (Problem::NoDeviceModel, "usbctrl=["),
+            (Problem::DeviceModelWithoutQusb, "usbctrl=["),
+            (Problem::DeviceModelStarting, "if this stays so"),
+            (Problem::DeviceModelDead, "start the domain again"),
+            (Problem::NoUsbback, "load the usbback module"),
+            (Problem::NotServed { controller, kind: ControllerKind::Qusb }, "removed again"),
+            (Problem::NoFrontend { controller }, "xen-hcd"),
+            (Problem::NoFreePort, "more ports"),
+            (Problem::TooFast(UsbVersion::V1), "version: 2"),
+            (Problem::NotAuthorized, "quarantine: true"),
+            (Problem::Protected(Refusal::NotPlugged), "plug it in"),
+            (Problem::StepFailed { step, cause }, "replugged"),
+            (Problem::StepHangs { step }, "dmesg"),
+            (Problem::StillHeld(interface.clone()), "/proc/*/fd"),
+            (Problem::OnUsbback(interface), "doctor --fix"),
+        ]
+    }
+
+    #[test]
+    fn each_problem_says_what_helps() {
+        for (problem, word) in problems() {
+            assert!(problem.advice().contains(word), "{problem}: {}", problem.advice());
+        }
+    }
+
+    #[test]
+    fn nobody_is_told_of_what_passes_by_itself() {
+        let (place, by_order) = (place(4, 0, 1), || route(RouteBy::Order));
+        let passing = [
+            Standing::NotReady,
+            Standing::Settling,
+            Standing::Attaching(by_order()),
+            Standing::Detaching { place },
+            Standing::Returning,
+            Standing::Unplugged,
+            Standing::DomainEnding(place),
+            Standing::WaitingForPort(by_order()),
+        ];
+        let staying = [
+            Standing::NoRule,
+            Standing::Attached { route: by_order(), place },
+            Standing::TakenOutByHand(place),
+            Standing::NotReturned(Problem::NoFreePort),
+        ];
+        assert!(passing.iter().all(Standing::is_passing));
+        assert!(!staying.iter().any(Standing::is_passing));
+        let names: BTreeSet<_> = passing.iter().chain(&staying).map(Standing::name).collect();
+        assert_eq!(names.len(), passing.len() + staying.len(), "{names:?}");
+        assert!(!names.contains(""));
+    }
+
+    #[test]
+    fn a_route_names_the_domain_and_who_wants_it() {
+        assert_eq!(route(RouteBy::Order).to_string(), "kiosk (domain 4)");
+        assert_eq!(RouteBy::Order.to_string(), "an order by hand");
+        assert_eq!(RouteBy::Rule("scanner".into()).to_string(), "scanner");
+    }
+}

@@ -31,4 +31,15 @@ mod tests {
             prop_assert!(pause >= FIRST * 3 / 4 && pause <= LONGEST);
         }
     }
+
+    #[test]
+    fn pauses_double_and_those_that_failed_together_do_not_come_back_together() {
+        for attempt in 1..7 {
+            let pauses: Vec<_> = (0..20).map(|seed| pause(attempt, seed)).collect();
+            let (least, most) = (pauses.iter().min().unwrap(), pauses.iter().max().unwrap());
+            let full = FIRST * (1 << (attempt - 1));
+            assert!(*most <= full && *least >= full * 3 / 4, "{pauses:?}");
+            assert!(*most > *least + full / 10, "{pauses:?}");
+        }
+    }
 }

@@ -63,12 +63,12 @@ pub(super) struct After {
     pub(super) xen: Turn,
 }
 
-/// What must change before a step that failed for good is tried again.
+/// What must change before a step that failed for good is tried again, if no other policy is loaded
+/// (that pardons every job).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Signature {
     plug: Option<Plug>,
     drivers: Vec<Option<Box<str>>>,
-    policy: u64,
     guest: Option<GuestSignature>,
 }
 
@@ -187,12 +187,7 @@ const ATTACHING: [&str; 3] = ["claim port", "create controller", "take interface
 
 impl Signature {
     /// What `subject`, tried in `domid`, depends on.
-    pub(super) fn of(
-        subject: &Subject,
-        domid: Option<DomId>,
-        policy: u64,
-        observed: &Observed,
-    ) -> Self {
+    pub(super) fn of(subject: &Subject, domid: Option<DomId>, observed: &Observed) -> Self {
         let device = match subject {
             Subject::Device(busid) => observed.devices.get(busid),
             Subject::Controller(..) | Subject::Leftover(_) => None,
@@ -203,7 +198,6 @@ impl Signature {
             drivers: device
                 .map(|device| device.interfaces.values().map(|i| i.driver.clone()).collect())
                 .unwrap_or_default(),
-            policy,
             guest: guest.map(|guest| GuestSignature {
                 uuid: guest.uuid,
                 life: guest.life,
@@ -274,7 +268,7 @@ mod tests {
         );
         let problem = |cause: &str| Problem::StepFailed { step: "step", cause: cause.into() };
         let before = observed(DeviceModel::Absent);
-        let seen = |observed: &Observed, domid| Signature::of(&subject, domid, 0, observed);
+        let seen = |observed: &Observed, domid| Signature::of(&subject, domid, observed);
 
         let mut job = Job::default();
         job.bar(&take, Some(domid(4)), problem("four"));

@@ -221,4 +221,15 @@ mod tests {
         assert_eq!(xen.looks.begin(now + AGAIN), Begin::Now);
         assert_eq!(xen.cover(), Scope::Domains(domids));
     }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test needs some instant to begin with")]
+    fn after_a_look_at_everything_that_failed_everything_is_looked_at() {
+        let now = Instant::now();
+        let mut xen = XenLooks::default();
+        xen.stir_everything();
+        assert_eq!((xen.looks.begin(now), xen.cover()), (Begin::Now, Scope::Xen));
+        xen.failed(now);
+        assert_eq!((xen.looks.begin(now + AGAIN), xen.cover()), (Begin::Now, Scope::Xen));
+    }
 }

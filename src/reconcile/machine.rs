@@ -34,7 +34,6 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Reconciler {
     policy: Arc<Policy>,
-    policy_generation: u64,
     needs: Needs,
     observed: Observed,
     /// Listed as plugged, or named in xenstore, but not read since: nothing is decided about them,
@@ -72,7 +71,6 @@ impl Reconciler {
         let needs = policy.needs();
         let mut machine = Self {
             policy,
-            policy_generation: 0,
             needs,
             observed: Observed::default(),
             unread: BTreeSet::new(),
@@ -141,7 +139,6 @@ impl Reconciler {
                 }
                 self.needs = needs;
                 self.policy = policy;
-                self.policy_generation += 1;
                 self.jobs.values_mut().for_each(Job::pardon);
             }
             Input::Stirred(scope) => self.stir(scope),
@@ -528,8 +525,8 @@ impl Reconciler {
         {
             return;
         }
-        let (observed, policy) = (&self.observed, self.policy_generation);
-        let signature = |domid| Signature::of(subject, domid, policy, observed);
+        let observed = &self.observed;
+        let signature = |domid| Signature::of(subject, domid, observed);
         job.reconsider(signature);
         let Some(Outlook { standing, next }) = self.outlook(now, subject, job) else { return };
         match next {

@@ -163,3 +163,142 @@ fn remember_whole(since: &mut Since, now: Instant, observed: &Observed) {
     since.whole = whole;
     since.loose = loose;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::made_up::{
+        Scenery, attach, bind, busid, controller, device, domid, fill, guest, host, place,
+        replugged,
+    };
+    use std::time::Duration;
+
+    /// The device 1-1, and a domain with a controller of each kind.
+    fn scenery() -> Scenery {
+        let mut kiosk = guest(4, "kiosk");
+        for (id, kind) in [("0", ControllerKind::Qusb), ("1", ControllerKind::Pv)] {
+            kiosk.controllers.insert(id.parse().unwrap(), controller(kind, 2));
+        }
+        Scenery::new(host([device("1-1")], [kiosk]), "{version: 1, rules: []}")
+    }
+
+    /// Looks, so long after the last look, at what is there and was there before.
+    fn look(it: &mut Scenery, later: Duration, before: &XenView) {
+        it.now += later;
+        remember(&mut it.since, it.now, before, &it.observed, |_| true);
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn at_the_start_only_what_qemu_may_have_read_must_rest() {
+        let mut it = scenery();
+        let mut closed = controller(ControllerKind::Qusb, 2);
+        closed.backend = XenbusState::Initialising;
+        it.guest(4).controllers.insert("2".parse().unwrap(), closed);
+        fill(&mut it.observed, place(4, 0, 2), PortContent::Taken(busid("1-1")));
+        remember_start(&mut it.since, it.now, &it.observed.xen);
+        assert_eq!(it.since.emptied, [(place(4, 0, 1), it.now)].into());
+    }
+
+    #[test]
+    fn a_port_that_was_emptied_rests_and_is_then_forgotten() {
+        let mut it = scenery();
+        let before = it.observed.xen.clone();
+        let mut taken = it.observed.clone();
+        attach(&mut taken, "1-1", place(4, 0, 1));
+        look(&mut it, SECOND, &taken.xen);
+        let emptied = it.now;
+        look(&mut it, SECOND, &before);
+        assert_eq!(it.since.emptied, [(place(4, 0, 1), emptied)].into());
+        it.now = emptied + PORT_REST;
+        look(&mut it, Duration::ZERO, &before);
+        assert!(it.since.emptied.is_empty());
+
+        look(&mut it, SECOND, &taken.xen);
+        it.observed = taken;
+        look(&mut it, SECOND, &before);
+        assert!(it.since.emptied.is_empty(), "it is not empty any more");
+    }
+
+    #[test]
+    fn plugs_are_counted_for_as_long_as_a_policy_may_count_them() {
+        let mut it = scenery();
+        let nothing = XenView::default();
+        for _ in 0..Plugs::MOST + 3 {
+            it.device("1-1").initialized = replugged(it.device("1-1")).initialized;
+            look(&mut it, Duration::from_millis(1), &nothing);
+            look(&mut it, Duration::from_millis(1), &nothing);
+        }
+        let counted = |it: &Scenery| it.since.plugs.get(&busid("1-1")).map(|it| it.seen.len());
+        assert_eq!(counted(&it), Some(Plugs::MOST));
+        let [first, second] = [0, 1].map(|nth| it.since.plugs[&busid("1-1")].seen[nth]);
+        it.now = first + Flapping::MAX_TIME;
+        look(&mut it, Duration::ZERO, &nothing);
+        assert_eq!(counted(&it), Some(Plugs::MOST));
+        it.now = second + Flapping::MAX_TIME;
+        look(&mut it, Duration::ZERO, &nothing);
+        assert_eq!(counted(&it), Some(Plugs::MOST - 1));
+        look(&mut it, Flapping::MAX_TIME, &nothing);
+        assert_eq!(counted(&it), Some(1), "the last one, for as long as it is plugged");
+        it.observed.devices.clear();
+        look(&mut it, SECOND, &nothing);
+        assert_eq!(counted(&it), None);
+    }
+
+    #[test]
+    fn a_controller_has_been_in_its_state_since_it_was_first_seen_in_it() {
+        let mut it = scenery();
+        let nothing = XenView::default();
+        look(&mut it, SECOND, &nothing);
+        let first = it.now;
+        look(&mut it, SECOND, &nothing);
+        let since = |it: &Scenery| it.since.controller(domid(4), place(4, 0, 1).controller);
+        assert_eq!(since(&it), Some(first));
+        it.controller(4, 0).backend = XenbusState::Closed;
+        look(&mut it, SECOND, &nothing);
+        assert_eq!(since(&it), Some(it.now));
+    }
+
+    #[test]
+    fn a_port_remembers_the_plug_that_it_was_first_seen_to_name() {
+        let mut it = scenery();
+        let (nothing, there) = (XenView::default(), place(4, 0, 1));
+        it.device("1-1").initialized = None;
+        fill(&mut it.observed, there, PortContent::Taken(busid("1-1")));
+        remember(&mut it.since, it.now, &nothing, &it.observed, |_| false);
+        assert_eq!(it.since.tenants.len(), 0, "the reading may be of an earlier plug");
+        look(&mut it, SECOND, &nothing);
+        it.device("1-1").initialized = Some(7);
+        look(&mut it, SECOND, &nothing);
+        let plug = it.device("1-1").plug();
+        assert_eq!(it.since.tenants, [(there, (busid("1-1"), plug))].into(), "udev has finished");
+        it.device("1-1").initialized = Some(8);
+        look(&mut it, SECOND, &nothing);
+        assert_eq!(it.since.tenants, [(there, (busid("1-1"), plug))].into(), "that is another");
+        fill(&mut it.observed, there, PortContent::Free);
+        look(&mut it, SECOND, &nothing);
+        assert_eq!(it.since.tenants.len(), 0);
+    }
+
+    #[test]
+    fn an_interface_is_loose_since_usbback_was_first_seen_without_it() {
+        let mut it = scenery();
+        let nothing = XenView::default();
+        attach(&mut it.observed, "1-1", place(4, 1, 1));
+        look(&mut it, SECOND, &nothing);
+        assert_eq!(it.since.loose.len(), 0, "usbback has never had it");
+        bind(it.device("1-1"), 0, Some("usbback"));
+        bind(it.device("1-1"), 1, Some("usbback"));
+        look(&mut it, SECOND, &nothing);
+        assert_eq!(it.since.loose.len(), 0);
+        bind(it.device("1-1"), 1, None);
+        look(&mut it, SECOND, &nothing);
+        let first = it.now;
+        look(&mut it, SECOND, &nothing);
+        assert_eq!(it.since.loose, [(busid("1-1"), first)].into());
+        it.device("1-1").initialized = replugged(it.device("1-1")).initialized;
+        look(&mut it, SECOND, &nothing);
+        assert_eq!((it.since.loose.len(), it.since.whole.len()), (0, 0), "that was another plug");
+    }
+}

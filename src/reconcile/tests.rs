@@ -7,19 +7,24 @@
 //! executor would check, and plays QEMU and guests at once. Time is made up.
 
 use super::job::STEP_DEADLINE;
-use super::{Asked, Event, Input, Output, Reconciler, RequestId, Scope, Sight, Ticket};
+use super::{Answer, Asked, Event, Input, Output, Reconciler, RequestId, Scope, Sight, Ticket};
 use crate::model::{
     Asker, BusAddress, BusId, ClassTriple, Controller, ControllerKind, Desk, Device, DeviceModel,
     DeviceName, DomId, Guest, GuestKind, GuestName, GuestUuid, Interface, InterfaceName, Life,
     Note, NoteState, Order, Place, PortContent, Speed, UsbId, UsbVersion, Use, XenPart, XenView,
     XenbusState,
 };
-use crate::plan::{AfterClear, Claim, Problem, Request, Standing, Step, StepError, Wanted};
+use crate::plan::{
+    AfterClear, Claim, Objection, Problem, Request, Standing, Step, StepError, Wanted,
+};
 use crate::policy::{self, Action, Candidate, Policy, Source};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+#[cfg(test)]
+mod stories;
 
 const PORTS: [&str; 4] = ["1-1", "1-2", "1-2.1", "2-1"];
 const IDS: [&str; 3] = ["05e0:1200", "0951:1666", "1111:2222"];
@@ -134,6 +139,10 @@ struct World {
     xen: XenView,
     /// What was last said of each device.
     said: BTreeMap<BusId, Standing>,
+    /// Whatever else was said.
+    told: Vec<Event>,
+    answers: BTreeMap<RequestId, Result<Answer, Objection>>,
+    has_left: bool,
     /// Devices that xl attached, in this plug.
     by_xl: BTreeSet<BusId>,
     /// Devices that xl took out of the agent's port, in this plug, and of which domain.
@@ -161,6 +170,9 @@ impl World {
             mounted: BTreeSet::new(),
             xen: XenView::default(),
             said: BTreeMap::new(),
+            told: Vec::new(),
+            answers: BTreeMap::new(),
+            has_left: false,
             by_xl: BTreeSet::new(),
             taken_out: BTreeMap::new(),
             unnoticed: BTreeSet::new(),
@@ -185,14 +197,18 @@ impl World {
                 Output::Report(Event::Standing(busid, standing)) => {
                     self.said.insert(busid, standing);
                 }
-                Output::Report(event) => assert!(
-                    !matches!(event, Event::Refused(..)),
-                    "the plan proposes nothing that the interlock must refuse: {event:?}"
-                ),
-                Output::Answer(id, _) => {
-                    assert!(self.unanswered.remove(&id), "{id:?} was not asked, or twice answered");
+                Output::Report(event) => {
+                    assert!(
+                        !matches!(event, Event::Refused(..)),
+                        "the plan proposes nothing that the interlock must refuse: {event:?}"
+                    );
+                    self.told.push(event);
                 }
-                Output::Left => {}
+                Output::Answer(id, answer) => {
+                    assert!(self.unanswered.remove(&id), "{id:?} was not asked, or twice answered");
+                    self.answers.insert(id, answer);
+                }
+                Output::Left => self.has_left = true,
             }
         }
     }
@@ -376,12 +392,16 @@ impl World {
             domain => Wanted::Attach(NAMES[domain - 3].into()),
         };
         let device = DeviceName::At(port.parse().unwrap());
-        let request = Request { device, wanted, force: false };
+        self.ask(Request { device, wanted, force: false }, true);
+    }
+
+    fn ask(&mut self, request: Request, wait: bool) -> RequestId {
         let who = Asker { uid: 0, pid: 1, user: None };
         self.questions += 1;
         let id = RequestId(self.questions);
         self.unanswered.insert(id);
-        self.input(Input::Ask(id, Asked { who, request, wait: true }));
+        self.input(Input::Ask(id, Asked { who, request, wait }));
+        id
     }
 
     fn named(&self, name: &str) -> Option<DomId> {
@@ -582,16 +602,30 @@ impl World {
         }
     }
 
+    /// Lets every look end, and time stand still.
+    fn see_all(&mut self) {
+        for _ in 0..1000 {
+            if self.looks.is_empty() {
+                return;
+            }
+            self.see();
+        }
+        panic!("it never stops looking");
+    }
+
     /// Lets every look end, and time go on, until a step is on its way.
     fn settle(&mut self) {
-        while self.steps.is_empty() {
-            if !self.looks.is_empty() {
+        for _ in 0..1000 {
+            if !self.steps.is_empty() {
+                return;
+            } else if !self.looks.is_empty() {
                 self.see();
             } else if let Some((when, _)) = self.machine.deadline() {
                 self.now = self.now.max(when);
                 self.input(Input::Timeout);
             }
         }
+        panic!("no step is ever taken");
     }
 
     /// Lets everything that is under way end, until nothing more happens.
@@ -845,9 +879,7 @@ fn a_device_that_flaps_is_held_down_until_it_stays() {
         world.see();
         world.plug(PORTS[0], IDS[0], false);
         last = world.now;
-        while !world.looks.is_empty() {
-            world.see();
-        }
+        world.see_all();
         world.now += Duration::from_millis(50);
     }
     assert!(world.steps.is_empty(), "it has never had the time to settle");

@@ -14,11 +14,12 @@ fn the_first_of_the_list_that_runs_gets_the_device_and_keeps_it() {
     everywhere(|mut world| {
         world.bed.plug(&keyboard("1-1", 2));
         let kiosk = world.domain(4, "kiosk");
-        let _agent = world.agent(&desk_or_kiosk());
+        let mut agent = world.agent(&desk_or_kiosk());
         world.wait_until_given(&kiosk, "1-1");
 
         // The preferred one starts later: what is attached stays, what is new goes there.
         let desk = world.domain(5, "desk");
+        agent.wait_for_line("domain appeared domain=\"desk\"", PATIENCE);
         world.bed.plug(&keyboard("1-2", 3));
         world.wait_until_given(&desk, "1-2");
         world.wait_until_given(&kiosk, "1-1");

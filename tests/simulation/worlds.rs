@@ -21,14 +21,16 @@ pub(crate) fn read(name: &str, text: &str) -> Scenario {
 
 #[test]
 fn whatever_happens_every_device_ends_where_it_should_be() {
-    let seeds = std::env::var("PVUSB_AGENT_SEEDS").ok().and_then(|text| text.parse().ok());
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    let seeds = number("PVUSB_AGENT_SEEDS");
+    let shrinks = number("PVUSB_AGENT_SHRINKS").unwrap_or(1000);
     let mut counts = Counts::default();
-    for seed in 0..seeds.unwrap_or(if cfg!(debug_assertions) { 150 } else { 3000 }) {
+    for seed in 0..u64::from(seeds.unwrap_or(if cfg!(debug_assertions) { 150 } else { 3000 })) {
         let (setting, ops) = (sim::setting(seed), sim::ops(seed, 100));
         let world = sim::play(&setting, &ops, epoch());
         counts.add(&world.counts);
         if let Some(violation) = world.violations.first() {
-            let short = sim::shrink(&setting, &ops, epoch(), 1000);
+            let short = sim::shrink(&setting, &ops, epoch(), shrinks);
             let text = sim::write(&setting, &short);
             panic!("seed {seed}: {violation}\nas short as can be:\n{text}");
         }
