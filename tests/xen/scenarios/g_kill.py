@@ -19,7 +19,6 @@ SCREEN = "vfb = ['vnc=0']"
 
 # A domain that is not and was not there.
 NOBODY = 4000
-NOBODYS_UUID = "6d3ae5a6-0000-4000-8000-000000000000"
 
 
 def at_every_effect(rig, prepare, act, check):
@@ -186,21 +185,20 @@ def killed_while_removing_a_controller(rig):
 def killed_while_removing_leftovers(rig):
     """Killed before and after each effect of the removal of what a domain that is gone has left behind:
     after the restart nothing is left of it."""
-    backend, note = f"/local/domain/0/backend/qusb/{NOBODY}", f"/tool/pvusb-agent/controllers/{NOBODY}"
+    backend = f"/local/domain/0/backend/qusb/{NOBODY}"
     rig.agent.policy(KEEP)
 
     def prepare():
         rig.agent.kill()
         nodes = {"frontend": f"/local/domain/{NOBODY}/device/vusb/0", "state": "4", "port/1": "1-1"}
         words = [f"{backend}/0/{name} {value}" for name, value in nodes.items()]
-        rig.dom0.out(f"xenstore-write {' '.join(words)} {note}/0 {NOBODYS_UUID}")
+        rig.dom0.out(f"xenstore-write {' '.join(words)}")
 
     def act():
         """It removes them because they are there."""
 
     def check():
-        for path in [backend, note]:
-            until(f"nothing is left below {path}", lambda path=path: not rig.store.tree(path))
+        until(f"nothing is left below {backend}", lambda: not rig.store.tree(backend))
 
     return at_every_effect(rig, prepare, act, check)
 
