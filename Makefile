@@ -42,7 +42,7 @@ xen-shell: build ## a shell in a real dom0 inside QEMU, with the agent in it
 	tests/xen/build
 	tests/xen/shell --agent '$(BUILT)'
 
-fuzz: deps ## look for bytes that break a rule: TARGET=wire, nodes, device, policy or control; SECONDS=60
+fuzz: deps ## look for bytes that break a rule: TARGET=wire, nodes, device, policy, convert or control; SECONDS=60
 	fuzz/run '$(or $(TARGET),wire)' '$(or $(SECONDS),60)'
 
 # What the module's own tests do not notice is shown to the simulated world as well. A world that fails

@@ -8,6 +8,7 @@ pub use crate::host::usb::fuzz::device;
 pub use crate::host::xenstore::fuzz::wire;
 
 use crate::control::protocol::Question;
+use crate::convert::{self, Format};
 use crate::policy::{self, Source};
 
 /// A line from a client of the control socket: it is a question, which can be written down and means
@@ -53,6 +54,37 @@ pub fn policy(bytes: &[u8]) {
     }
 }
 
+/// Somebody else's policy: whatever the bytes are, and whatever format they are said to be in, they become
+/// a policy or they are refused with a place.
+///
+/// # Panics
+///
+/// When that does not hold.
+pub fn convert(bytes: &[u8]) {
+    let source = Source { name: "foreign", bytes };
+    let detected = convert::detect(source);
+    for format in Format::ALL {
+        match convert::convert(source, format, "kiosk") {
+            Ok(converted) => {
+                let name = "converted.yaml";
+                let text = converted.policy.as_bytes();
+                let rules = policy::compile(Source { name, bytes: text })
+                    .map(|policy| policy.rules().len())
+                    .map_err(|problems| problems.to_string());
+                assert_eq!(rules, Ok(converted.rules), "{}", converted.policy);
+            }
+            Err(problems) => {
+                let shown = problems.render(false);
+                assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+                assert!(problems.iter().all(|problem| problem.start().is_some()), "{shown}");
+            }
+        }
+    }
+    if detected.is_none() {
+        assert!(convert::unknown_format(source).iter().next().is_some());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,5 +109,6 @@ mod tests {
         replay("device", device);
         replay("policy", policy);
         replay("control", control);
+        replay("convert", convert);
     }
 }

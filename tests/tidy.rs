@@ -17,16 +17,18 @@ use std::process::Command;
 use pvusb_agent::policy::{self, Source as PolicyText};
 
 /// What each part of the library may use of the others.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("model", &[]),
     ("policy", &["model"]),
+    ("convert", &["model", "policy"]),
     ("plan", &["model", "policy"]),
+    ("generate", &["model", "policy", "convert", "plan"]),
     ("reconcile", &["model", "policy", "plan"]),
     ("sim", &["model", "policy", "plan", "reconcile"]),
     ("control", &["model", "policy", "plan", "reconcile"]),
     ("host", &["model", "plan"]),
     ("policy_file", &["model", "policy"]),
-    ("fuzz", &["model", "policy", "host", "control"]),
+    ("fuzz", &["model", "policy", "convert", "host", "control"]),
     ("telemetry", &["model", "policy", "plan", "reconcile", "host"]),
     (
         "daemon",
@@ -37,7 +39,9 @@ const MAY_USE: [(&str, &[&str]); 12] = [
         &[
             "model",
             "policy",
+            "convert",
             "plan",
+            "generate",
             "reconcile",
             "sim",
             "control",
@@ -65,7 +69,7 @@ const STEPS: [&str; 11] = [
 ];
 
 /// The parts that read and write nothing.
-const PURE: [&str; 5] = ["model", "policy", "plan", "reconcile", "sim"];
+const PURE: [&str; 7] = ["model", "policy", "convert", "plan", "generate", "reconcile", "sim"];
 
 /// What they may not name, as the beginning of a path.
 const IMPURE: [&str; 14] = [

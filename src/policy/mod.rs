@@ -49,8 +49,9 @@ pub use wish::{ControllerWish, KindWish, TargetWish};
 pub(crate) mod text {
     pub(crate) use crate::policy::problem::{Code, Finding, Report};
     pub(crate) use crate::policy::read::{Reader, Shape};
-    pub(crate) use crate::policy::source::SourceText;
-    pub(crate) use crate::policy::tree::{Node, Value, grow};
+    pub(crate) use crate::policy::source::{SourceText, Span};
+    pub(crate) use crate::policy::suggest::nearest;
+    pub(crate) use crate::policy::tree::{Entry, Node, Value, grow};
 }
 
 use crate::model::XenView;

@@ -29,6 +29,7 @@ pub enum Severity {
 /// | P040 – P049, P060 – P069 | matches |
 /// | P050 | scenarios |
 /// | P070 – P089 | domains, what rules do, files |
+/// | P090 – P092 | policies of others that are converted |
 /// | P099 | the list of problems itself |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Code {
@@ -140,13 +141,19 @@ pub enum Code {
     EmptyWhen,
     /// P076: `block` with another word than `true`.
     BadBlock,
+    /// P090: a text whose format cannot be told, to be converted.
+    UnknownFormat,
+    /// P091: not what the format says that is converted.
+    BadForeignRule,
+    /// P092: what becomes of it is not a policy.
+    NotConvertible,
     /// P099: there are more problems than are listed.
     MoreProblems,
 }
 
 impl Code {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 55] = [
+    pub const ALL: [Self; 58] = [
         Self::Unreadable,
         Self::TooLong,
         Self::NotUtf8,
@@ -201,6 +208,9 @@ impl Code {
         Self::BadTargetPort,
         Self::EmptyWhen,
         Self::BadBlock,
+        Self::UnknownFormat,
+        Self::BadForeignRule,
+        Self::NotConvertible,
         Self::MoreProblems,
     ];
 
@@ -261,6 +271,9 @@ impl Code {
             Self::BadTargetPort => "P074",
             Self::EmptyWhen => "P075",
             Self::BadBlock => "P076",
+            Self::UnknownFormat => "P090",
+            Self::BadForeignRule => "P091",
+            Self::NotConvertible => "P092",
             Self::MoreProblems => "P099",
         }
     }

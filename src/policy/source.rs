@@ -108,6 +108,11 @@ impl SourceText {
         (Self { name: source.name.into(), text, lines }, fault)
     }
 
+    /// The name that messages give it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The text.
     pub(crate) fn as_str(&self) -> &str {
         &self.text

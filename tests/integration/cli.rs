@@ -75,6 +75,8 @@ fn each_verb_explains_itself() {
         (&["devices", "--help"], "help-devices.txt"),
         (&["explain", "--help"], "help-explain.txt"),
         (&["diff", "--help"], "help-diff.txt"),
+        (&["generate", "--help"], "help-generate.txt"),
+        (&["convert", "--help"], "help-convert.txt"),
         (&["list", "--help"], "help-list.txt"),
         (&["attach", "--help"], "help-attach.txt"),
         (&["detach", "--help"], "help-detach.txt"),
