@@ -3,7 +3,7 @@
 use super::write::{Act, RuleText, Yaml, comment, quoted};
 use crate::model::Text;
 use crate::policy::text::{Code, Finding, Report, SourceText, Span};
-use crate::policy::{self, Problems, Source};
+use crate::policy::{self, MAX_BYTES, Problems, Source};
 use std::collections::BTreeSet;
 
 /// A policy made from somebody else's.
@@ -42,6 +42,8 @@ pub(super) struct Draft<'t> {
     rules: Vec<RuleText>,
     notes: Vec<Note>,
     names: BTreeSet<String>,
+    /// How long the rules are that were added.
+    size: usize,
 }
 
 /// A rule of the original that is being carried over: where it was, and what is to be said of it.
@@ -63,6 +65,7 @@ impl<'t> Draft<'t> {
             rules: Vec::new(),
             notes: Vec::new(),
             names: BTreeSet::new(),
+            size: 0,
         }
     }
 
@@ -113,6 +116,11 @@ impl<'t> Draft<'t> {
         });
     }
 
+    /// Whether it is too long for a policy, so that nothing more needs to be added.
+    pub(super) fn is_full(&self) -> bool {
+        self.size > MAX_BYTES
+    }
+
     /// Adds a rule. One that cannot be said here is left out, and counts as lost.
     pub(super) fn add(&mut self, mut origin: Origin, name: Option<&str>, rule: Said) {
         let mut rule = RuleText {
@@ -122,7 +130,13 @@ impl<'t> Draft<'t> {
             matcher: rule.matcher,
             action: rule.action,
         };
-        if let Some(problem) = problem(&rule) {
+        let mut text = String::from("version: 1\nrules:\n");
+        rule.write_bare(&mut text);
+        self.size = self.size.saturating_add(text.len());
+        if self.is_full() {
+            return;
+        }
+        if let Err(problem) = compile(&text) {
             self.lose(&mut origin, format!("the rule is left out: {problem}"));
             return self.leave_out(origin);
         }
@@ -147,6 +161,10 @@ impl<'t> Draft<'t> {
     ///
     /// When it has become one that nobody would load: too long, too intricate.
     pub(super) fn finish(mut self, report: &mut Report<'_>) -> Option<Converted> {
+        if self.is_full() {
+            report.add(not_a_policy(&format!("it is longer than {MAX_BYTES} bytes")));
+            return None;
+        }
         self.notes.sort_by_key(|note| note.line);
         let mut text = String::new();
         for line in &self.head {
@@ -167,9 +185,7 @@ impl<'t> Draft<'t> {
         match compile(&text) {
             Ok(()) => Some(Converted { policy: text, rules, notes: self.notes }),
             Err(problem) => {
-                let message = format!("what becomes of it is not a policy: {problem}");
-                let start = Span { start: 0, end: 0 };
-                report.add(Finding::new(Code::NotConvertible, start, message));
+                report.add(not_a_policy(&problem));
                 None
             }
         }
@@ -186,11 +202,10 @@ pub(super) struct Said {
     pub(super) action: Act,
 }
 
-/// Why nobody would take the rule.
-fn problem(rule: &RuleText) -> Option<String> {
-    let mut text = String::from("version: 1\nrules:\n");
-    rule.write_bare(&mut text);
-    compile(&text).err()
+/// What becomes of the text cannot be loaded.
+pub(super) fn not_a_policy(why: &str) -> Finding {
+    let message = format!("what becomes of it is not a policy: {why}");
+    Finding::new(Code::NotConvertible, Span { start: 0, end: 0 }, message)
 }
 
 fn compile(text: &str) -> Result<(), String> {

@@ -141,6 +141,17 @@ pub fn unknown_format(source: Source<'_>) -> Problems {
     report.finish().unwrap_or_else(|| Problems::unreadable(source.name, message))
 }
 
+/// The most rules of a text whose rules are held against each other.
+const MAX_RULES: usize = 10_000;
+
+/// Whether there are few enough rules to be held against each other; it is told if not.
+fn are_few(count: usize, report: &mut Report<'_>) -> bool {
+    if count > MAX_RULES {
+        report.add(draft::not_a_policy(&format!("there are more than {MAX_RULES} rules")));
+    }
+    count <= MAX_RULES
+}
+
 /// The lines of a text with the place where each starts; without what ends them.
 fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut start = 0;

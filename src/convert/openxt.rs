@@ -7,6 +7,7 @@
 //!
 //! A focused machine with `usb-auto-passthrough` is not in the rules, and has no equivalent.
 
+use super::are_few;
 use super::draft::{Draft, Said};
 use super::write::{Act, Yaml, all_of, exactly, quoted};
 use crate::model::{Text, UsbRelease};
@@ -96,6 +97,9 @@ pub(super) fn draft<'t>(text: &'t SourceText, root: &Node, report: &mut Report<'
     };
     let mut rules: Vec<Rule> = rules.iter().filter_map(|entry| reader.rule(entry)).collect();
     rules.sort_by_key(|rule| rule.position);
+    if !are_few(rules.len(), reader.report) {
+        return draft;
+    }
     if rules.windows(2).any(|pair| pair[0].position == pair[1].position) {
         let finding = "two rules have the same number";
         reader.report.add(Finding::new(Code::BadForeignRule, root.span, finding));
@@ -118,6 +122,9 @@ pub(super) fn draft<'t>(text: &'t SourceText, root: &Node, report: &mut Report<'
 
 /// A rule that gives devices to a machine, below those that deny them to it.
 fn route(rule: &Rule, above: &[Rule], draft: &mut Draft<'_>) {
+    if draft.is_full() {
+        return;
+    }
     let mut origin = draft.origin(rule.span, &rule.title());
     let Some(vm) = &rule.vm else {
         Draft::remark(&mut origin, "It names no machine, so such devices stay where they are");
@@ -133,6 +140,9 @@ fn route(rule: &Rule, above: &[Rule], draft: &mut Draft<'_>) {
     };
     let counts = |other: &&Rule| other.vm.as_ref().is_none_or(|other| other == vm);
     for (at, deny) in above.iter().enumerate().filter(|(_, other)| other.command == Command::Deny) {
+        if draft.is_full() {
+            return;
+        }
         if !counts(&deny) {
             continue;
         }
@@ -160,6 +170,9 @@ fn route(rule: &Rule, above: &[Rule], draft: &mut Draft<'_>) {
 
 /// A rule that denies: nothing below it gives such devices away either.
 fn refuse(rule: &Rule, above: &[Rule], draft: &mut Draft<'_>) {
+    if draft.is_full() {
+        return;
+    }
     let mut origin = draft.origin(rule.span, &rule.title());
     draft.lose_all(
         "that `deny` holds for what a person does by hand: here an order by hand goes before the rules. What must stay in \

@@ -9,8 +9,8 @@
 //! the first to match; then who has nothing but interfaces that some `ALLOW` matches.
 
 use super::draft::{Draft, Origin, Said};
-use super::lines;
 use super::write::{Act, Yaml, all_of, quoted};
+use super::{are_few, lines};
 use crate::policy::text::{Code, Finding, Report, SourceText, Span, nearest};
 
 const KEYS: [&str; 6] = ["class", "subclass", "prot", "vid", "pid", "rel"];
@@ -39,9 +39,15 @@ pub(super) fn draft<'t>(text: &'t SourceText, domain: &str, report: &mut Report<
         }
     }
     let mut draft = Draft::new(text, "xapi", &HEAD);
+    if !are_few(rules.len(), report) {
+        return draft;
+    }
     // What stands below a rule for everything is never asked.
     let end = rules.iter().position(Rule::is_for_all).map_or(rules.len(), |at| at + 1);
     for (at, rule) in rules.iter().enumerate().filter(|(_, rule)| !rule.allows) {
+        if draft.is_full() {
+            break;
+        }
         let mut origin = rule.origin(&draft);
         if at < end {
             deny(rule, &rules[..at], origin, &mut draft);
@@ -51,6 +57,9 @@ pub(super) fn draft<'t>(text: &'t SourceText, domain: &str, report: &mut Report<
         }
     }
     for (at, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.allows) {
+        if draft.is_full() {
+            break;
+        }
         let mut origin = rule.origin(&draft);
         if at < end {
             allow(rule, &rules[..end], domain, origin, &mut draft);

@@ -137,8 +137,32 @@ fn a_wrong_call_is_no_conversion() {
 fn what_is_too_much_for_a_policy_is_refused_as_such() {
     // A star is one there, and a regular expression here.
     let rules = "allow name \"a*\"\n".repeat(1001);
-    let problems = try_convert(Format::UsbGuard, &rules).unwrap_err();
-    assert_eq!(problems.iter().next().unwrap().code().number(), "P092");
+    let many = "ALLOW: vid=1111 pid=2222\n".repeat(10_001);
+    // Each rule that denies names all those above it that allow.
+    let allowed: Vec<_> = (0..2000).map(|pid| format!("ALLOW: pid={pid:04x}\n")).collect();
+    let long = allowed.concat() + &"DENY: class=03\n".repeat(2000);
+    let nested = (0..3000)
+        .map(|at| match at % 3 {
+            0 => format!(
+                "\"{at}\": {{\"command\": \"allow\", \"device\": {{\"serial\": \"{at}\"}}}}"
+            ),
+            1 => format!("\"{at}\": {{\"command\": \"deny\", \"device\": {{\"nic\": \"1\"}}}}"),
+            _ => format!(
+                "\"{at}\": {{\"command\": \"always\", \"vm\": {{\"uuid\": \"{}\"}}}}",
+                openxt::VMS[0]
+            ),
+        })
+        .collect::<Vec<_>>()
+        .join(",\n");
+    for (format, text) in [
+        (Format::UsbGuard, rules),
+        (Format::Xapi, many),
+        (Format::Xapi, long),
+        (Format::OpenXt, format!("{{{nested}}}")),
+    ] {
+        let problems = try_convert(format, &text).unwrap_err();
+        assert_eq!(problems.iter().next().unwrap().code().number(), "P092");
+    }
 }
 
 /// Where a device goes.

@@ -37,6 +37,9 @@ pub(super) fn draft<'t>(text: &'t SourceText, report: &mut Report<'_>) -> Draft<
     let mut draft = Draft::new(text, "USBGuard", &HEAD);
     let mut is_decided = false;
     for (start, line) in lines(text.as_str()) {
+        if draft.is_full() {
+            return draft;
+        }
         match parse::rule(start, line) {
             Ok(None) => {}
             Ok(Some(rule)) => {
