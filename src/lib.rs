@@ -8,6 +8,7 @@
 //! * [`plan`]: what to do. Pure functions from policy and observation to the next step.
 //! * [`reconcile`]: when. The state machine that owns order, retries and deadlines.
 //! * [`sim`]: a made-up host in made-up time, against which the reconciler is held.
+//! * [`paper`]: hosts that are written down, and tests of policies.
 //! * [`host`]: the outside. Adapters for udev, sysfs and xenstore. Sees `model` and `plan`'s steps.
 //! * [`control`]: the socket by which a running agent is told something.
 //! * [`daemon`]: the loop. The only clock, the only `select!`.
@@ -23,6 +24,7 @@ pub mod daemon;
 pub mod fuzz;
 pub mod host;
 pub mod model;
+pub mod paper;
 pub mod plan;
 pub mod policy;
 pub mod policy_file;
