@@ -31,7 +31,8 @@ pub(super) struct ExplainArgs {
     /// Of a host with a single device, that one need not be named
     #[arg(value_name = "DEVICE", required_unless_present = "host")]
     device: Option<String>,
-    /// The host that is written in this file, instead of the one that this is
+    /// The host that is written in this file, instead of the one that this is; also a recording by
+    /// umockdev-record
     #[arg(long, value_name = "FILE")]
     host: Option<PathBuf>,
     /// The policy to judge by; without it, the installed one

@@ -2,7 +2,7 @@
 //!
 //! Reads and shows. What the text holds, `paper` knows.
 
-use super::look::look_if_possible;
+use super::sheet;
 use super::{EX_IOERR, EX_OK, EX_REFUSED, EX_UNAVAILABLE, Loaded, fail, load_policy};
 use crate::host::userdata::UserData;
 use crate::host::xenstore::Endpoint;
@@ -25,6 +25,10 @@ pub(super) struct RecordArgs {
     /// Busids (1-1.4), bus addresses (1.6) or ids (05e0:1200); without any, all that is plugged
     #[arg(value_name = "DEVICE")]
     devices: Vec<DeviceName>,
+    /// The host that is written in this file, instead of the one that this is; also a recording by
+    /// umockdev-record
+    #[arg(long, value_name = "FILE")]
+    host: Option<PathBuf>,
     /// The policy that says which of udev's properties count; without it, the installed one
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
@@ -54,11 +58,12 @@ pub(super) fn run(
         Loaded::None => Policy::default(),
         Loaded::Failed(code) => return code,
     };
-    let (observed, unreadable, without_xen) =
-        match look_if_possible(endpoint, &args.libxl_dir, &[&policy]) {
-            Ok(seen) => seen,
-            Err(error) => return fail(err, &error, EX_UNAVAILABLE),
-        };
+    let host = args.host.as_deref();
+    let seen = sheet::see(host, endpoint, &args.libxl_dir, &[&policy], (err, colour));
+    let (observed, unreadable, without_xen) = match seen {
+        Ok(seen) => seen,
+        Err(code) => return code,
+    };
     if let Some(error) = without_xen.filter(|_| args.domains) {
         return fail(err, &error, EX_UNAVAILABLE);
     }

@@ -1,8 +1,11 @@
-//! From a path to a host on paper, and to the policy that it is about.
+//! From a path to a host on paper, to what is seen of it, and to the policy that it is about.
 
-use super::{EX_CONFIG, EX_IOERR};
+use super::look::{self, Unreadable};
+use super::{EX_CONFIG, EX_IOERR, EX_UNAVAILABLE, fail};
+use crate::host::xenstore::Endpoint;
+use crate::model::Observed;
 use crate::paper::{self, Sheet};
-use crate::policy::{Problems, Source};
+use crate::policy::{Policy, Problems, Source};
 use crate::policy_file;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,6 +20,26 @@ pub(super) fn load(path: &Path) -> Result<Sheet, Problems> {
     let bytes = policy_file::read(path)
         .map_err(|error| Problems::unreadable(&name, &policy_file::words(&error)))?;
     paper::read(Source { name: &name, bytes: &bytes })
+}
+
+/// What is seen: of the host in the file, if one is named, or else of the one that this is.
+///
+/// # Errors
+///
+/// The exit code, when it was told why nothing can be seen.
+pub(super) fn see(
+    host: Option<&Path>,
+    endpoint: Endpoint,
+    libxl_dir: &Path,
+    policies: &[&Policy],
+    (err, colour): (&mut dyn Write, bool),
+) -> Result<(Observed, Unreadable, Option<look::Error>), u8> {
+    let Some(path) = host else {
+        return look::look_if_possible(endpoint, libxl_dir, policies)
+            .map_err(|error| fail(err, &error, EX_UNAVAILABLE));
+    };
+    let sheet = load(path).map_err(|problems| refuse(&problems, err, colour))?;
+    Ok((sheet.host().observed(), Unreadable::new(), None))
 }
 
 /// The policy that the text at `path` names, if it does: seen from where the text is.

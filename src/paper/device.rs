@@ -42,7 +42,7 @@ const USES: [&str; 6] = ["mounted", "swap", "held", "route", "keyboard", "pointe
 
 /// The most interfaces that the kernel takes from a configuration (`USB_MAXINTERFACES`,
 /// `include/linux/usb.h`).
-const MAX_INTERFACES: usize = 32;
+pub(super) const MAX_INTERFACES: usize = 32;
 
 /// The bus where devices are plugged of which nobody says where. The kernel counts from 1.
 const NOWHERE: u16 = 0;

@@ -91,6 +91,9 @@ impl Pen<'_, '_> {
             let guest = &mut draft.guest;
             if let Some(node) = fields.get("domid") {
                 draft.domid = self.parsed(node, "a domain number", Code::BadFact);
+                if draft.domid == Some(DomId::DOM0) {
+                    self.wrong(Code::BadFact, node, "this is the number of dom0");
+                }
             }
             if let Some(uuid) =
                 fields.get("uuid").and_then(|node| self.parsed(node, "a UUID", Code::BadFact))

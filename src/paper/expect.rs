@@ -1,7 +1,7 @@
 //! What is expected of a device, and whether it is so.
 
 use super::outcome::{End, Outcome};
-use crate::model::{BusId, GuestName, PortNumber, Text, Use};
+use crate::model::{BusId, PortNumber, Text, Use};
 use crate::plan::Refusal;
 use crate::policy::text::Span;
 use std::fmt;
@@ -25,22 +25,10 @@ pub struct Expectation {
 /// Where a device is to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// In this domain.
-    In(GuestName),
     /// In dom0, for whatever reason, unless it is only stuck there.
     Dom0,
-    /// In dom0, because a rule or a person says so.
-    Kept,
-    /// With nobody.
-    Blocked,
-    /// In dom0, because no rule matches.
-    Unmatched,
-    /// In dom0, because of this guard.
-    Guarded(Guard),
-    /// In dom0, until a domain runs.
-    Waits,
-    /// In dom0, because it cannot go to this domain.
-    Stuck(GuestName),
+    /// There, and for no other reason.
+    End(End),
 }
 
 /// What holds a device in dom0 whatever its rule says: the interlock's reasons, each in a word.
@@ -140,17 +128,11 @@ impl Expectation {
 
 impl Wanted {
     fn is_met(&self, end: &End) -> bool {
-        match (self, end) {
-            (Self::In(wanted), End::In(there)) | (Self::Stuck(wanted), End::Stuck(there)) => {
-                wanted == there
+        match self {
+            Self::Dom0 => {
+                matches!(end, End::Kept | End::Unmatched | End::Guarded(_) | End::Waits)
             }
-            (Self::Guarded(wanted), End::Guarded(there)) => wanted == there,
-            (Self::Dom0, End::Kept | End::Unmatched | End::Guarded(_) | End::Waits)
-            | (Self::Kept, End::Kept)
-            | (Self::Blocked, End::Blocked)
-            | (Self::Unmatched, End::Unmatched)
-            | (Self::Waits, End::Waits) => true,
-            _ => false,
+            Self::End(wanted) => wanted == end,
         }
     }
 }
@@ -159,14 +141,8 @@ impl Wanted {
 impl fmt::Display for Wanted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::In(guest) => write!(f, "go to {guest}"),
             Self::Dom0 => f.write_str("stay in dom0"),
-            Self::Kept => f.write_str("stay in dom0 by a rule"),
-            Self::Blocked => f.write_str("be blocked"),
-            Self::Unmatched => f.write_str("be matched by no rule"),
-            Self::Guarded(guard) => write!(f, "be held in dom0 by the guard `{}`", guard.word()),
-            Self::Waits => f.write_str("wait for a domain"),
-            Self::Stuck(guest) => write!(f, "be stuck on its way to {guest}"),
+            Self::End(end) => end.fmt(f),
         }
     }
 }

@@ -14,6 +14,8 @@
 //!     expect: {scanner: kiosk}
 //! ```
 //!
+//! A recording by `umockdev-record` is understood as well: it has devices and nothing else.
+//!
 //! The way of a text is that of a policy's: a tree with places, so that every problem is shown at its line
 //! and column. What comes of a host, the agent's own core decides ([`Outcome`]); nothing is decided here.
 //!
@@ -25,6 +27,7 @@ mod expect;
 mod outcome;
 mod read;
 mod test;
+mod umockdev;
 mod write;
 
 pub use expect::{Expectation, Guard, Wanted};

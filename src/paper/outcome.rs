@@ -7,6 +7,7 @@ use crate::plan::{Explanation, Next, Outlook, Standing, Step};
 use crate::policy::{Policy, Rule};
 use crate::reconcile::preview;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Instant;
 
 /// What becomes of a device on a host where nothing else happens.
@@ -42,6 +43,22 @@ pub enum End {
     Stuck(GuestName),
     /// Somewhere between: only on a host where something has happened before.
     Between,
+}
+
+/// As the rest of a sentence: the device should ….
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::In(guest) => write!(f, "go to {guest}"),
+            Self::Kept => f.write_str("stay in dom0 by a rule"),
+            Self::Blocked => f.write_str("be blocked"),
+            Self::Unmatched => f.write_str("be matched by no rule"),
+            Self::Guarded(guard) => write!(f, "be held in dom0 by the guard `{}`", guard.word()),
+            Self::Waits => f.write_str("wait for a domain"),
+            Self::Stuck(guest) => write!(f, "be stuck on its way to {guest}"),
+            Self::Between => f.write_str("be between dom0 and a domain"),
+        }
+    }
 }
 
 impl Outcome {

@@ -1,6 +1,6 @@
 //! The frame of a sheet: what stands at the top level, and what all parts read alike.
 
-use super::{Host, Sheet};
+use super::{Host, Sheet, umockdev};
 use crate::model::{Desk, Text};
 use crate::policy::text::{
     Code, Entry, Finding, Node, Reader, Report, Shape, SourceText, Span, Value, first_hidden, grow,
@@ -18,7 +18,7 @@ const SHEET: Shape = Shape {
 /// The version of the form that is read here.
 const VERSION: &str = "1";
 
-/// Reads the text of a host and its tests.
+/// Reads the text of a host and its tests, or a recording by `umockdev-record`.
 ///
 /// The time and memory that it takes are bounded, whatever the bytes are: the limits are those of a
 /// policy's text.
@@ -32,6 +32,8 @@ pub fn read(source: Source<'_>) -> Result<Sheet, Problems> {
     let (mut policy, mut host, mut tests) = (None, Host::default(), Vec::new());
     if let Some(fault) = fault {
         report.add(fault);
+    } else if umockdev::is_one(text.as_str()) {
+        host = umockdev::host(text.as_str(), &mut report);
     } else if let Some(root) = grow(&text, &mut report) {
         let mut pen = Pen { reader: Reader::new(&mut report) };
         if let Some(fields) = pen.reader.fields(&root, &SHEET) {

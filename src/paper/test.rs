@@ -2,6 +2,7 @@
 
 use super::Host;
 use super::expect::{Expectation, Guard, Wanted};
+use super::outcome::End;
 use super::read::Pen;
 use crate::model::{Desk, GuestName, Observed, Order, Override, Text, Use};
 use crate::policy::Location;
@@ -213,22 +214,22 @@ impl Pen<'_, '_> {
             if DOM0.contains(&text) {
                 return Some(plain(Wanted::Dom0));
             }
-            return Some(plain(Wanted::In(self.guest_name(node, names)?)));
+            return Some(plain(Wanted::End(End::In(self.guest_name(node, names)?))));
         }
         let fields = self.reader.fields(node, &EXPECTED)?;
-        let wanted = self.wanted(&fields, names);
+        let wanted = self.end(&fields, names);
         let rule = fields.get("rule").and_then(|it| self.reader.text(it, "the name of a rule"));
         let port = fields
             .get("port")
             .and_then(|node| self.parsed(node, "a port number", Code::BadTargetPort));
         let wanted = wanted?;
-        if let Some(node) = fields.get("port").filter(|_| !matches!(wanted, Wanted::In(_))) {
+        if let Some(node) = fields.get("port").filter(|_| !matches!(wanted, End::In(_))) {
             self.wrong(Code::BadExpectation, node, "only what is attached gets a port");
         }
-        Some(Expectation { rule: rule.map(Into::into), port, ..plain(wanted) })
+        Some(Expectation { rule: rule.map(Into::into), port, ..plain(Wanted::End(wanted)) })
     }
 
-    fn wanted(&mut self, fields: &Fields<'_>, names: Names<'_>) -> Option<Wanted> {
+    fn end(&mut self, fields: &Fields<'_>, names: Names<'_>) -> Option<End> {
         let mut said: Vec<_> = ENDS.iter().filter_map(|key| fields.entry(key)).collect();
         said.sort_by_key(|entry| entry.key_span.start);
         let entry = match said.as_slice() {
@@ -247,23 +248,23 @@ impl Pen<'_, '_> {
         };
         let node = &entry.node;
         Some(match entry.key.as_str() {
-            "attach" => Wanted::In(self.guest_name(node, names)?),
-            "stuck" => Wanted::Stuck(self.guest_name(node, names)?),
+            "attach" => End::In(self.guest_name(node, names)?),
+            "stuck" => End::Stuck(self.guest_name(node, names)?),
             "guard" => {
                 let words = Guard::ALL.map(Guard::word);
                 let word = self.reader.word(node, "a guard", &words, Code::BadExpectation)?;
-                Wanted::Guarded(Guard::ALL.into_iter().find(|guard| guard.word() == word)?)
+                End::Guarded(Guard::ALL.into_iter().find(|guard| guard.word() == word)?)
             }
             "keep" => {
                 self.reader.word(node, "`dom0`", &["dom0"], Code::BadExpectation)?;
-                Wanted::Kept
+                End::Kept
             }
             other => {
                 self.reader.word(node, "`true`", &["true"], Code::BadExpectation)?;
                 match other {
-                    "block" => Wanted::Blocked,
-                    "nothing" => Wanted::Unmatched,
-                    _ => Wanted::Waits,
+                    "block" => End::Blocked,
+                    "nothing" => End::Unmatched,
+                    _ => End::Waits,
                 }
             }
         })

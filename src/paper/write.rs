@@ -18,7 +18,8 @@ pub struct Recording<'a> {
     pub observed: &'a Observed,
     /// The devices; the hubs above them are written, too.
     pub devices: &'a BTreeSet<BusId>,
-    /// Which properties and tags of udev's count, besides those that make a category. `None`: all.
+    /// Which properties, attributes and tags count, besides the properties that make a category.
+    /// `None`: all.
     pub udev: Option<&'a UdevNames>,
     /// Whether the domains are written.
     pub domains: bool,
@@ -213,6 +214,7 @@ fn shown_udev(device: &Device, asked: Option<&UdevNames>, masks: &Masks) -> Show
         attribute: facts
             .attributes
             .iter()
+            .filter(|(name, _)| asked.is_none_or(|asked| asked.attributes.contains(*name)))
             .map(|(name, value)| (name.to_string(), hide(value)))
             .collect(),
         tag: tags

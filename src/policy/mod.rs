@@ -179,7 +179,7 @@ impl Policy {
         Needs::of(self.matchers())
     }
 
-    /// The properties and tags of udev's that it asks for.
+    /// What it asks for of what udev and sysfs say.
     pub fn udev_names(&self) -> UdevNames {
         UdevNames::of(self.matchers())
     }

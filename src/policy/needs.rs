@@ -28,12 +28,14 @@ impl Needs {
     }
 }
 
-/// What a policy asks for of what udev says: names of properties and tags. All of them are read of every
-/// device; this is for who keeps a device and leaves out what counts for nothing.
+/// What a policy asks for of what udev and sysfs say, by name: for who keeps a device and leaves out what
+/// counts for nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UdevNames {
     /// Names of properties.
     pub properties: BTreeSet<Box<str>>,
+    /// Attributes, by their path below a device's directory.
+    pub attributes: BTreeSet<Box<str>>,
     /// Tags.
     pub tags: BTreeSet<Box<str>>,
 }
@@ -44,8 +46,9 @@ impl UdevNames {
         let mut asked = Self::default();
         each_condition(matchers, |condition| {
             if let Condition::Udev(wanted) = condition {
-                let UdevMatch { properties, tags, .. } = &**wanted;
+                let UdevMatch { properties, attributes, tags } = &**wanted;
                 asked.properties.extend(names(properties));
+                asked.attributes.extend(names(attributes));
                 asked.tags.extend(tags.iter().cloned());
             }
         });

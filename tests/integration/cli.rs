@@ -332,7 +332,9 @@ fn explain_says_of_each_rule_what_it_asked_and_what_was_there() {
     let _agent = world.agent(MANY_KEYS);
     world.wait_until_given(&kiosk, "1-3");
     world.wait_until_given(&kiosk, "1-1.4");
-    assert_golden(&explain("1-3"), "explain-attached.txt");
+    // Which of the two came first is chance.
+    let attached = explain("1-3").replace("controller 0 port 1", "controller 0 port 2");
+    assert_golden(&attached, "explain-attached.txt");
     let args = ["explain", "1-3", "--json", "--policy", policy.to_str().unwrap(), "--libxl-dir"];
     let json = on(&world, &[&args[..], &[libxl.to_str().unwrap()]].concat());
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();

@@ -163,6 +163,17 @@ proptest! {
     }
 }
 
+#[test]
+fn a_recording_by_umockdev_becomes_one_of_ours() {
+    let path = top().join("tests/fixtures/paper/keyboard.umockdev");
+    let path = path.to_str().unwrap();
+    let output = run_in(top(), &["record", "--host", path, "1-1.4"]);
+    assert_eq!((code(&output), err(&output)), (0, ""));
+    assert_golden(out(&output), "record-umockdev.txt");
+    let all = run_in(top(), &["record", "--host", path, "--udev"]);
+    assert!(out(&all).contains("bMaxPower: 90mA"), "{}", out(&all));
+}
+
 /// A directory with a policy and tests of it beside it.
 fn repository(policy: &str, tests: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -306,6 +317,15 @@ fn explain_of_a_host_on_paper_needs_neither_udev_nor_xenstore() {
         assert_eq!((code(&output), out(&output)), (1, ""), "{args:?}");
         assert!(err(&output).contains(words), "{}", err(&output));
     }
+    let new = POLICY.replace("attach: kiosk\n", "attach: desk\n");
+    fs::write(dir.path().join("new.yaml"), new).unwrap();
+    let diff = ["diff", "new.yaml", "--policy", "policy.yaml", "--host", "tests/all.yaml"];
+    let output = run_in(dir.path(), &[&diff[..], &["--exit-code"]].concat());
+    assert_eq!((code(&output), err(&output)), (1, ""));
+    assert_eq!(
+        out(&output),
+        "0-1  05e0:1200\n  now:  kiosk, front desk scanner\n  then: desk, front desk scanner\n"
+    );
     fs::write(dir.path().join("tests/all.yaml"), "version: 1\ndevicez: {}\n").unwrap();
     assert_eq!(code(&explain(&["scanner"])), 78);
 }
