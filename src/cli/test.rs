@@ -11,8 +11,8 @@ use crate::policy::{Policy, Problem, Problems};
 use crate::policy_file;
 use clap::Args;
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -51,6 +51,9 @@ pub(super) struct TestArgs {
     /// Only the tests with this in their name
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
+    /// Fail also if there is a rule that decides about no device of which a test expects something
+    #[arg(long, conflicts_with_all = ["name", "list"])]
+    every_rule: bool,
     /// List the tests and run none
     #[arg(long, conflicts_with = "json")]
     list: bool,
@@ -73,7 +76,16 @@ struct TestAnswer {
     /// The line where it begins.
     line: usize,
     ok: bool,
+    /// The rules that decide about the devices of which it expects something.
+    rules: BTreeSet<String>,
     failures: Vec<Failure>,
+}
+
+/// A rule about which no test says anything.
+#[derive(Serialize)]
+struct Untested {
+    rule: String,
+    location: String,
 }
 
 /// An expectation that is not met.
@@ -88,6 +100,8 @@ struct Failure {
 struct Answer<'a> {
     ok: bool,
     files: &'a [FileAnswer],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    untested: &'a [Untested],
     problems: Vec<&'a Problem>,
 }
 
@@ -96,15 +110,20 @@ pub(super) fn run(args: &TestArgs, out: &mut dyn Write, err: &mut dyn Write, col
     let (paths, unreadable) = paths(&args.files);
     bench.bad.extend(unreadable);
     let files: Vec<FileAnswer> = paths.iter().filter_map(|path| bench.file(path)).collect();
+    let untested = if args.every_rule { bench.untested(&files) } else { Vec::new() };
     let bad = bench.bad;
     let tests = || files.iter().flat_map(|file| &file.tests);
     let count = tests().count();
-    let ok = bad.is_empty() && count > 0 && tests().all(|test| test.ok);
+    let all = count > 0 && tests().all(|test| test.ok) && untested.is_empty();
+    let ok = bad.is_empty() && all;
     let problems = bad.iter().flatten().collect();
     let written = if args.json {
-        write_json(&Answer { ok, files: &files, problems }, out)
+        write_json(&Answer { ok, files: &files, untested: &untested, problems }, out)
     } else {
         write_text(&files, args.list, out).and_then(|()| {
+            for Untested { rule, location } in &untested {
+                writeln!(out, "no test of `{}` ({location})", Text::from(&**rule))?;
+            }
             bad.iter().try_for_each(|problems| writeln!(err, "{}", problems.render(colour)))?;
             if count == 0 && bad.is_empty() {
                 writeln!(err, "pvusb-agent: there is no test{}", where_none(args))?;
@@ -168,12 +187,30 @@ impl Bench<'_> {
         let chosen = |test: &&Test| self.args.name.as_ref().is_none_or(|it| test.name.contains(it));
         let chosen: Vec<&Test> = sheet.tests().iter().filter(chosen).collect();
         if self.args.list || chosen.is_empty() {
-            let tests = chosen.into_iter().map(|test| TestAnswer::new(test, Vec::new())).collect();
+            let untold = |test| TestAnswer::new(test, BTreeSet::new(), Vec::new());
+            let tests = chosen.into_iter().map(untold).collect();
             return Some(FileAnswer { file, policy, tests });
         }
         let in_force = self.policy(at)?;
         let tests = chosen.into_iter().map(|test| tested(test, &sheet, in_force)).collect();
         Some(FileAnswer { file, policy, tests })
+    }
+
+    /// The rules of all policies that decide in no test of theirs. Rules that are switched off decide
+    /// nowhere.
+    fn untested(&self, files: &[FileAnswer]) -> Vec<Untested> {
+        let mut untested = Vec::new();
+        for (path, policy) in &self.policies {
+            let path = path.to_string_lossy();
+            let about = files.iter().filter(|file| file.policy == path);
+            let decided: BTreeSet<&String> =
+                about.flat_map(|file| &file.tests).flat_map(|test| &test.rules).collect();
+            let rules = policy.iter().flat_map(Policy::rules).filter(|rule| rule.is_enabled());
+            untested.extend(rules.filter(|rule| !decided.contains(&rule.label())).map(|rule| {
+                Untested { rule: rule.label(), location: rule.location().to_string() }
+            }));
+        }
+        untested
     }
 
     /// Where the policy is that a file is about.
@@ -209,11 +246,12 @@ impl Bench<'_> {
 }
 
 impl TestAnswer {
-    fn new(test: &Test, failures: Vec<Failure>) -> Self {
+    fn new(test: &Test, rules: BTreeSet<String>, failures: Vec<Failure>) -> Self {
         Self {
             name: test.name.to_string(),
             line: test.location.position().line,
             ok: failures.is_empty(),
+            rules,
             failures,
         }
     }
@@ -223,6 +261,8 @@ impl TestAnswer {
 fn tested(test: &Test, sheet: &Sheet, policy: &Policy) -> TestAnswer {
     let observed = sheet.observed_in(test);
     let outcomes = Outcome::all(policy, &observed, Instant::now());
+    let expected = test.expectations.iter().filter_map(|it| outcomes.get(&it.busid));
+    let rules = expected.filter_map(|outcome| outcome.rule.clone()).collect();
     let failures = test.expectations.iter().filter_map(|expectation| {
         let (device, outcome) =
             observed.devices.get(&expectation.busid).zip(outcomes.get(&expectation.busid))?;
@@ -232,7 +272,7 @@ fn tested(test: &Test, sheet: &Sheet, policy: &Policy) -> TestAnswer {
             explanation: explain(device, policy, &observed, true),
         })
     });
-    TestAnswer::new(test, failures.collect())
+    TestAnswer::new(test, rules, failures.collect())
 }
 
 fn write_json(answer: &Answer<'_>, out: &mut dyn Write) -> io::Result<()> {

@@ -269,6 +269,11 @@ fn tests_are_chosen_by_file_directory_and_name() {
         (0, list.to_owned(), String::new())
     );
 
+    // A rule that no test is about.
+    assert_eq!(said(&["tests/a.yaml", "--every-rule"]).0, 1);
+    let untested = said(&["tests/a.yaml", "--every-rule"]).1;
+    assert!(untested.ends_with("\nno test of `sticks` (policy.yaml:7)\n"), "{untested}");
+
     // That nothing was tested is no success.
     for nothing in [&["tests", "--name", "no such"][..], &["/nonexistent/"], &["."]] {
         assert_ne!(said(nothing).0, 0, "{nothing:?}");
@@ -392,7 +397,7 @@ fn a_recorded_device_is_explained_as_the_live_one_is() {
 /// Each fragment says in a file of tests what it does, and does it.
 #[test]
 fn every_file_of_rules_has_tests_that_pass() {
-    let output = run_in(top(), &["test", "rules/tests"]);
+    let output = run_in(top(), &["test", "--every-rule", "rules/tests"]);
     assert_eq!((code(&output), err(&output)), (0, ""), "{}", out(&output));
     let names = |folder: &str| -> BTreeSet<String> {
         let entries = fs::read_dir(top().join(folder)).unwrap().map(|entry| entry.unwrap().path());
