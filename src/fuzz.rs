@@ -9,7 +9,8 @@ pub use crate::host::xenstore::fuzz::wire;
 
 use crate::control::protocol::Question;
 use crate::convert::{self, Format};
-use crate::policy::{self, Source};
+use crate::paper::{self, Recording};
+use crate::policy::{self, Problems, Source};
 
 /// A line from a client of the control socket: it is a question, which can be written down and means
 /// the same again, or it gets an answer of one line that says what is wrong.
@@ -85,6 +86,35 @@ pub fn convert(bytes: &[u8]) {
     }
 }
 
+/// The text of a host on paper: it is refused with a place, or understood so that what is recorded of it is
+/// read again and recorded alike.
+///
+/// # Panics
+///
+/// When that does not hold.
+pub fn paper(bytes: &[u8]) {
+    let recorded = |bytes: &[u8]| {
+        let sheet = paper::read(Source { name: "host.yaml", bytes })?;
+        let observed = sheet.host().observed();
+        let devices = observed.devices.keys().cloned().collect();
+        let recording = Recording {
+            observed: &observed,
+            devices: &devices,
+            udev: None,
+            domains: true,
+            anonymous: false,
+        };
+        Ok::<_, Problems>(paper::write(&recording).unwrap_or_default())
+    };
+    match recorded(bytes) {
+        Ok(text) => assert_eq!(recorded(text.as_bytes()).as_ref(), Ok(&text), "{text}"),
+        Err(problems) => {
+            let shown = problems.render(false);
+            assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,5 +140,6 @@ mod tests {
         replay("policy", policy);
         replay("control", control);
         replay("convert", convert);
+        replay("paper", paper);
     }
 }

@@ -10,6 +10,7 @@
 //! * [`generate`]: a first policy from what is plugged.
 //! * [`reconcile`]: when. The state machine that owns order, retries and deadlines.
 //! * [`sim`]: a made-up host in made-up time, against which the reconciler is held.
+//! * [`paper`]: hosts that are written down, and tests of policies.
 //! * [`host`]: the outside. Adapters for udev, sysfs and xenstore. Sees `model` and `plan`'s steps.
 //! * [`control`]: the socket by which a running agent is told something.
 //! * [`daemon`]: the loop. The only clock, the only `select!`.
@@ -27,6 +28,7 @@ pub mod fuzz;
 pub mod generate;
 pub mod host;
 pub mod model;
+pub mod paper;
 pub mod plan;
 pub mod policy;
 pub mod policy_file;

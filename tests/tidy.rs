@@ -17,7 +17,7 @@ use std::process::Command;
 use pvusb_agent::policy::{self, Source as PolicyText};
 
 /// What each part of the library may use of the others.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("model", &[]),
     ("policy", &["model"]),
     ("convert", &["model", "policy"]),
@@ -25,10 +25,11 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("generate", &["model", "policy", "convert", "plan"]),
     ("reconcile", &["model", "policy", "plan"]),
     ("sim", &["model", "policy", "plan", "reconcile"]),
+    ("paper", &["model", "policy", "plan", "reconcile"]),
     ("control", &["model", "policy", "plan", "reconcile"]),
     ("host", &["model", "plan"]),
     ("policy_file", &["model", "policy"]),
-    ("fuzz", &["model", "policy", "convert", "host", "control"]),
+    ("fuzz", &["model", "policy", "convert", "paper", "host", "control"]),
     ("telemetry", &["model", "policy", "plan", "reconcile", "host"]),
     (
         "daemon",
@@ -44,6 +45,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
             "generate",
             "reconcile",
             "sim",
+            "paper",
             "control",
             "host",
             "policy_file",
@@ -69,7 +71,8 @@ const STEPS: [&str; 11] = [
 ];
 
 /// The parts that read and write nothing.
-const PURE: [&str; 7] = ["model", "policy", "convert", "plan", "generate", "reconcile", "sim"];
+const PURE: [&str; 8] =
+    ["model", "policy", "convert", "plan", "generate", "reconcile", "sim", "paper"];
 
 /// What they may not name, as the beginning of a path.
 const IMPURE: [&str; 14] = [
@@ -225,7 +228,8 @@ fn nothing_is_left_undone_and_nothing_names_a_developers_machine() {
 #[test]
 fn every_policy_that_is_shown_or_shipped_compiles() {
     let mut policies = vec![("policy.example.yaml".to_owned(), read("policy.example.yaml"))];
-    policies.extend(files("rules", "yaml").into_iter().map(|path| (path.clone(), read(&path))));
+    let rules = files("rules", "yaml").into_iter().filter(|path| !path.starts_with("rules/tests/"));
+    policies.extend(rules.map(|path| (path.clone(), read(&path))));
     for path in documents() {
         for (line, block) in fenced(&read(&path), "yaml") {
             let whole = as_policies(&block).into_iter();

@@ -28,6 +28,7 @@ pub enum Severity {
 /// | P020 – P039 | values and rules |
 /// | P040 – P049, P060 – P069 | matches |
 /// | P050 | scenarios |
+/// | P051 – P055 | devices, domains and tests on paper |
 /// | P070 – P089 | domains, what rules do, files |
 /// | P090 – P092 | policies of others that are converted |
 /// | P099 | the list of problems itself |
@@ -125,6 +126,16 @@ pub enum Code {
     UnknownGroup,
     /// P050: not a value that a scenario of the simulated world takes there.
     BadScenario,
+    /// P051: not what a device or a domain on paper can have there.
+    BadFact,
+    /// P052: a device or a domain that is not written there.
+    UnknownName,
+    /// P053: two devices in one place, two domains of one number.
+    SamePlace,
+    /// P054: not what can be expected of a device.
+    BadExpectation,
+    /// P055: what a test expects is not so.
+    Unmet,
     /// P060: more than can be judged in time: too many regular expressions, groups in groups in groups.
     TooIntricate,
     /// P070: not when files are to be read anew.
@@ -153,7 +164,7 @@ pub enum Code {
 
 impl Code {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 58] = [
+    pub const ALL: [Self; 63] = [
         Self::Unreadable,
         Self::TooLong,
         Self::NotUtf8,
@@ -200,6 +211,11 @@ impl Code {
         Self::BadGroupName,
         Self::UnknownGroup,
         Self::BadScenario,
+        Self::BadFact,
+        Self::UnknownName,
+        Self::SamePlace,
+        Self::BadExpectation,
+        Self::Unmet,
         Self::TooIntricate,
         Self::BadReload,
         Self::BadAlias,
@@ -263,6 +279,11 @@ impl Code {
             Self::BadGroupName => "P048",
             Self::UnknownGroup => "P049",
             Self::BadScenario => "P050",
+            Self::BadFact => "P051",
+            Self::UnknownName => "P052",
+            Self::SamePlace => "P053",
+            Self::BadExpectation => "P054",
+            Self::Unmet => "P055",
             Self::TooIntricate => "P060",
             Self::BadReload => "P070",
             Self::BadAlias => "P071",

@@ -194,7 +194,7 @@ pub(super) fn is_shown(c: char) -> bool {
 }
 
 /// The first character that may not stand in the value `text`.
-pub(super) fn first_hidden(text: &str) -> Option<char> {
+pub(crate) fn first_hidden(text: &str) -> Option<char> {
     text.chars().find(|c| !is_shown(*c))
 }
 
@@ -226,7 +226,7 @@ fn not_shown(text: &str) -> Option<Finding> {
 
 /// What to say about a character that may not stand in a policy.
 pub(super) fn hidden(span: Span, c: char) -> Finding {
-    let message = format!("the character U+{:04X} may not stand in a policy", u32::from(c));
+    let message = format!("the character U+{:04X} may not stand here", u32::from(c));
     Finding::new(Code::HiddenCharacter, span, message)
 }
 

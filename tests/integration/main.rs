@@ -33,6 +33,7 @@ mod like_xl;
 mod main_job;
 mod matching;
 mod orders;
+mod paper;
 mod policy;
 mod pv;
 mod quarantine;
