@@ -211,9 +211,14 @@ fn for_gone(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
 /// the busid may have been written for the present plug, by somebody else.
 fn for_gone_note(busid: &BusId, note: &Note, moment: &Moment<'_>) -> Outlook {
     let xen = &moment.observed.xen;
+    // What was seen to be taken out of its port is in no port by the agent's hand.
+    let is_out = moment.since.taken_out.get(busid) == Some(note);
     let noted = match note.state {
-        NoteState::Attached { place, .. } => Some(place),
-        NoteState::Returning | NoteState::Admitted | NoteState::Blocked => None,
+        NoteState::Attached { place, .. } if !is_out => Some(place),
+        NoteState::Attached { .. }
+        | NoteState::Returning
+        | NoteState::Admitted
+        | NoteState::Blocked => None,
     };
     match xen.places_of(busid).find(|place| Some(*place) == noted) {
         Some(place) => clear_stale(busid, place, moment),
@@ -277,6 +282,11 @@ pub(super) fn home<'a>(busid: &BusId, note: &Note, xen: &'a XenView) -> Home<'a>
         Some(guest) if named => Home::Held { place, guest },
         Some(_) => Home::TakenOut(place),
     }
+}
+
+/// Whether somebody took the device out of the port in which, by this note, the agent had put it.
+pub fn is_taken_out(busid: &BusId, note: &Note, xen: &XenView) -> bool {
+    matches!(home(busid, note, xen), Home::TakenOut(_))
 }
 
 /// Whether the domain at `place` has lost the device model that served the device.

@@ -1,8 +1,8 @@
 //! Since when things are as they are: what the present alone does not show.
 
 use crate::model::{
-    BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, GuestUuid, Place, Plug,
-    XenbusState,
+    BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, GuestUuid, Note, Place,
+    Plug, XenbusState,
 };
 use crate::policy::Flapping;
 use std::collections::{BTreeMap, VecDeque};
@@ -23,6 +23,9 @@ pub struct Since {
     /// The plug that a port named when it was first seen to name its device. For ports without a
     /// note this alone tells that the device was pulled and plugged again between two looks.
     pub tenants: BTreeMap<Place, (BusId, Plug)>,
+    /// Notes whose device was seen to be taken out of the agent's port. What is in that port later is
+    /// somebody else's, also if it has the same busid.
+    pub taken_out: BTreeMap<BusId, Note>,
     /// Devices in `pv` ports that usbback was seen to have as a whole.
     pub whole: BTreeMap<BusId, Plug>,
     /// When usbback was first seen without an interface of such a device.
@@ -65,6 +68,7 @@ impl Since {
             + self.controllers.len()
             + self.emptied.len()
             + self.tenants.len()
+            + self.taken_out.len()
             + self.whole.len()
             + self.loose.len()
             + self.returning.len()
@@ -106,6 +110,7 @@ impl Since {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::NoteState;
     use crate::plan::made_up::{Scenery, busid, device, domid, host, place, uuid};
     use proptest::prelude::*;
     use std::time::Duration;
@@ -116,18 +121,21 @@ mod tests {
         let (at, now) = (|| busid("1-1"), it.now);
         let (plug, there) = (it.observed.devices[&at()].plug(), place(4, 0, 1));
         let unserved = (there.controller, ControllerKind::Qusb, DeviceModel::Absent);
+        let (kind, state) = (ControllerKind::Qusb, NoteState::Returning);
+        let note = Note { plug, kind, state, drivers: None };
         let since = Since {
             ready: [(at(), (plug, now))].into(),
             plugs: [(at(), Plugs { last: plug, seen: [now, now].into() })].into(),
             controllers: [((domid(4), there.controller), (XenbusState::Closed, now))].into(),
             emptied: [(there, now)].into(),
             tenants: [(there, (at(), plug))].into(),
+            taken_out: [(at(), note)].into(),
             whole: [(at(), plug)].into(),
             loose: [(at(), now)].into(),
             returning: [(at(), now)].into(),
             unserved: [((domid(4), uuid(domid(4))), unserved)].into(),
         };
-        assert_eq!(since.size(), 9);
+        assert_eq!(since.size(), 10);
         assert_eq!(Since::default().size(), 0);
     }
 

@@ -1,7 +1,7 @@
 //! Keeping [`Since`] up to date after each look and each step.
 
 use crate::model::{BusId, ControllerKind, Observed, Place, PortContent, XenView, XenbusState};
-use crate::plan::next::without_usbback;
+use crate::plan::next::{is_taken_out, without_usbback};
 use crate::plan::ports::PORT_REST;
 use crate::plan::{Plugs, Since, Step};
 use crate::policy::Flapping;
@@ -23,6 +23,7 @@ pub(super) fn remember(
     remember_emptied(since, now, before, observed);
     remember_returning(since, now, observed);
     remember_tenants(since, observed, is_read);
+    remember_taken_out(since, observed);
     remember_whole(since, now, observed);
     since.unserved.retain(|(domid, uuid), _| {
         observed.xen.guests.get(domid).is_some_and(|guest| guest.uuid == *uuid)
@@ -49,6 +50,10 @@ pub(super) fn remember_step(since: &mut Since, step: &Step, observed: &Observed)
         && let Some(guest) = observed.xen.guests.get(domid)
     {
         since.unserved.insert((*domid, *uuid), (*controller, *kind, guest.device_model));
+    }
+    if let Step::ClearPort { place, .. } = step {
+        // What it names at the next look, somebody has written since.
+        since.tenants.remove(place);
     }
     if let Step::TakeInterfaces { busid, .. } = step
         && let Some(device) = observed.devices.get(busid)
@@ -146,6 +151,15 @@ fn remember_tenants(since: &mut Since, observed: &Observed, is_read: impl Fn(&Bu
     }
 }
 
+/// Which notes speak of a port that somebody has emptied. As long as the note is the same, the agent has
+/// filled no port for it since.
+fn remember_taken_out(since: &mut Since, observed: &Observed) {
+    let xen = &observed.xen;
+    since.taken_out.retain(|busid, note| xen.notes.get(busid) == Some(note));
+    let out = xen.notes.iter().filter(|(busid, note)| is_taken_out(busid, note, xen));
+    since.taken_out.extend(out.map(|(busid, note)| (busid.clone(), note.clone())));
+}
+
 /// Which devices usbback has had as a whole, and since when it has them no more.
 fn remember_whole(since: &mut Since, now: Instant, observed: &Observed) {
     let (mut whole, mut loose) = (BTreeMap::new(), BTreeMap::new());
@@ -167,6 +181,7 @@ fn remember_whole(since: &mut Since, now: Instant, observed: &Observed) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::AfterClear;
     use crate::plan::made_up::{
         Scenery, attach, bind, busid, controller, device, domid, fill, guest, host, place,
         replugged,
@@ -279,6 +294,41 @@ mod tests {
         fill(&mut it.observed, there, PortContent::Free);
         look(&mut it, SECOND, &nothing);
         assert_eq!(it.since.tenants.len(), 0);
+    }
+
+    /// xl may fill a port so soon after the agent has cleared it that nobody sees it empty.
+    #[test]
+    fn a_port_that_the_agent_has_cleared_names_what_is_plugged_when_it_is_filled_again() {
+        let mut it = scenery();
+        let (nothing, there) = (XenView::default(), place(4, 0, 1));
+        fill(&mut it.observed, there, PortContent::Taken(busid("1-1")));
+        look(&mut it, SECOND, &nothing);
+        it.device("1-1").initialized = replugged(it.device("1-1")).initialized;
+        let (busid, kind) = (busid("1-1"), ControllerKind::Qusb);
+        let step = Step::ClearPort { place: there, kind, busid, after: AfterClear::Gone };
+        remember_step(&mut it.since, &step, &it.observed);
+        look(&mut it, SECOND, &nothing);
+        let device = it.device("1-1").clone();
+        assert!(!it.since.was_for_another_plug(there, &device));
+    }
+
+    #[test]
+    fn what_was_taken_out_counts_as_such_for_as_long_as_its_note_says_the_same() {
+        let mut it = scenery();
+        let (nothing, there) = (XenView::default(), place(4, 0, 1));
+        attach(&mut it.observed, "1-1", there);
+        look(&mut it, SECOND, &nothing);
+        assert_eq!(it.since.taken_out.len(), 0);
+        fill(&mut it.observed, there, PortContent::Free);
+        look(&mut it, SECOND, &nothing);
+        let note = it.observed.xen.notes[&busid("1-1")].clone();
+        assert_eq!(it.since.taken_out, [(busid("1-1"), note)].into());
+        fill(&mut it.observed, there, PortContent::Taken(busid("1-1")));
+        look(&mut it, SECOND, &nothing);
+        assert_eq!(it.since.taken_out.len(), 1, "that was somebody else");
+        it.observed.xen.notes.clear();
+        look(&mut it, SECOND, &nothing);
+        assert_eq!(it.since.taken_out.len(), 0);
     }
 
     #[test]

@@ -49,6 +49,20 @@ fn returning_for(scenery: &mut Scenery, at: &str, millis: u64) {
     scenery.since.returning.insert(busid(at), since);
 }
 
+/// The next plug of a device is in the port in which the agent had put the one before.
+#[test]
+fn a_port_that_somebody_had_emptied_is_not_cleared_for_the_next_plug() {
+    let mut it = scenery(POLICY, ControllerKind::Qusb);
+    attach(&mut it.observed, "1-1", place(4, 0, 1));
+    it.device("1-1").initialized = replugged(it.device("1-1")).initialized;
+    assert_eq!(next(&it, "1-1"), "clear port", "nobody was seen to empty it");
+    let note = it.observed.xen.notes[&busid("1-1")].clone();
+    it.since.taken_out.insert(busid("1-1"), note);
+    assert_eq!(next(&it, "1-1"), "forget note");
+    it.observed.xen.notes.clear();
+    assert_eq!(outlook(&it, "1-1").standing, Standing::AttachedByOthers(place(4, 0, 1)));
+}
+
 fn unbind(scenery: &mut Scenery, at: &str) {
     for number in [0, 1] {
         bind(scenery.device(at), number, None);
