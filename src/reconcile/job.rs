@@ -34,6 +34,8 @@ pub(super) struct Job {
     pub(super) begun: Option<Instant>,
     /// The last step that ended, whose effect may not have been seen yet.
     pub(super) landed: Option<Arc<Step>>,
+    /// The port that this step has filled, or may have: nobody has seen it since.
+    pub(super) filled: Option<Place>,
     /// The looks that must have ended before the next decision.
     pub(super) after: After,
     /// What was last said of it.
@@ -223,6 +225,12 @@ pub(super) fn reserves(step: &Step) -> Option<Place> {
         | Step::RemoveController { .. }
         | Step::RemoveLeftover(_) => None,
     }
+}
+
+/// The port that a step has filled when it has succeeded.
+pub(super) fn fills(step: &Step) -> Option<Place> {
+    let with_device = !matches!(step, Step::CreateController { with_device: false, .. });
+    reserves(step).filter(|_| with_device)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ mod by_hand;
 use super::asks::Asks;
 use super::doors::{Input, Output, Sight, Ticket};
 use super::event::Event;
-use super::job::{After, Job, Signature, Subject, reserves};
+use super::job::{After, Job, Signature, Subject, fills, reserves};
 use super::lookout::{Begin, Looks, Scope, Turn, XenLooks};
 use super::memory;
 use crate::model::{BusId, Device, DomId, Leftover, NoteState, Observed, Place, XenView, chain};
@@ -273,7 +273,10 @@ impl Reconciler {
         self.reread_tenants(&before);
         let looks = &self.devices;
         let is_read = |busid: &BusId| looks.get(busid).is_some_and(Looks::is_idle);
-        memory::remember(&mut self.since, now, &before, &self.observed, is_read);
+        // Somebody may have emptied a port that the agent has filled before it was seen filled.
+        let filled = self.jobs.values().filter_map(|job| job.filled);
+        let taken = before.taken_ports().map(|(place, _)| place).chain(filled).collect();
+        memory::remember(&mut self.since, now, &taken, &self.observed, is_read);
     }
 
     /// A port that somebody else has filled or emptied since `before`. In the one case the last reading of
@@ -386,6 +389,8 @@ impl Reconciler {
         // It may have happened although it failed: as long as nobody has looked, its port is taken
         // and its device is gone.
         job.landed = Some(Arc::clone(&step));
+        let may_be_made = !matches!(result, Err(StepError::Stale(_)));
+        job.filled = fills(&step).filter(|_| may_be_made);
         let event = match result {
             Ok(()) => {
                 job.succeeded(&step);
@@ -446,6 +451,7 @@ impl Reconciler {
         for job in self.jobs.values_mut() {
             if self.xen.looks.has_seen(job.after.xen) {
                 job.landed = None;
+                job.filled = None;
             }
         }
         self.aim_asks();

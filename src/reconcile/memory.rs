@@ -8,19 +8,19 @@ use crate::policy::Flapping;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-/// Takes over what a look has shown. `before` is what xenstore showed before it; `is_read` tells
-/// whether the reading of a device is not older than that of xenstore.
+/// Takes over what a look has shown. `taken` are the ports that held a device before it; `is_read`
+/// tells whether the reading of a device is not older than that of xenstore.
 pub(super) fn remember(
     since: &mut Since,
     now: Instant,
-    before: &XenView,
+    taken: &BTreeSet<Place>,
     observed: &Observed,
     is_read: impl Fn(&BusId) -> bool,
 ) {
     remember_ready(since, now, observed);
     remember_plugs(since, now, observed);
     remember_controllers(since, now, observed);
-    remember_emptied(since, now, before, observed);
+    remember_emptied(since, now, taken, observed);
     remember_returning(since, now, observed);
     remember_tenants(since, observed, is_read);
     remember_taken_out(since, observed);
@@ -114,14 +114,19 @@ fn remember_controllers(since: &mut Since, now: Instant, observed: &Observed) {
     }
 }
 
-fn remember_emptied(since: &mut Since, now: Instant, before: &XenView, observed: &Observed) {
+fn remember_emptied(
+    since: &mut Since,
+    now: Instant,
+    taken: &BTreeSet<Place>,
+    observed: &Observed,
+) {
     // Whoever removes a controller empties its ports: the next one may have the same numbers.
     let is_empty = |place: Place| match observed.xen.port(place) {
         Some(content) => *content == PortContent::Free,
         None => observed.xen.guests.contains_key(&place.domid),
     };
     since.emptied.retain(|place, when| now < *when + PORT_REST && is_empty(*place));
-    let emptied = before.taken_ports().map(|(place, _)| place).filter(|place| is_empty(*place));
+    let emptied = taken.iter().copied().filter(|place| is_empty(*place));
     since.emptied.extend(emptied.map(|place| (place, now)));
 }
 
@@ -200,7 +205,8 @@ mod tests {
     /// Looks, so long after the last look, at what is there and was there before.
     fn look(it: &mut Scenery, later: Duration, before: &XenView) {
         it.now += later;
-        remember(&mut it.since, it.now, before, &it.observed, |_| true);
+        let taken = before.taken_ports().map(|(place, _)| place).collect();
+        remember(&mut it.since, it.now, &taken, &it.observed, |_| true);
     }
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -234,6 +240,15 @@ mod tests {
         it.observed = taken;
         look(&mut it, SECOND, &before);
         assert!(it.since.emptied.is_empty(), "it is not empty any more");
+    }
+
+    /// xl may empty a port that the agent has filled before anybody has looked.
+    #[test]
+    fn a_port_that_was_filled_and_emptied_between_two_looks_rests() {
+        let mut it = scenery();
+        let there = place(4, 0, 1);
+        remember(&mut it.since, it.now, &[there].into(), &it.observed, |_| true);
+        assert_eq!(it.since.emptied, [(there, it.now)].into());
     }
 
     #[test]
@@ -281,7 +296,7 @@ mod tests {
         let (nothing, there) = (XenView::default(), place(4, 0, 1));
         it.device("1-1").initialized = None;
         fill(&mut it.observed, there, PortContent::Taken(busid("1-1")));
-        remember(&mut it.since, it.now, &nothing, &it.observed, |_| false);
+        remember(&mut it.since, it.now, &BTreeSet::new(), &it.observed, |_| false);
         assert_eq!(it.since.tenants.len(), 0, "the reading may be of an earlier plug");
         look(&mut it, SECOND, &nothing);
         it.device("1-1").initialized = Some(7);
