@@ -470,7 +470,9 @@ fn for_quarantined(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
         // Whatever its rule says, it stays in dom0.
         _ if is_needed => false,
         // Straight from one domain to the next, or from quarantine: dom0 is not on the way.
-        Desired::In { .. } if !moment.leaving => return Some(for_free(device, moment)),
+        Desired::In { .. } if !moment.leaving => {
+            return Some(whole_in_quarantine(device, for_free(device, moment)));
+        }
         Desired::In { .. }
         | Desired::Dom0(
             Reason::NoDomainRuns(_) | Reason::Blocked(_) | Reason::Order(Order::Attach(_)),
@@ -491,6 +493,18 @@ fn for_quarantined(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
     } else {
         Outlook::run(Standing::Returning, Step::Deauthorize { busid, note: None, interfaces })
     })
+}
+
+/// A device that waits in quarantine for its domain waits there as a whole: an agent that was killed while it
+/// let the device out has left a part of it outside.
+fn whole_in_quarantine(device: &Device, outlook: Outlook) -> Outlook {
+    let interfaces: Vec<_> = device.authorized().cloned().collect();
+    let is_half = !interfaces.is_empty() && device.unauthorized().next().is_some();
+    if !is_half || outlook.next != Next::Rest {
+        return outlook;
+    }
+    let step = Step::Deauthorize { busid: device.busid.clone(), note: None, interfaces };
+    Outlook::run(outlook.standing, step)
 }
 
 /// Lets drivers have what they may not have yet, if there is anything.

@@ -221,6 +221,13 @@ fn what_comes_back_goes_into_quarantine_only_if_it_may_go_to_a_domain_again() {
     it.leaving = false;
     assert_eq!(next(&it, "1-1"), "authorize", "it is let out right before its port is written");
 
+    it.guest(4).life = Life::Building;
+    assert_eq!(next(&it, "1-1"), "rest", "it waits for its domain outside");
+    let first = it.device("1-1").interfaces.values_mut().next().unwrap();
+    first.authorized = true;
+    assert_eq!(next(&it, "1-1"), "deauthorize", "an agent that was killed has let out a part of it");
+    hold_back(&mut it, "1-1", true);
+
     it.observed.xen.guests.clear();
     assert_eq!(next(&it, "1-1"), "forget note", "its domain does not run: it stays outside");
     hold_back(&mut it, "1-1", false);
