@@ -146,7 +146,7 @@ fn for_plug(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
     }
     Some(match home(busid, note, xen) {
         Home::Held { place, guest } => for_held(device, note, place, guest, moment),
-        Home::Abandoned(place) => detach(device, note, place),
+        Home::Abandoned(place) => detach(device, note, place, moment),
         Home::TakenOut(place) => match xen.places_of(busid).next() {
             Some(elsewhere) => Outlook::rest(Standing::AttachedByOthers(elsewhere)),
             None if moment.leaving => forget(busid, Standing::TakenOutByHand(place)),
@@ -305,18 +305,18 @@ fn for_held(
     moment: &Moment<'_>,
 ) -> Outlook {
     if moment.leaving || moment.barred.contains_key(&guest.domid) {
-        return detach(device, note, place);
+        return detach(device, note, place, moment);
     }
     let route = match moment.desired(device) {
         Desired::In { guest: wanted, by, .. } if wanted.domid == guest.domid => route(wanted, by),
-        Desired::In { .. } | Desired::Dom0(_) => return detach(device, note, place),
+        Desired::In { .. } | Desired::Dom0(_) => return detach(device, note, place, moment),
     };
     let Some(controller) = guest.controllers.get(&place.controller) else {
         return Outlook::rest(Standing::TakenOutByHand(place));
     };
     // The states of a controller stay as they were when the device model that served it dies.
     if guest.device_model == DeviceModel::Dead && controller.kind == ControllerKind::Qusb {
-        return detach(device, note, place);
+        return detach(device, note, place, moment);
     }
     if moment.policy.quarantine() {
         // Its driver has chosen another configuration, whose interfaces are new ones.
@@ -333,7 +333,7 @@ fn for_held(
                 Outlook::rest(Standing::Attached { route, place })
             }
             // Its port was claimed, dom0 still has it, and has begun to use it.
-            _ if guard_data(device).is_err() => detach(device, note, place),
+            _ if guard_data(device).is_err() => detach(device, note, place, moment),
             interfaces => take_interfaces(device, interfaces, route, place, moment),
         },
         ControllerOutlook::Connecting { until } => Outlook::until(
@@ -346,7 +346,7 @@ fn for_held(
             Outlook::rest(Standing::WaitingForController { route, controller: place.controller })
         }
         ControllerOutlook::NotServed | ControllerOutlook::WithoutFrontend => {
-            detach(device, note, place)
+            detach(device, note, place, moment)
         }
     }
 }
@@ -388,11 +388,19 @@ pub fn without_usbback(device: &Device, kind: ControllerKind) -> Vec<InterfaceNa
 
 /// Takes a device out of its port. With `pv` the interfaces come first: usbback frees a port's
 /// entry even while an interface is bound to it.
-fn detach(device: &Device, note: &Note, place: Place) -> Outlook {
+///
+/// If somebody has put the device into another `pv` port in the same moment, nothing tells whose the
+/// interfaces are. Then both ports stay as they are until one of them goes.
+fn detach(device: &Device, note: &Note, place: Place, moment: &Moment<'_>) -> Outlook {
     let busid = device.busid.clone();
     let interfaces = on_usbback(device);
     let standing = Standing::Detaching { place };
     if note.kind == ControllerKind::Pv && !interfaces.is_empty() {
+        let is_other =
+            |other: &Place| *other != place && kind_at(*other, moment) == ControllerKind::Pv;
+        if let Some(elsewhere) = moment.observed.xen.places_of(&busid).find(is_other) {
+            return Outlook::rest(Standing::AttachedByOthers(elsewhere));
+        }
         return Outlook::run(standing, Step::ReleaseInterfaces { busid, interfaces });
     }
     let after = AfterClear::Returning(Note { state: NoteState::Returning, ..note.clone() });

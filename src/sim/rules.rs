@@ -213,6 +213,8 @@ impl World {
                 && self.usb.plug_no(&tenant.busid) == tenant.plug_no
                 && tenant.plug_no.is_some()
                 && self.runs(place.domid)
+                // What xl has attached as well is as good as xl's.
+                && self.store.places_of(&tenant.busid).count() == 1
         });
         if let Some((place, tenant)) = left {
             let what = format!("it has ended and {} is still at {place}", tenant.busid);

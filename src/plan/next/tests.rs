@@ -63,6 +63,27 @@ fn a_port_that_somebody_had_emptied_is_not_cleared_for_the_next_plug() {
     assert_eq!(outlook(&it, "1-1").standing, Standing::AttachedByOthers(place(4, 0, 1)));
 }
 
+/// xl does not look whether the agent has attached the device since xl has last looked.
+#[test]
+fn interfaces_of_a_device_in_two_ports_are_left_with_usbback() {
+    let mut it = scenery(POLICY, ControllerKind::Pv);
+    attach(&mut it.observed, "1-1", place(4, 0, 1));
+    for number in [0, 1] {
+        bind(it.device("1-1"), number, Some("usbback"));
+    }
+    it.guest(4).life = Life::Dead;
+    assert_eq!(next(&it, "1-1"), "release interfaces");
+    let mut desk = guest(5, "desk");
+    desk.controllers.insert(ControllerId::FIRST, controller(ControllerKind::Pv, 2));
+    it.observed.xen.guests.insert(desk.domid, desk);
+    let elsewhere = place(5, 0, 2);
+    fill(&mut it.observed, elsewhere, PortContent::Taken(busid("1-1")));
+    let left_alone = Outlook::rest(Standing::AttachedByOthers(elsewhere));
+    assert_eq!(outlook(&it, "1-1"), left_alone);
+    unbind(&mut it, "1-1");
+    assert_eq!(next(&it, "1-1"), "clear port", "they are nobody's");
+}
+
 fn unbind(scenery: &mut Scenery, at: &str) {
     for number in [0, 1] {
         bind(scenery.device(at), number, None);
