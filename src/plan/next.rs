@@ -590,6 +590,12 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
         let problem = Problem::OnUsbback(held.clone());
         return Outlook::rest(Standing::Stuck { route, problem });
     }
+    // What it is to dom0 is seen only when dom0's drivers have it.
+    let back = moment.since.freed.get(&device.busid).map(|when| *when + DRIVER_GRACE);
+    let lacks_driver = device.interfaces.values().any(|it| it.authorized && it.driver.is_none());
+    if let Some(until) = back.filter(|until| lacks_driver && moment.now < *until) {
+        return Outlook::until(Standing::Returning, until, "drivers to come back by themselves");
+    }
     let choice = ports::choose(device, guest, wish, moment);
     if matches!(choice, Choice::Take { .. } | Choice::Create { .. })
         && let Some(outlook) = admit(device, &route, moment)

@@ -30,6 +30,9 @@ pub struct Since {
     pub whole: BTreeMap<BusId, Plug>,
     /// When usbback was first seen without an interface of such a device.
     pub loose: BTreeMap<BusId, Instant>,
+    /// When a device was first seen in no port any more that somebody else had put into one. Whoever has
+    /// taken it out may be calling dom0's drivers back.
+    pub freed: BTreeMap<BusId, Instant>,
     /// When a device was first seen on its way back.
     pub returning: BTreeMap<BusId, Instant>,
     /// Controllers that nobody served and that were removed again, with the device model of then.
@@ -71,6 +74,7 @@ impl Since {
             + self.taken_out.len()
             + self.whole.len()
             + self.loose.len()
+            + self.freed.len()
             + self.returning.len()
             + self.unserved.len()
             + self.plugs.len()
@@ -132,10 +136,11 @@ mod tests {
             taken_out: [(at(), note)].into(),
             whole: [(at(), plug)].into(),
             loose: [(at(), now)].into(),
+            freed: [(at(), now)].into(),
             returning: [(at(), now)].into(),
             unserved: [((domid(4), uuid(domid(4))), unserved)].into(),
         };
-        assert_eq!(since.size(), 10);
+        assert_eq!(since.size(), 11);
         assert_eq!(Since::default().size(), 0);
     }
 

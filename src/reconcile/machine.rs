@@ -274,9 +274,8 @@ impl Reconciler {
         let looks = &self.devices;
         let is_read = |busid: &BusId| looks.get(busid).is_some_and(Looks::is_idle);
         // Somebody may have emptied a port that the agent has filled before it was seen filled.
-        let filled = self.jobs.values().filter_map(|job| job.filled);
-        let taken = before.taken_ports().map(|(place, _)| place).chain(filled).collect();
-        memory::remember(&mut self.since, now, &taken, &self.observed, is_read);
+        let filled = self.jobs.values().filter_map(|job| job.filled).collect();
+        memory::remember(&mut self.since, now, &before, &filled, &self.observed, is_read);
     }
 
     /// A port that somebody else has filled or emptied since `before`. In the one case the last reading of
@@ -289,7 +288,8 @@ impl Reconciler {
         };
         let (was, is) = (of_others(before), of_others(&self.observed.xen));
         for (_, busid) in was.symmetric_difference(&is) {
-            self.stir_device(busid.clone());
+            let turn = self.stir_device(busid.clone());
+            self.jobs.entry(Subject::Device(busid.clone())).or_default().after.usb = turn;
         }
     }
 

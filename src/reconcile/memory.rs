@@ -1,26 +1,30 @@
 //! Keeping [`Since`] up to date after each look and each step.
 
 use crate::model::{BusId, ControllerKind, Observed, Place, PortContent, XenView, XenbusState};
-use crate::plan::next::{is_taken_out, without_usbback};
+use crate::plan::next::{DRIVER_GRACE, is_taken_out, without_usbback};
 use crate::plan::ports::PORT_REST;
 use crate::plan::{Plugs, Since, Step};
 use crate::policy::Flapping;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-/// Takes over what a look has shown. `taken` are the ports that held a device before it; `is_read`
-/// tells whether the reading of a device is not older than that of xenstore.
+/// Takes over what a look has shown. `before` is what xenstore showed before it, and `filled` are the ports
+/// that the agent has filled since, or may have; `is_read` tells whether the reading of a device is not
+/// older than that of xenstore.
 pub(super) fn remember(
     since: &mut Since,
     now: Instant,
-    taken: &BTreeSet<Place>,
+    before: &XenView,
+    filled: &BTreeSet<Place>,
     observed: &Observed,
     is_read: impl Fn(&BusId) -> bool,
 ) {
     remember_ready(since, now, observed);
     remember_plugs(since, now, observed);
     remember_controllers(since, now, observed);
+    let taken = before.taken_ports().map(|(place, _)| place).chain(filled.iter().copied());
     remember_emptied(since, now, taken, observed);
+    remember_freed(since, now, before, observed);
     remember_returning(since, now, observed);
     remember_tenants(since, observed, is_read);
     remember_taken_out(since, observed);
@@ -117,7 +121,7 @@ fn remember_controllers(since: &mut Since, now: Instant, observed: &Observed) {
 fn remember_emptied(
     since: &mut Since,
     now: Instant,
-    taken: &BTreeSet<Place>,
+    taken: impl Iterator<Item = Place>,
     observed: &Observed,
 ) {
     // Whoever removes a controller empties its ports: the next one may have the same numbers.
@@ -126,8 +130,19 @@ fn remember_emptied(
         None => observed.xen.guests.contains_key(&place.domid),
     };
     since.emptied.retain(|place, when| now < *when + PORT_REST && is_empty(*place));
-    let emptied = taken.iter().copied().filter(|place| is_empty(*place));
+    let emptied = taken.filter(|place| is_empty(*place));
     since.emptied.extend(emptied.map(|place| (place, now)));
+}
+
+/// A device that somebody else has taken out of the port into which somebody else had put it.
+fn remember_freed(since: &mut Since, now: Instant, before: &XenView, observed: &Observed) {
+    let is_free = |busid: &BusId| observed.xen.places_of(busid).next().is_none();
+    since.freed.retain(|busid, when| now < *when + DRIVER_GRACE && is_free(busid));
+    for (place, busid) in before.taken_ports() {
+        if !before.is_ours(busid, place) && is_free(busid) {
+            since.freed.insert(busid.clone(), now);
+        }
+    }
 }
 
 /// A device is on its way back since no port names it any more.
@@ -205,8 +220,7 @@ mod tests {
     /// Looks, so long after the last look, at what is there and was there before.
     fn look(it: &mut Scenery, later: Duration, before: &XenView) {
         it.now += later;
-        let taken = before.taken_ports().map(|(place, _)| place).collect();
-        remember(&mut it.since, it.now, &taken, &it.observed, |_| true);
+        remember(&mut it.since, it.now, before, &BTreeSet::new(), &it.observed, |_| true);
     }
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -246,9 +260,31 @@ mod tests {
     #[test]
     fn a_port_that_was_filled_and_emptied_between_two_looks_rests() {
         let mut it = scenery();
-        let there = place(4, 0, 1);
-        remember(&mut it.since, it.now, &[there].into(), &it.observed, |_| true);
+        let (nothing, there) = (XenView::default(), place(4, 0, 1));
+        remember(&mut it.since, it.now, &nothing, &[there].into(), &it.observed, |_| true);
         assert_eq!(it.since.emptied, [(there, it.now)].into());
+    }
+
+    #[test]
+    fn what_others_have_taken_out_may_get_its_drivers_back_for_a_while() {
+        let mut it = scenery();
+        let free = it.observed.xen.clone();
+        fill(&mut it.observed, place(4, 1, 1), PortContent::Taken(busid("1-1")));
+        let taken = std::mem::replace(&mut it.observed.xen, free.clone());
+        look(&mut it, SECOND, &taken);
+        let then = it.now;
+        look(&mut it, SECOND, &free);
+        assert_eq!(it.since.freed, [(busid("1-1"), then)].into());
+        look(&mut it, DRIVER_GRACE, &free);
+        assert_eq!(it.since.freed.len(), 0);
+        look(&mut it, SECOND, &taken);
+        it.observed.xen = taken.clone();
+        look(&mut it, Duration::ZERO, &free);
+        assert_eq!(it.since.freed.len(), 0, "it is in a port again");
+        attach(&mut it.observed, "1-1", place(4, 1, 1));
+        let ours = std::mem::replace(&mut it.observed.xen, free);
+        look(&mut it, SECOND, &ours);
+        assert_eq!(it.since.freed.len(), 0, "that was the agent's");
     }
 
     #[test]
@@ -296,7 +332,7 @@ mod tests {
         let (nothing, there) = (XenView::default(), place(4, 0, 1));
         it.device("1-1").initialized = None;
         fill(&mut it.observed, there, PortContent::Taken(busid("1-1")));
-        remember(&mut it.since, it.now, &BTreeSet::new(), &it.observed, |_| false);
+        remember(&mut it.since, it.now, &nothing, &BTreeSet::new(), &it.observed, |_| false);
         assert_eq!(it.since.tenants.len(), 0, "the reading may be of an earlier plug");
         look(&mut it, SECOND, &nothing);
         it.device("1-1").initialized = Some(7);

@@ -84,6 +84,21 @@ fn interfaces_of_a_device_in_two_ports_are_left_with_usbback() {
     assert_eq!(next(&it, "1-1"), "clear port", "they are nobody's");
 }
 
+/// As long as dom0's drivers are not back, nothing tells that it is dom0's last mouse.
+#[test]
+fn what_xl_has_taken_out_gets_its_drivers_back_before_it_is_attached() {
+    let mut it = scenery(POLICY, ControllerKind::Qusb);
+    it.since.freed.insert(busid("1-1"), it.ago(Duration::from_secs(1)));
+    assert_eq!(next(&it, "1-1"), "claim port", "they are back");
+    unbind(&mut it, "1-1");
+    assert_eq!(next(&it, "1-1"), "wait 1500");
+    hold_back(&mut it, "1-1", true);
+    assert_eq!(next(&it, "1-1"), "rest", "it can have none");
+    hold_back(&mut it, "1-1", false);
+    it.since.freed.insert(busid("1-1"), it.ago(DRIVER_GRACE));
+    assert_eq!(next(&it, "1-1"), "claim port");
+}
+
 fn unbind(scenery: &mut Scenery, at: &str) {
     for number in [0, 1] {
         bind(scenery.device(at), number, None);
