@@ -368,7 +368,7 @@ fn take_interfaces(
         ),
         None => Outlook::run(
             Standing::Attaching(route),
-            Step::TakeInterfaces { busid: device.busid.clone(), interfaces },
+            Step::TakeInterfaces { busid: device.busid.clone(), place, interfaces },
         ),
     }
 }

@@ -29,6 +29,8 @@ pub enum Step {
     TakeInterfaces {
         /// The device.
         busid: BusId,
+        /// Its port, in which usbback must have seen it.
+        place: Place,
         /// Its interfaces that are not with usbback yet.
         interfaces: Vec<InterfaceName>,
     },

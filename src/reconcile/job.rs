@@ -237,6 +237,7 @@ pub(super) fn fills(step: &Step) -> Option<Place> {
 mod tests {
     use super::*;
     use crate::model::{Guest, GuestKind, GuestName};
+    use crate::plan::made_up::place;
 
     const KIOSK: &str = "6d3ae5a6-2c8c-4c8b-9d1e-000000000001";
 
@@ -267,7 +268,7 @@ mod tests {
         let busid: BusId = "1-1".parse().unwrap();
         let subject = Subject::Device(busid.clone());
         let (take, back) = (
-            Step::TakeInterfaces { busid: busid.clone(), interfaces: Vec::new() },
+            Step::TakeInterfaces { busid: busid.clone(), place: place(4, 0, 1), interfaces: Vec::new() },
             Step::ReturnDrivers {
                 busid: busid.clone(),
                 kind: crate::model::ControllerKind::Pv,

@@ -161,7 +161,9 @@ impl World {
                     }
                 })
             }
-            Step::TakeInterfaces { busid, interfaces } => self.take(work, busid, interfaces),
+            Step::TakeInterfaces { busid, place, interfaces } => {
+                self.take(work, busid, *place, interfaces)
+            }
             Step::ReleaseInterfaces { interfaces, .. } => self.release(work, interfaces),
             Step::ClearPort { place, kind, busid, after } => {
                 let ask = |world: &Self| {
@@ -536,9 +538,17 @@ impl World {
     }
 
     /// `host/perform/drivers.rs: take_interfaces`.
-    fn take(&mut self, work: &mut Work, busid: &BusId, interfaces: &[InterfaceName]) -> Way {
+    fn take(
+        &mut self,
+        work: &mut Work,
+        busid: &BusId,
+        place: Place,
+        interfaces: &[InterfaceName],
+    ) -> Way {
+        // The list may still have a port that was cleared.
+        let is_listed = self.usb.port_ids.get(busid) == Some(&place);
         if work.phase == Phase::Begin {
-            if self.usb.port_ids.contains_key(busid) {
+            if is_listed {
                 if let Err(why) = self.unused(busid) {
                     return stale(why);
                 }
@@ -601,10 +611,11 @@ impl World {
                 Bound::To(driver) if *driver == *USBBACK => next(work),
                 Bound::To(_) => transient("another driver has the interface"),
                 Bound::Free => {
+                    if !is_listed {
+                        return transient("usbback has not noticed the port");
+                    }
                     let socket = self.usb.sockets.get(busid);
-                    if socket.is_none_or(|socket| socket.spec.refused)
-                        || !self.is_authorized(name)
-                        || !self.usb.port_ids.contains_key(busid)
+                    if socket.is_none_or(|socket| socket.spec.refused) || !self.is_authorized(name)
                     {
                         return Way::Done(Err(StepError::Permanent(
                             "usbback does not take the interface".into(),
@@ -616,14 +627,19 @@ impl World {
             },
             Phase::Bound => {
                 // The port may have been cleared meanwhile: then usbback refuses.
-                if !self.usb.port_ids.contains_key(busid) {
+                if !is_listed {
                     work.in_kernel = None;
                     return transient("usbback does not take the interface any more");
                 }
                 if !self.kernel_done(work) {
                     return Way::Gone;
                 }
-                next(work)
+                match self.driver(name) {
+                    Bound::To(driver) if *driver == *USBBACK => next(work),
+                    Bound::Gone | Bound::Free | Bound::To(_) => {
+                        transient("another driver has the interface")
+                    }
+                }
             }
             Phase::Commit | Phase::Answer => Way::Done(Ok(())),
         }
