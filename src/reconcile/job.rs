@@ -268,7 +268,11 @@ mod tests {
         let busid: BusId = "1-1".parse().unwrap();
         let subject = Subject::Device(busid.clone());
         let (take, back) = (
-            Step::TakeInterfaces { busid: busid.clone(), place: place(4, 0, 1), interfaces: Vec::new() },
+            Step::TakeInterfaces {
+                busid: busid.clone(),
+                place: place(4, 0, 1),
+                interfaces: Vec::new(),
+            },
             Step::ReturnDrivers {
                 busid: busid.clone(),
                 kind: crate::model::ControllerKind::Pv,

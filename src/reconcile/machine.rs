@@ -515,8 +515,8 @@ impl Reconciler {
             let looks = self.devices.get(busid);
             let seen = looks.is_none_or(|looks| looks.has_seen(job.after.usb));
             // What was gone may be there again, as long as it could not be looked at.
-            let may_be_back = !self.observed.devices.contains_key(busid)
-                && looks.is_some_and(Looks::is_awaited);
+            let may_be_back =
+                !self.observed.devices.contains_key(busid) && looks.is_some_and(Looks::is_awaited);
             if self.unread.contains(busid) || !seen || may_be_back || self.lacks_hubs(busid) {
                 return false;
             }

@@ -451,13 +451,26 @@ impl World {
         let Some((name, asked)) = work.in_kernel.take() else { return true };
         let (when, tenancies) = (work.asked, work.tenancies);
         !self.effect(|world| {
+            if world.has_another(&name, &asked) {
+                return;
+            }
             world.check_interface(&name, &asked, tenancies);
             world.check_data(&name, &asked, when);
             world.kernel_does(&name, asked);
         })
     }
 
+    /// An interface is given to no second driver: it must be taken from the first one before
+    /// (`drivers/base/dd.c: device_driver_attach`).
+    fn has_another(&self, name: &InterfaceName, asked: &Asked) -> bool {
+        let Asked::Driver(Some(driver)) = asked else { return false };
+        matches!(self.driver(name), Bound::To(other) if other != *driver)
+    }
+
     pub(super) fn kernel_does(&mut self, name: &InterfaceName, asked: Asked) {
+        if self.has_another(name, &asked) {
+            return;
+        }
         match asked {
             Asked::Driver(driver) => self.set_driver(name, driver),
             Asked::Authorized(allowed) => self.set_authorized(name, allowed),
@@ -674,9 +687,12 @@ impl World {
         let Some(name) = interfaces.get(work.at) else {
             return self.transact(work, |_| Ok(()), |world| world.forget(busid));
         };
-        if work.in_kernel.is_some() {
+        if let Some((name, asked)) = work.in_kernel.clone() {
             if !self.kernel_done(work) {
                 return Way::Gone;
+            }
+            if self.has_another(&name, &asked) {
+                return transient("another driver has the interface");
             }
             work.at += 1;
             return Way::Later(self.takes(200, 5_000));

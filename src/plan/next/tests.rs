@@ -261,7 +261,11 @@ fn what_comes_back_goes_into_quarantine_only_if_it_may_go_to_a_domain_again() {
     assert_eq!(next(&it, "1-1"), "rest", "it waits for its domain outside");
     let first = it.device("1-1").interfaces.values_mut().next().unwrap();
     first.authorized = true;
-    assert_eq!(next(&it, "1-1"), "deauthorize", "an agent that was killed has let out a part of it");
+    assert_eq!(
+        next(&it, "1-1"),
+        "deauthorize",
+        "an agent that was killed has let out a part of it"
+    );
     hold_back(&mut it, "1-1", true);
 
     it.observed.xen.guests.clear();
