@@ -235,6 +235,11 @@ impl Reconciler {
 
     fn saw(&mut self, now: Instant, sight: Sight) {
         let before = self.observed.xen.clone();
+        let covered = match &sight {
+            Sight::Xen(view) => view.domids.clone(),
+            Sight::Domains(part) => part.guests.keys().copied().collect(),
+            Sight::Usb(..) | Sight::Device(..) => BTreeSet::new(),
+        };
         match sight {
             Sight::Usb(plugged, usbback, desk) => {
                 self.usb.succeeded();
@@ -275,7 +280,8 @@ impl Reconciler {
         let is_read = |busid: &BusId| looks.get(busid).is_some_and(Looks::is_idle);
         // Somebody may have emptied a port that the agent has filled before it was seen filled.
         let filled = self.jobs.values().filter_map(|job| job.filled).collect();
-        memory::remember(&mut self.since, now, &before, &filled, &self.observed, is_read);
+        let (since, observed) = (&mut self.since, &self.observed);
+        memory::remember(since, now, &before, &filled, &covered, observed, is_read);
     }
 
     /// A port that somebody else has filled or emptied since `before`. In the one case the last reading of

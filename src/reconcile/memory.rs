@@ -1,6 +1,9 @@
 //! Keeping [`Since`] up to date after each look and each step.
 
-use crate::model::{BusId, ControllerKind, Observed, Place, PortContent, XenView, XenbusState};
+use crate::model::{
+    BusId, ControllerKind, DomId, Note, NoteState, Observed, Place, PortContent, XenView,
+    XenbusState,
+};
 use crate::plan::next::{DRIVER_GRACE, is_taken_out, without_usbback};
 use crate::plan::ports::PORT_REST;
 use crate::plan::{Plugs, Since, Step};
@@ -9,13 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 /// Takes over what a look has shown. `before` is what xenstore showed before it, and `filled` are the ports
-/// that the agent has filled since, or may have; `is_read` tells whether the reading of a device is not
-/// older than that of xenstore.
+/// that the agent has filled since, or may have; `covered` are the domains that were looked at now; `is_read`
+/// tells whether the reading of a device is not older than that of xenstore.
 pub(super) fn remember(
     since: &mut Since,
     now: Instant,
     before: &XenView,
     filled: &BTreeSet<Place>,
+    covered: &BTreeSet<DomId>,
     observed: &Observed,
     is_read: impl Fn(&BusId) -> bool,
 ) {
@@ -26,8 +30,8 @@ pub(super) fn remember(
     remember_emptied(since, now, taken, observed);
     remember_freed(since, now, before, observed);
     remember_returning(since, now, observed);
-    remember_tenants(since, observed, is_read);
-    remember_taken_out(since, observed);
+    remember_tenants(since, before, observed, is_read);
+    remember_taken_out(since, covered, observed);
     remember_whole(since, now, observed);
     since.unserved.retain(|(domid, uuid), _| {
         observed.xen.guests.get(domid).is_some_and(|guest| guest.uuid == *uuid)
@@ -156,9 +160,20 @@ fn remember_returning(since: &mut Since, now: Instant, observed: &Observed) {
     }
 }
 
-fn remember_tenants(since: &mut Since, observed: &Observed, is_read: impl Fn(&BusId) -> bool) {
+fn remember_tenants(
+    since: &mut Since,
+    before: &XenView,
+    observed: &Observed,
+    is_read: impl Fn(&BusId) -> bool,
+) {
     let taken: BTreeMap<Place, &BusId> = observed.xen.taken_ports().collect();
-    since.tenants.retain(|place, (busid, _)| taken.get(place) == Some(&&*busid));
+    // The agent has emptied it since, whether that was heard or not: its note and the port change together.
+    let was_emptied = |place: Place, busid: &BusId| {
+        before.is_ours(busid, place) && !observed.xen.is_ours(busid, place)
+    };
+    since.tenants.retain(|place, (busid, _)| {
+        taken.get(place) == Some(&&*busid) && !was_emptied(*place, busid)
+    });
     for (place, busid) in taken {
         if let Some(device) = observed.devices.get(busid).filter(|_| is_read(busid)) {
             let plug = device.plug();
@@ -172,11 +187,17 @@ fn remember_tenants(since: &mut Since, observed: &Observed, is_read: impl Fn(&Bu
 }
 
 /// Which notes speak of a port that somebody has emptied. As long as the note is the same, the agent has
-/// filled no port for it since.
-fn remember_taken_out(since: &mut Since, observed: &Observed) {
+/// filled no port for it since. Notes are read with every look, and before the ports: only of a domain that
+/// the look has covered are these not older.
+fn remember_taken_out(since: &mut Since, covered: &BTreeSet<DomId>, observed: &Observed) {
     let xen = &observed.xen;
     since.taken_out.retain(|busid, note| xen.notes.get(busid) == Some(note));
-    let out = xen.notes.iter().filter(|(busid, note)| is_taken_out(busid, note, xen));
+    let is_covered = |note: &Note| match note.state {
+        NoteState::Attached { place, .. } => covered.contains(&place.domid),
+        NoteState::Returning | NoteState::Admitted | NoteState::Blocked => false,
+    };
+    let out =
+        xen.notes.iter().filter(|(busid, note)| is_covered(note) && is_taken_out(busid, note, xen));
     since.taken_out.extend(out.map(|(busid, note)| (busid.clone(), note.clone())));
 }
 
@@ -220,7 +241,15 @@ mod tests {
     /// Looks, so long after the last look, at what is there and was there before.
     fn look(it: &mut Scenery, later: Duration, before: &XenView) {
         it.now += later;
-        remember(&mut it.since, it.now, before, &BTreeSet::new(), &it.observed, |_| true);
+        remember(
+            &mut it.since,
+            it.now,
+            before,
+            &BTreeSet::new(),
+            &[domid(4)].into(),
+            &it.observed,
+            |_| true,
+        );
     }
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -261,7 +290,15 @@ mod tests {
     fn a_port_that_was_filled_and_emptied_between_two_looks_rests() {
         let mut it = scenery();
         let (nothing, there) = (XenView::default(), place(4, 0, 1));
-        remember(&mut it.since, it.now, &nothing, &[there].into(), &it.observed, |_| true);
+        remember(
+            &mut it.since,
+            it.now,
+            &nothing,
+            &[there].into(),
+            &BTreeSet::new(),
+            &it.observed,
+            |_| true,
+        );
         assert_eq!(it.since.emptied, [(there, it.now)].into());
     }
 
@@ -332,7 +369,15 @@ mod tests {
         let (nothing, there) = (XenView::default(), place(4, 0, 1));
         it.device("1-1").initialized = None;
         fill(&mut it.observed, there, PortContent::Taken(busid("1-1")));
-        remember(&mut it.since, it.now, &nothing, &BTreeSet::new(), &it.observed, |_| false);
+        remember(
+            &mut it.since,
+            it.now,
+            &nothing,
+            &BTreeSet::new(),
+            &BTreeSet::new(),
+            &it.observed,
+            |_| false,
+        );
         assert_eq!(it.since.tenants.len(), 0, "the reading may be of an earlier plug");
         look(&mut it, SECOND, &nothing);
         it.device("1-1").initialized = Some(7);
@@ -359,6 +404,15 @@ mod tests {
         let step = Step::ClearPort { place: there, kind, busid, after: AfterClear::Gone };
         remember_step(&mut it.since, &step, &it.observed);
         look(&mut it, SECOND, &nothing);
+        let device = it.device("1-1").clone();
+        assert!(!it.since.was_for_another_plug(there, &device));
+
+        // If nobody has heard that it was cleared, the note tells.
+        it.device("1-1").initialized = replugged(&device).initialized;
+        attach(&mut it.observed, "1-1", there);
+        let before = it.observed.xen.clone();
+        it.observed.xen.notes.clear();
+        look(&mut it, SECOND, &before);
         let device = it.device("1-1").clone();
         assert!(!it.since.was_for_another_plug(there, &device));
     }

@@ -18,7 +18,8 @@ const LONG: Duration = Duration::from_secs(3600);
 /// that a port rests.
 pub fn preview(policy: &Policy, observed: &Observed, now: Instant) -> BTreeMap<BusId, Outlook> {
     let mut since = Since::default();
-    memory::remember(&mut since, now, &observed.xen, &BTreeSet::new(), observed, |_| true);
+    let (filled, covered) = (BTreeSet::new(), BTreeSet::new());
+    memory::remember(&mut since, now, &observed.xen, &filled, &covered, observed, |_| true);
     let moment = Moment {
         now: now + LONG,
         observed,
