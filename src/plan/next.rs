@@ -368,7 +368,12 @@ fn take_interfaces(
         ),
         None => Outlook::run(
             Standing::Attaching(route),
-            Step::TakeInterfaces { busid: device.busid.clone(), place, interfaces },
+            Step::TakeInterfaces {
+                busid: device.busid.clone(),
+                plug: device.plug(),
+                place,
+                interfaces,
+            },
         ),
     }
 }

@@ -29,6 +29,8 @@ pub enum Step {
     TakeInterfaces {
         /// The device.
         busid: BusId,
+        /// This plug of it: the next one in its place has interfaces of the same names, and may be a hub.
+        plug: Plug,
         /// Its port, in which usbback must have seen it.
         place: Place,
         /// Its interfaces that are not with usbback yet.

@@ -237,7 +237,7 @@ pub(super) fn fills(step: &Step) -> Option<Place> {
 mod tests {
     use super::*;
     use crate::model::{Guest, GuestKind, GuestName};
-    use crate::plan::made_up::place;
+    use crate::plan::made_up::{device, place};
 
     const KIOSK: &str = "6d3ae5a6-2c8c-4c8b-9d1e-000000000001";
 
@@ -270,6 +270,7 @@ mod tests {
         let (take, back) = (
             Step::TakeInterfaces {
                 busid: busid.clone(),
+                plug: device("1-1").plug(),
                 place: place(4, 0, 1),
                 interfaces: Vec::new(),
             },

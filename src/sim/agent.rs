@@ -78,9 +78,9 @@ impl World {
         self.counts.kills += 1;
         // What it had asked of the kernel, the kernel goes on with.
         for work in agent.works.into_values() {
-            if let Some((interface, asked)) = work.in_kernel {
+            if let Some((interface, plug_no, asked)) = work.in_kernel {
                 let delay = self.takes(1_000, 100_000);
-                self.soon(delay, Happening::Orphan(interface, asked));
+                self.soon(delay, Happening::Orphan(interface, plug_no, asked));
             }
         }
         self.life += 1;

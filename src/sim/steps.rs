@@ -6,11 +6,11 @@
 
 use super::op::Fault;
 use super::store::{Ctl, Hand};
-use super::usb::{Micros, USBBACK, USBFS};
+use super::usb::{Micros, PlugNo, USBBACK, USBFS};
 use super::world::{Happening, World};
 use crate::model::{
     BusId, ControllerId, ControllerKind, DomId, GuestUuid, Interface, InterfaceName, Leftover,
-    Note, NoteState, Place, PortNumber, XenbusState,
+    Note, NoteState, Place, Plug, PortNumber, XenbusState,
 };
 use crate::plan::{AfterClear, Claim, Step, StepError};
 use crate::reconcile::Ticket;
@@ -38,8 +38,8 @@ pub(super) struct Work {
     /// How many ports had ever been filled when the kernel was asked: what was filled later, the agent
     /// could not know.
     tenancies: u64,
-    /// What the kernel was asked for and has not answered.
-    pub(super) in_kernel: Option<(InterfaceName, Asked)>,
+    /// What the kernel was asked for, of which plug, and has not answered.
+    pub(super) in_kernel: Option<(InterfaceName, Option<PlugNo>, Asked)>,
 }
 
 /// What the kernel can be asked to do with an interface.
@@ -161,8 +161,9 @@ impl World {
                     }
                 })
             }
-            Step::TakeInterfaces { busid, place, interfaces } => {
-                self.take(work, busid, *place, interfaces)
+            Step::TakeInterfaces { busid, plug, place, interfaces } => {
+                let is_same = self.is_plugged(busid, *plug);
+                self.take(work, busid, is_same, *place, interfaces)
             }
             Step::ReleaseInterfaces { interfaces, .. } => self.release(work, interfaces),
             Step::ClearPort { place, kind, busid, after } => {
@@ -358,11 +359,14 @@ impl World {
     }
 
     fn still_plugged(&self, claim: &Claim) -> Checked {
-        let socket = self.usb.sockets.get(&claim.busid);
-        match socket {
-            Some(socket) if socket.device.address.device == claim.plug.address.device => Ok(()),
-            Some(_) | None => Err("the device is not plugged as it was"),
-        }
+        let is_same = self.is_plugged(&claim.busid, claim.plug);
+        if is_same { Ok(()) } else { Err("the device is not plugged as it was") }
+    }
+
+    /// `host/usb/reader.rs: device_number`, against that of a plug.
+    fn is_plugged(&self, busid: &BusId, plug: Plug) -> bool {
+        let socket = self.usb.sockets.get(busid);
+        socket.is_some_and(|socket| socket.device.address.device == plug.address.device)
     }
 
     fn may_remove(
@@ -440,7 +444,7 @@ impl World {
     }
 
     fn ask_kernel_for(&mut self, work: &mut Work, name: &InterfaceName, asked: Asked) -> Way {
-        work.in_kernel = Some((name.clone(), asked));
+        work.in_kernel = Some((name.clone(), self.usb.plug_no(name.busid()), asked));
         work.tenancies = self.store.tenancies;
         let hangs = self.hangs_for(name.busid());
         Way::Later(hangs + self.takes(500, 400_000))
@@ -448,15 +452,15 @@ impl World {
 
     /// The kernel has done so. Tells whether the agent is still there.
     fn kernel_done(&mut self, work: &mut Work) -> bool {
-        let Some((name, asked)) = work.in_kernel.take() else { return true };
+        let Some((name, plug_no, asked)) = work.in_kernel.take() else { return true };
         let (when, tenancies) = (work.asked, work.tenancies);
         !self.effect(|world| {
-            if world.has_another(&name, &asked) {
+            if world.is_void(&name, plug_no, &asked) {
                 return;
             }
             world.check_interface(&name, &asked, tenancies);
             world.check_data(&name, &asked, when);
-            world.kernel_does(&name, asked);
+            world.kernel_does(&name, plug_no, asked);
         })
     }
 
@@ -467,8 +471,18 @@ impl World {
         matches!(self.driver(name), Bound::To(other) if other != *driver)
     }
 
-    pub(super) fn kernel_does(&mut self, name: &InterfaceName, asked: Asked) {
-        if self.has_another(name, &asked) {
+    /// What was asked of one plug is not done to the next: the kernel has looked up the device, not its name.
+    fn is_void(&self, name: &InterfaceName, plug_no: Option<PlugNo>, asked: &Asked) -> bool {
+        self.usb.plug_no(name.busid()) != plug_no || self.has_another(name, asked)
+    }
+
+    pub(super) fn kernel_does(
+        &mut self,
+        name: &InterfaceName,
+        plug_no: Option<PlugNo>,
+        asked: Asked,
+    ) {
+        if self.is_void(name, plug_no, &asked) {
             return;
         }
         match asked {
@@ -499,8 +513,7 @@ impl World {
             return Way::Later(self.takes(200, 5_000));
         }
         if work.in_kernel.is_none() && work.at < interfaces.len() {
-            let socket = self.usb.sockets.get(busid);
-            if socket.is_none_or(|s| s.device.address.device != note.plug.address.device) {
+            if !self.is_plugged(busid, note.plug) {
                 return stale("the device is not plugged as it was");
             }
         }
@@ -555,6 +568,7 @@ impl World {
         &mut self,
         work: &mut Work,
         busid: &BusId,
+        is_same: bool,
         place: Place,
         interfaces: &[InterfaceName],
     ) -> Way {
@@ -582,6 +596,7 @@ impl World {
             Way::Later(100)
         };
         match work.phase {
+            Phase::Begin | Phase::Ask if !is_same => stale("the device is not plugged as it was"),
             Phase::Begin | Phase::Ask => match self.driver(name) {
                 Bound::To(driver) if *driver == *USBBACK => next(work),
                 Bound::To(driver) => {
@@ -667,7 +682,7 @@ impl World {
             work.at += 1;
             return Way::Later(self.takes(200, 5_000));
         }
-        if !matches!(self.driver(name), Bound::To(_)) {
+        if !matches!(self.driver(name), Bound::To(driver) if *driver == *USBBACK) {
             work.at += 1;
             return Way::Later(100);
         }
@@ -687,7 +702,7 @@ impl World {
         let Some(name) = interfaces.get(work.at) else {
             return self.transact(work, |_| Ok(()), |world| world.forget(busid));
         };
-        if let Some((name, asked)) = work.in_kernel.clone() {
+        if let Some((name, _, asked)) = work.in_kernel.clone() {
             if !self.kernel_done(work) {
                 return Way::Gone;
             }

@@ -3,10 +3,10 @@
 //! A write to sysfs can block for seconds, so each is made on a thread of its own, off the loop.
 
 use super::Performer;
-use super::error::Failure;
+use super::error::{Changed, Failure};
 use crate::host::nodes::driver_path;
 use crate::host::usb::{self, DriverDir, Drivers};
-use crate::model::{BusId, ControllerKind, InterfaceName, Place};
+use crate::model::{BusId, ControllerKind, InterfaceName, Place, Plug};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -26,6 +26,7 @@ impl Performer {
     pub(super) async fn take_interfaces(
         &self,
         busid: &BusId,
+        plug: Plug,
         place: Place,
         interfaces: &[InterfaceName],
     ) -> Result<(), Failure> {
@@ -34,6 +35,10 @@ impl Performer {
         let tries = if is_listed { LISTED_TRIES } else { NOTICE_TRIES };
         self.expect_unused(busid).await?;
         for interface in interfaces {
+            // The next plug in this port has interfaces of the same names and was not decided about.
+            if self.usb.device_number(busid)? != Some(plug.address.device) {
+                return Err(Changed::Device(busid.clone()).into());
+            }
             match self.take_interface(interface, tries).await {
                 // What it refuses and lists no more, it may take later.
                 Err(Failure::NotTaken(_)) if self.knows(busid, place).await? == Some(false) => {
@@ -87,13 +92,19 @@ impl Performer {
         Err(Failure::NotTaken(interface.clone()))
     }
 
+    /// Takes interfaces from usbback, and from nobody else: another plug may be there by now, and its
+    /// drivers are dom0's.
     pub(super) async fn release_interfaces(
         &self,
         interfaces: &[InterfaceName],
     ) -> Result<(), Failure> {
         for interface in interfaces {
             let name = interface.clone();
-            self.off_loop(move |drivers| drivers.unbind(&name)).await?;
+            self.off_loop(move |drivers| {
+                let is_usbbacks = drivers.driver_dir(&name)? == Some(DriverDir::usbback());
+                if is_usbbacks { drivers.unbind(&name) } else { Ok(()) }
+            })
+            .await?;
         }
         Ok(())
     }

@@ -63,8 +63,8 @@ impl Performer {
             Step::CreateController { claim, spec, with_device } => {
                 self.create_controller(claim, *spec, *with_device).await
             }
-            Step::TakeInterfaces { busid, place, interfaces } => {
-                self.take_interfaces(busid, *place, interfaces).await
+            Step::TakeInterfaces { busid, plug, place, interfaces } => {
+                self.take_interfaces(busid, *plug, *place, interfaces).await
             }
             Step::ReleaseInterfaces { busid: _, interfaces } => {
                 self.release_interfaces(interfaces).await
