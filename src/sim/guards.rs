@@ -15,6 +15,9 @@ use crate::policy::{Candidate, Flapping};
 /// What has not changed for so long the agent knows, whatever was slow or lost.
 const LONG_KNOWN: Micros = 20_000_000;
 
+/// The longest from a change of a driver until the agent has read the device, if nothing is lost.
+const TOLD: Micros = 400_000;
+
 /// The longest from a transaction's reads to its commit.
 const COMMIT: Micros = 20_000;
 
@@ -121,7 +124,10 @@ impl World {
         }
         let is_forced = said.is_some_and(|said| said.force);
         let since = |when: Micros| self.now > when + LONG_KNOWN;
-        let is_known = since(socket.used_since)
+        // That it is a mouse, udev says after its driver has come.
+        let is_told = self.now > socket.rebound_at + TOLD;
+        let is_known = is_told
+            && since(socket.used_since)
             && since(self.desk_changed)
             && self.faults.values().all(|left| *left == 0)
             && self.usb.sockets.values().all(|other| {

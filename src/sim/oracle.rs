@@ -11,6 +11,9 @@
 //! * `replugged unseen`: a device that was pulled and plugged again while a port that xl had filled
 //!   named it. Nothing in the store tells the two plugs apart; the agent knows only if it has looked
 //!   in between.
+//! * `replugged into the agent's port unseen`: xl takes a device out of the agent's port, and puts the next
+//!   plug there while the agent is down and its note of the plug before is not gone yet. Nothing in the
+//!   store tells that from a port that has become stale.
 //! * `attached twice by xl`: xl does not look whether the agent has attached the device meanwhile.
 //! * `still held`: a program has not let go of the device within the deadline.
 //! * `xl was here`: the drivers of a device that xl has had its hands on in this plug, or that a backend
@@ -178,8 +181,9 @@ impl World {
     }
 
     fn is_held(&self, busid: &BusId, socket: &Socket) -> bool {
-        // usbback took it by itself, while a port named what was plugged there before.
-        if socket.is_on(USBBACK) && self.has_touched(busid) {
+        // usbback took it by itself, while a port named what was plugged there before; or xl has written
+        // another device over it, and the device model keeps the first (`xen-usb.c: usbback_portid_add`).
+        if (socket.is_on(USBBACK) || socket.is_on(USBFS)) && self.has_touched(busid) {
             return true;
         }
         let note = self.store.notes.get(busid);
@@ -232,6 +236,7 @@ impl World {
             ControllerKind::DeviceModel => false,
         };
         let mut waits = false;
+        let mut possible = false;
         for (id, ctl) in &domain.controllers {
             if !served(ctl) || !fits(ctl.version) {
                 continue;
@@ -241,12 +246,11 @@ impl World {
                     let free = ctl.ports.iter().any(|(port, there)| {
                         there.tenant.is_none() && !is_used(domain, ctl.kind, *id, *port)
                     });
+                    // Which controller is tried first depends on which of its ports rest.
                     if free && ctl.kind == ControllerKind::Pv && socket.spec.refused {
                         return Some(REFUSED);
                     }
-                    if free {
-                        return None;
-                    }
+                    possible |= free;
                 }
                 XenbusState::InitWait | XenbusState::Initialised => waits = true,
                 XenbusState::Unknown
@@ -256,6 +260,9 @@ impl World {
                 | XenbusState::Reconfiguring
                 | XenbusState::Reconfigured => {}
             }
+        }
+        if possible {
+            return None;
         }
         if waits {
             return Some("its guest does not connect");

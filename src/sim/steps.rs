@@ -512,10 +512,9 @@ impl World {
             }
             return Way::Later(self.takes(200, 5_000));
         }
-        if work.in_kernel.is_none() && work.at < interfaces.len() {
-            if !self.is_plugged(busid, note.plug) {
-                return stale("the device is not plugged as it was");
-            }
+        let is_next = work.in_kernel.is_none() && work.at < interfaces.len();
+        if is_next && !self.is_plugged(busid, note.plug) {
+            return stale("the device is not plugged as it was");
         }
         self.set_authorizations(work, interfaces, true)
     }
