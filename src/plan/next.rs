@@ -504,7 +504,8 @@ fn for_quarantined(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
     Some(if interfaces.is_empty() {
         forget(&busid, Standing::Returning)
     } else {
-        Outlook::run(Standing::Returning, Step::Deauthorize { busid, note: None, interfaces })
+        let plug = device.plug();
+        Outlook::run(Standing::Returning, Step::Deauthorize { busid, plug, note: None, interfaces })
     })
 }
 
@@ -516,7 +517,8 @@ fn whole_in_quarantine(device: &Device, outlook: Outlook) -> Outlook {
     if !is_half || outlook.next != Next::Rest {
         return outlook;
     }
-    let step = Step::Deauthorize { busid: device.busid.clone(), note: None, interfaces };
+    let (busid, plug) = (device.busid.clone(), device.plug());
+    let step = Step::Deauthorize { busid, plug, note: None, interfaces };
     Outlook::run(outlook.standing, step)
 }
 
@@ -681,7 +683,7 @@ fn for_blocked(device: &Device, note: Option<&Note>, rule: &Rule, moment: &Momen
         // A rule that asks for its driver must go on matching.
         drivers: Some(drivers.into_iter().map(Into::into).collect()),
     });
-    Outlook::run(standing, Step::Deauthorize { busid, note, interfaces })
+    Outlook::run(standing, Step::Deauthorize { busid, plug, note, interfaces })
 }
 
 /// It is decided that the device stays in dom0: with quarantine, its drivers may have it now.

@@ -88,7 +88,7 @@ impl World {
         }
         let Some(busid) = step.device().filter(|_| step.takes_from_dom0()).cloned() else { return };
         // One that took the place of the device that is meant: the executor will find that out.
-        let meant = step.claim().map(|claim| claim.plug);
+        let meant = step.plug();
         let is_hub = self.usb.sockets.get(&busid).is_some_and(|socket| {
             let is_meant = meant.is_none_or(|plug| plug.may_become(&socket.device.plug()));
             socket.spec.hub && is_meant

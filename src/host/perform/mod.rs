@@ -78,8 +78,8 @@ impl Performer {
             Step::Authorize { busid, note, interfaces } => {
                 self.authorize(busid, note, interfaces).await
             }
-            Step::Deauthorize { busid, note, interfaces } => {
-                self.deauthorize(busid, note.as_ref(), interfaces).await
+            Step::Deauthorize { busid, plug, note, interfaces } => {
+                self.deauthorize(busid, *plug, note.as_ref(), interfaces).await
             }
             Step::Forget { busid } => self.forget(busid).await,
             Step::NoteOrder { busid, said, taken_out } => {
