@@ -9,7 +9,7 @@ use super::store::Hand;
 use super::usb::{Micros, Socket};
 use super::world::World;
 use crate::model::{BusId, Device, InterfaceName, Order, Plug, Use};
-use crate::plan::{Claim, Step};
+use crate::plan::Step;
 use crate::policy::{Candidate, Flapping};
 
 /// What has not changed for so long the agent knows, whatever was slow or lost.
@@ -109,12 +109,16 @@ impl World {
         is_one && !beside && !self.usb.sockets.values().any(stays)
     }
 
-    /// A step that takes a device from dom0, or fills a port, is on its way.
+    /// A step that takes a device from dom0, for a domain or for nobody, is on its way.
     pub(super) fn check_leaving(&mut self, step: &Step) {
-        let (Step::Claim(claim) | Step::CreateController { claim, .. }) = step else { return };
-        let Claim { busid, plug, .. } = claim;
+        let is_blocking = matches!(step, Step::Deauthorize { note: Some(_), interfaces, .. }
+            if !interfaces.is_empty());
+        if step.claim().is_none() && !is_blocking {
+            return;
+        }
+        let (Some(busid), Some(plug)) = (step.device(), step.plug()) else { return };
         // What was decided about another plug comes to nothing.
-        let Some(socket) = self.usb.sockets.get(busid).filter(|s| s.device.plug() == *plug) else {
+        let Some(socket) = self.usb.sockets.get(busid).filter(|s| s.device.plug() == plug) else {
             return;
         };
         let said = self.said_of(&socket.device);
@@ -141,7 +145,9 @@ impl World {
             self.violate(2, format!("{busid} is to leave dom0, and the policy protects it"));
         } else if let Some(why) = needed.filter(|_| is_known) {
             self.violate(2, format!("{busid} is to leave dom0: {why}"));
-        } else if let Some(until) = self.held_down(busid).filter(|until| self.now < *until) {
+        } else if let Some(until) = self.held_down(busid).filter(|until| self.now < *until)
+            && step.claim().is_some()
+        {
             let what = format!("{busid} is to leave dom0 and is held down until {until}");
             self.violate(0, what);
         }

@@ -184,9 +184,8 @@ impl World {
             Step::Authorize { busid, note, interfaces } => {
                 self.authorize(work, busid, note, interfaces)
             }
-            Step::Deauthorize { note: Some(_), .. } => stale("no rule blocks anything"),
-            Step::Deauthorize { busid, interfaces, .. } => {
-                self.deauthorize(work, busid, interfaces)
+            Step::Deauthorize { busid, plug, note, interfaces } => {
+                self.deauthorize(work, busid, *plug, note.as_ref(), interfaces)
             }
             Step::NoteOrder { busid, said, taken_out } => {
                 let ask = |world: &Self| world.may_note(busid, taken_out.as_ref());
@@ -519,13 +518,38 @@ impl World {
         self.set_authorizations(work, interfaces, true)
     }
 
-    fn deauthorize(&mut self, work: &mut Work, busid: &BusId, interfaces: &[InterfaceName]) -> Way {
-        if work.phase == Phase::Begin {
+    /// `host/perform/quarantine.rs: deauthorize`.
+    fn deauthorize(
+        &mut self,
+        work: &mut Work,
+        busid: &BusId,
+        plug: Plug,
+        note: Option<&Note>,
+        interfaces: &[InterfaceName],
+    ) -> Way {
+        if let (Phase::Begin, Some(note)) = (work.phase, note) {
+            if !self.agent.as_ref().is_some_and(|agent| agent.connected) {
+                return transient("the connection was lost");
+            }
+            work.phase = Phase::Ask;
+            if self.effect(|world| {
+                world.store.changed();
+                world.note(busid, note);
+            }) {
+                return Way::Gone;
+            }
+            return Way::Later(self.takes(200, 5_000));
+        }
+        if matches!(work.phase, Phase::Begin | Phase::Ask) {
             if let Err(why) = self.unused(busid) {
                 return stale(why);
             }
             work.asked = self.now;
-            work.phase = Phase::Ask;
+            work.phase = Phase::Unbind;
+        }
+        let is_next = work.in_kernel.is_none() && work.at < interfaces.len();
+        if is_next && !self.is_plugged(busid, plug) {
+            return stale("the device is not plugged as it was");
         }
         self.set_authorizations(work, interfaces, false)
     }
