@@ -428,7 +428,12 @@ fn for_returning(device: &Device, note: &Note, moment: &Moment<'_>) -> Outlook {
             Outlook::rest(Standing::NotReturned(Problem::StillHeld(held.clone())))
         };
     }
-    if let Desired::Dom0(Reason::Blocked(rule)) = moment.desired(device) {
+    // What dom0 needs is not blocked, and gets its drivers back.
+    let may_be_blocked =
+        || device.authorized().next().is_none() || guard(device, &moment.scene()).is_ok();
+    if let Desired::Dom0(Reason::Blocked(rule)) = moment.desired(device)
+        && may_be_blocked()
+    {
         // It does not go by dom0's drivers.
         return for_blocked(device, Some(note), rule, moment);
     }

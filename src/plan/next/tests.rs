@@ -329,6 +329,11 @@ fn a_device_is_blocked_once_it_is_ready_and_what_was_found_blocked_gets_no_note(
     note(&mut it, "1-1", ControllerKind::Qusb, NoteState::Returning);
     hold_back(&mut it, "1-1", true);
     assert_eq!(next(&it, "1-1"), "deauthorize", "it is noted as something else");
+
+    unbind(&mut it, "1-2");
+    note(&mut it, "1-2", ControllerKind::Qusb, NoteState::Returning);
+    returning_for(&mut it, "1-2", 3000);
+    assert_eq!(next(&it, "1-2"), "return drivers", "dom0 needs it, and a domain had it");
 }
 
 #[test]
