@@ -37,8 +37,8 @@ pub struct Reconciler {
     needs: Needs,
     observed: Observed,
     /// Listed as plugged, or named in xenstore, but not read since: nothing is decided about them,
-    /// least of all that they are gone.
-    unread: BTreeSet<BusId>,
+    /// least of all that they are gone. With the look that will do.
+    unread: BTreeMap<BusId, Turn>,
     seen_usb: bool,
     seen_xen: bool,
     connected: bool,
@@ -73,7 +73,7 @@ impl Reconciler {
             policy,
             needs,
             observed: Observed::default(),
-            unread: BTreeSet::new(),
+            unread: BTreeMap::new(),
             seen_usb: false,
             seen_xen: false,
             connected: false,
@@ -187,10 +187,12 @@ impl Reconciler {
     /// What was read so far does not tell of everything that the policy asks for. Nothing is decided
     /// about a device before it was read again.
     fn read_all_anew(&mut self) {
-        let busids: Vec<_> = self.observed.devices.keys().cloned().collect();
+        let read = self.observed.devices.keys().chain(self.devices.keys());
+        let busids: BTreeSet<BusId> = read.cloned().collect();
         for busid in busids {
-            self.stir_device(busid.clone());
-            self.unread.insert(busid);
+            // A look that is under way does not bring what is asked for now.
+            let turn = self.stir_device(busid.clone());
+            self.unread.insert(busid, turn);
         }
     }
 
@@ -198,7 +200,7 @@ impl Reconciler {
     fn lacks_hubs(&self, busid: &BusId) -> bool {
         let is_coming = |hub: &BusId| {
             let is_old = self.devices.get(hub).is_some_and(|looks| !looks.is_idle());
-            self.unread.contains(hub) || (is_old && !self.observed.devices.contains_key(hub))
+            self.unread.contains_key(hub) || (is_old && !self.observed.devices.contains_key(hub))
         };
         self.needs.hubs && busid.hubs().any(|hub| is_coming(&hub))
     }
@@ -247,7 +249,9 @@ impl Reconciler {
                 self.observed.usbback = usbback;
                 self.observed.desk = desk;
                 let known: BTreeSet<_> = self.observed.devices.keys().cloned().collect();
-                self.unread.extend(plugged.difference(&known).cloned());
+                for busid in plugged.difference(&known) {
+                    self.unread.entry(busid.clone()).or_default();
+                }
                 // What is gone is read like all others: the list may be older than the reading.
                 for busid in plugged.into_iter().chain(known) {
                     self.stir_device(busid);
@@ -257,7 +261,11 @@ impl Reconciler {
                 if let Some(looks) = self.devices.get_mut(&busid) {
                     looks.succeeded();
                 }
-                self.unread.remove(&busid);
+                let looks = self.devices.get(&busid);
+                let will_do = |turn: &Turn| looks.is_none_or(|looks| looks.has_seen(*turn));
+                if self.unread.get(&busid).is_some_and(will_do) {
+                    self.unread.remove(&busid);
+                }
                 self.saw_device(busid, device);
             }
             Sight::Xen(view) => {
@@ -369,7 +377,7 @@ impl Reconciler {
         for busid in first.chain(filled) {
             if !self.observed.devices.contains_key(&busid) {
                 self.stir_device(busid.clone());
-                self.unread.insert(busid);
+                self.unread.entry(busid).or_default();
             }
         }
     }
@@ -523,7 +531,7 @@ impl Reconciler {
             // What was gone may be there again, as long as it could not be looked at.
             let may_be_back =
                 !self.observed.devices.contains_key(busid) && looks.is_some_and(Looks::is_awaited);
-            if self.unread.contains(busid) || !seen || may_be_back || self.lacks_hubs(busid) {
+            if self.unread.contains_key(busid) || !seen || may_be_back || self.lacks_hubs(busid) {
                 return false;
             }
         }

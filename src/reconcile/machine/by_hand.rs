@@ -165,7 +165,7 @@ impl Reconciler {
             let Some(ask) = self.asks.get(id) else { continue };
             let (Stage::Aimed(busid) | Stage::Noted(busid)) = ask.stage.clone() else { continue };
             let is_there = self.observed.devices.contains_key(&busid);
-            if is_there || self.unread.contains(&busid) {
+            if is_there || self.unread.contains_key(&busid) {
                 continue;
             }
             let is_noted = matches!(ask.stage, Stage::Noted(_));

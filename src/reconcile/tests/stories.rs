@@ -58,6 +58,27 @@ fn declined(world: &World, id: RequestId) -> &'static str {
     world.answers[&id].as_ref().unwrap_err().code()
 }
 
+/// The reading that is on its way was begun before anybody asked for the attribute.
+#[test]
+fn a_policy_that_asks_for_more_waits_for_readings_that_have_it() {
+    let mut world = attached(PORTS[0]);
+    let text = format!(
+        "{{version: 1, rules: [{{match: {{udev: {{attribute: {{bMaxPower: 100mA}}}}}}, attach: {}}}]}}",
+        NAMES[0]
+    );
+    let policy = policy::compile(Source { name: "policy.yaml", bytes: text.as_bytes() }).unwrap();
+    world.input(Input::Stirred(Scope::Device(at(PORTS[0]))));
+    assert_eq!(world.looks, [Scope::Device(at(PORTS[0]))]);
+    world.input(Input::Policy(Arc::new(policy)));
+    world.see();
+    assert!(world.steps.is_empty(), "{:?}", world.steps);
+    let device = world.devices.get_mut(&at(PORTS[0])).unwrap();
+    device.udev.attributes.insert("bMaxPower".into(), "100mA".into());
+    world.see_all();
+    assert!(world.steps.is_empty(), "{:?}", world.steps);
+    assert!(matches!(world.said[&at(PORTS[0])], Standing::Attached { .. }));
+}
+
 #[test]
 fn a_step_that_fails_is_tried_again_ever_later_and_in_the_end_no_more() {
     let mut world = about_to_attach(PORTS[0]);
