@@ -66,10 +66,6 @@ fn a_storm_of_plugs_leaves_the_right_state_and_flat_memory_and_delays_nobody_els
             world.wait_until_given(&calm, "1-1");
             world.bed.unplug("1-1");
             world.wait_until_forgotten("1-1");
-            // usbback hears of cleared ports later than of interfaces, and refuses what comes before.
-            let usbback = world.usbback.as_ref().unwrap();
-            let has_let_go = || usbback.ports().values().all(|busid| busid != "1-1");
-            wait_until(PATIENCE, "usbback has let go of 1-1", has_let_go);
             sizes.push(resident(&agent));
         }
         (storm.join().unwrap(), (sizes, served))
