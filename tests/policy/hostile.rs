@@ -77,6 +77,11 @@ pub(crate) fn hostile() -> Vec<(&'static str, Vec<u8>, Code)> {
         (
             "the largest regular expressions",
             rules(15_000, &|_| r"serial: '/\w{99}/'".into()),
+            Code::TooIntricate,
+        ),
+        (
+            "regular expressions that grow too large",
+            rules(15_000, &|_| r"serial: '/(\w{99}){99}/'".into()),
             Code::BadTextPattern,
         ),
         ("groups that are not there", groups(20_000, "h"), Code::UnknownGroup),

@@ -91,9 +91,9 @@ impl TextPattern {
         }
     }
 
-    /// Whether it is a regular expression.
-    pub(in crate::policy) fn is_regex(&self) -> bool {
-        matches!(self.kind, Kind::Regex(_))
+    /// Whether `text` is to be a regular expression.
+    pub(in crate::policy) fn is_written_as_regex(text: &str) -> bool {
+        text.len() > 1 && text.starts_with('/') && text.ends_with('/')
     }
 }
 

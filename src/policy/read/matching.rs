@@ -215,8 +215,12 @@ impl Reader<'_, '_> {
     }
 
     fn text_pattern(&mut self, node: &Node) -> Option<TextPattern> {
-        match self.text(node, "a text, a pattern with `*` and `?`, or a `/regex/`")?.parse() {
-            Ok(pattern) => self.counted(node, pattern),
+        let text = self.text(node, "a text, a pattern with `*` and `?`, or a `/regex/`")?;
+        if TextPattern::is_written_as_regex(text) {
+            self.count_regex(node)?;
+        }
+        match text.parse() {
+            Ok(pattern) => Some(pattern),
             Err(error) => {
                 let error: crate::policy::matcher::TextPatternError = error;
                 let finding = Finding::new(Code::BadTextPattern, node.span, format!("{error}"));
@@ -229,18 +233,16 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// Regular expressions take time and memory that their text does not show.
-    fn counted(&mut self, node: &Node, pattern: TextPattern) -> Option<TextPattern> {
-        if !pattern.is_regex() {
-            return Some(pattern);
-        }
+    /// Regular expressions take time and memory that their text does not show, also those that are bad. So
+    /// they are counted before they are looked at.
+    fn count_regex(&mut self, node: &Node) -> Option<()> {
         self.known.regexes += 1;
         if self.known.regexes > Self::MAX_REGEXES {
             let message = format!("there are more than {} regular expressions", Self::MAX_REGEXES);
             self.report.add(Finding::new(Code::TooIntricate, node.span, message));
             return None;
         }
-        Some(pattern)
+        Some(())
     }
 
     fn class(&mut self, node: &Node) -> Option<crate::policy::ClassPattern> {
