@@ -28,7 +28,9 @@ pub enum Severity {
 /// | P020 – P039 | values and rules |
 /// | P040 – P049, P060 – P069 | matches |
 /// | P050 | scenarios |
+/// | P051 – P055 | devices, domains and tests on paper |
 /// | P070 – P089 | domains, what rules do, files |
+/// | P090 – P092 | policies of others that are converted |
 /// | P099 | the list of problems itself |
 /// | P100 – P199 | warnings: what is understood, and hardly meant |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,6 +127,16 @@ pub enum Code {
     UnknownGroup,
     /// P050: not a value that a scenario of the simulated world takes there.
     BadScenario,
+    /// P051: not what a device or a domain on paper can have there.
+    BadFact,
+    /// P052: a device or a domain that is not written there.
+    UnknownName,
+    /// P053: two devices in one place, two domains of one number.
+    SamePlace,
+    /// P054: not what can be expected of a device.
+    BadExpectation,
+    /// P055: what a test expects is not so.
+    Unmet,
     /// P060: more than can be judged in time: too many regular expressions, groups in groups in groups.
     TooIntricate,
     /// P070: not when files are to be read anew.
@@ -141,6 +153,12 @@ pub enum Code {
     EmptyWhen,
     /// P076: `block` with another word than `true`.
     BadBlock,
+    /// P090: a text whose format cannot be told, to be converted.
+    UnknownFormat,
+    /// P091: not what the format says that is converted.
+    BadForeignRule,
+    /// P092: what becomes of it is not a policy.
+    NotConvertible,
     /// P099: there are more problems than are listed.
     MoreProblems,
     /// P100: a rule that is never asked: those above it take all of its devices.
@@ -163,7 +181,7 @@ pub enum Code {
 
 impl Code {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 63] = [
+    pub const ALL: [Self; 71] = [
         Self::Unreadable,
         Self::TooLong,
         Self::NotUtf8,
@@ -210,6 +228,11 @@ impl Code {
         Self::BadGroupName,
         Self::UnknownGroup,
         Self::BadScenario,
+        Self::BadFact,
+        Self::UnknownName,
+        Self::SamePlace,
+        Self::BadExpectation,
+        Self::Unmet,
         Self::TooIntricate,
         Self::BadReload,
         Self::BadAlias,
@@ -218,6 +241,9 @@ impl Code {
         Self::BadTargetPort,
         Self::EmptyWhen,
         Self::BadBlock,
+        Self::UnknownFormat,
+        Self::BadForeignRule,
+        Self::NotConvertible,
         Self::MoreProblems,
         Self::NeverAsked,
         Self::Impossible,
@@ -278,6 +304,11 @@ impl Code {
             Self::BadGroupName => "P048",
             Self::UnknownGroup => "P049",
             Self::BadScenario => "P050",
+            Self::BadFact => "P051",
+            Self::UnknownName => "P052",
+            Self::SamePlace => "P053",
+            Self::BadExpectation => "P054",
+            Self::Unmet => "P055",
             Self::TooIntricate => "P060",
             Self::BadReload => "P070",
             Self::BadAlias => "P071",
@@ -286,6 +317,9 @@ impl Code {
             Self::BadTargetPort => "P074",
             Self::EmptyWhen => "P075",
             Self::BadBlock => "P076",
+            Self::UnknownFormat => "P090",
+            Self::BadForeignRule => "P091",
+            Self::NotConvertible => "P092",
             Self::MoreProblems => "P099",
             Self::NeverAsked => "P100",
             Self::Impossible => "P101",
