@@ -275,7 +275,10 @@ impl Shell {
     fn take(&mut self, loaded: Result<InForce, Problems>) -> Result<Arc<Policy>, Problems> {
         self.policy_is_current = loaded.is_ok();
         match loaded {
-            Ok(InForce { policy, remembered, files }) => {
+            Ok(InForce { policy, remembered, files, warnings, mentions: _ }) => {
+                if let Some(warnings) = &warnings {
+                    telemetry::log(&Notable::Warned(warnings));
+                }
                 (self.remembered_rules, self.files) = (remembered, files);
                 telemetry::log(&Notable::Reloaded { rules: policy.rules().len() });
                 self.watch(policy.reload());

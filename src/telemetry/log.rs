@@ -34,6 +34,8 @@ pub enum Notable<'a> {
         /// How many rules it has.
         rules: usize,
     },
+    /// The policy is taken, but hardly says what was meant.
+    Warned(&'a Problems),
     /// The new policy is bad; the old one stays in force.
     NotReloaded(&'a Problems),
     /// Somebody wants the policy to be read anew.
@@ -72,6 +74,16 @@ pub fn log(notable: &Notable<'_>) {
                     place = %place(problem),
                     problem = %quoted(Text::from(problem.message()).as_str()),
                     "policy not reloaded, the old one stays in force"
+                );
+            }
+        }
+        Notable::Warned(warnings) => {
+            for warning in *warnings {
+                warn!(
+                    code = warning.code().number(),
+                    place = %place(warning),
+                    problem = %quoted(Text::from(warning.message()).as_str()),
+                    "the policy hardly says what was meant"
                 );
             }
         }

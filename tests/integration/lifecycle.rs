@@ -107,6 +107,21 @@ fn a_bad_policy_changes_nothing_and_says_so() {
 }
 
 #[test]
+fn a_policy_that_hardly_says_what_was_meant_is_taken_with_a_warning() {
+    on_both(|world| {
+        let hidden = "  - {name: never, match: {id: '046d:c31c'}, keep: dom0}\n";
+        let mut agent = world.agent(&format!("{}{hidden}", keyboards_to_kiosk()));
+        let told = agent.wait_for_line("the policy hardly says what was meant", PATIENCE);
+        assert!(told.contains("code=\"P100\"") && told.contains("policy.yaml:"), "{told}");
+        agent.wait_for_line("started", PATIENCE);
+        world.write_policy("version: 1\nrules:\n  - {match: {serial: 12}, attach: kiosk}\n");
+        agent.signal("HUP");
+        agent.wait_for_line("code=\"P106\"", PATIENCE);
+        agent.wait_for_line("policy reloaded", PATIENCE);
+    });
+}
+
+#[test]
 fn what_somebody_attached_with_xl_is_left_alone() {
     on_both(|mut world| {
         let controller = Controller::qusb(0);

@@ -1,6 +1,7 @@
 //! What a rule does: its name, when it counts, where its devices go and how; and aliases of domains.
 
-use super::{DOM0, Domains, Fields, Reader, Shape, shown, wrong_shape};
+use super::keys::{ACTIONS, ALIAS, CONTROLLER_OF_TARGET, LIMIT, RULE, TARGET, WAIT, WHEN};
+use super::{DOM0, Domains, Fields, Reader, shown, wrong_shape};
 use crate::model::ControllerId;
 use crate::policy::Policy;
 use crate::policy::problem::{Code, Finding};
@@ -11,31 +12,6 @@ use crate::policy::tree::{Entry, Node, Value};
 use crate::policy::wish::TargetWish;
 use std::collections::BTreeSet;
 use std::time::Duration;
-
-const RULE: Shape = Shape {
-    what: "a rule",
-    keys: &[
-        "name",
-        "description",
-        "enabled",
-        "match",
-        "when",
-        "attach",
-        "keep",
-        "block",
-        "limit",
-        "wait",
-    ],
-};
-const LIMIT: Shape = Shape { what: "`limit`", keys: &["plugs", "within", "pause"] };
-const WAIT: Shape = Shape { what: "`wait`", keys: &["settle"] };
-const WHEN: Shape = Shape { what: "`when`", keys: &["running", "absent"] };
-const TARGET: Shape = Shape { what: "`attach`", keys: &["domain", "controller", "port"] };
-const ALIAS: Shape = Shape { what: "an alias of domains", keys: &["names", "controller"] };
-const WISH: Shape = Shape { what: "`controller`", keys: &["type", "version", "ports", "index"] };
-
-/// What a rule can do.
-const ACTIONS: [&str; 3] = ["attach", "keep", "block"];
 
 impl Reader<'_, '_> {
     /// The aliases of a file. What else is in it is read elsewhere.
@@ -231,7 +207,7 @@ impl Reader<'_, '_> {
 
     fn target_controller(&mut self, node: &Node) -> TargetWish {
         let mut wish = TargetWish::ANY;
-        let Some(fields) = self.fields(node, &WISH) else { return wish };
+        let Some(fields) = self.fields(node, &CONTROLLER_OF_TARGET) else { return wish };
         wish.kind = fields.get("type").and_then(|node| self.controller_type(node));
         wish.version = fields.get("version").and_then(|node| self.usb_version(node));
         wish.ports = fields.get("ports").and_then(|node| self.port_count(node));
