@@ -8,7 +8,7 @@ use crate::host::userdata::UserData;
 use crate::host::xenstore::Endpoint;
 use crate::model::{Device, DeviceName, Observed, Text, chain};
 use crate::plan::{Aside, Explanation, Next, Outlook, Step};
-use crate::policy::{Action, Part, Policy, Verdict};
+use crate::policy::{Action, Part, Policy, Rule, Verdict};
 use crate::reconcile::preview;
 use clap::Args;
 use serde::Serialize;
@@ -166,7 +166,7 @@ fn explain(device: &Device, policy: &Policy, observed: &Observed, with_xen: bool
                     Aside::SwitchedOff => "enabled",
                     Aside::NotNow => "when",
                 }),
-                action: action_words(asked.rule.action()),
+                action: action_words(asked.rule),
                 conditions: conditions(&asked.verdict),
             })
             .collect(),
@@ -198,13 +198,14 @@ fn condition(part: &Part) -> ConditionAnswer {
     }
 }
 
-fn action_words(action: &Action) -> String {
-    match action {
+fn action_words(rule: &Rule) -> String {
+    match rule.action() {
         Action::Keep => "keep: dom0".to_owned(),
         Action::Block => "block: true".to_owned(),
         Action::Attach(targets) => {
             let targets: Vec<_> = targets.iter().map(ToString::to_string).collect();
-            format!("attach: {}", targets.join(", "))
+            let patience = rule.patience().map(|it| format!(" (each has {it:?})"));
+            format!("attach: {}{}", targets.join(", "), patience.unwrap_or_default())
         }
     }
 }

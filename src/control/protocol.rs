@@ -409,6 +409,7 @@ impl OrderOutcome {
                 let message = format!("{device} is in dom0 and waits until domain {targets} runs");
                 (Progress::Waits, message, None)
             }
+            Some(it @ S::Awaiting { .. }) => (Progress::Waits, format!("{device} {it}"), None),
             Some(S::Building(route)) => {
                 let message = format!("{device} waits until {route} is built");
                 (Progress::Waits, message, None)

@@ -4,11 +4,11 @@
 //! Decides nothing: it asks what decides, and keeps the answers. What would be done now is not here:
 //! that takes more than one look ([`preview`](crate::reconcile::preview)).
 
-use super::desired::{Desired, desired};
+use super::desired::{Desired, Obstacles, desired};
 use super::interlock::{Refusal, Scene, guard};
 use crate::model::{Device, GuestName, Observed, Override};
 use crate::policy::{Candidate, Policy, Rule, Verdict};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Why a device is judged as it is.
 #[derive(Clone, Debug)]
@@ -100,7 +100,7 @@ impl Destination {
         let rule = policy.judge_beside(&Candidate::of(device, observed), &observed.xen);
         let rule = rule.map(Rule::label);
         let rule = rule.filter(|_| observed.xen.override_of(device).is_none());
-        let Desired::In { guest, .. } = desired(policy, device, observed, &BTreeMap::new()) else {
+        let Desired::In { guest, .. } = desired(policy, device, observed, &Obstacles::NONE) else {
             return Self { guest: None, rule, refusal: None };
         };
         let is_there =

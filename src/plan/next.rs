@@ -3,7 +3,7 @@
 //! The order of the questions is the order of safety: what must be undone comes before what is to
 //! be done, and what somebody else did is left alone.
 
-use super::desired::{By, Desired, Reason, desired};
+use super::desired::{By, Desired, Obstacles, Reason, desired};
 use super::interlock::{Scene, guard, guard_data};
 use super::ports::{self, Choice, ControllerOutlook};
 use super::since::{HeldDown, Since};
@@ -67,7 +67,8 @@ impl<'a> Moment<'a> {
     }
 
     fn desired(&self, device: &Device) -> Desired<'a> {
-        desired(self.policy, device, self.observed, self.barred)
+        let obstacles = Obstacles { barred: self.barred, moment: Some(self) };
+        desired(self.policy, device, self.observed, &obstacles)
     }
 }
 
@@ -463,7 +464,10 @@ fn for_quarantined(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
         Desired::In { .. } if !moment.leaving => return Some(for_free(device, moment)),
         Desired::In { .. }
         | Desired::Dom0(
-            Reason::NoDomainRuns(_) | Reason::Blocked(_) | Reason::Order(Order::Attach(_)),
+            Reason::NoDomainRuns(_)
+            | Reason::Awaited { .. }
+            | Reason::Blocked(_)
+            | Reason::Order(Order::Attach(_)),
         ) => true,
         Desired::Dom0(
             Reason::Hub
@@ -522,16 +526,11 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
         let standing = Standing::Protected { route, refusal };
         return with_drivers(device, standing, moment);
     }
-    let ready = match moment.since.ready.get(&device.busid) {
-        Some((plug, when)) if *plug == device.plug() => *when,
-        _ => moment.now,
-    };
     let rule = match by {
         By::Rule(rule) => Some(rule),
         By::Order => None,
     };
-    let settle = rule.and_then(Rule::settle).unwrap_or(moment.policy.settle());
-    let settled = ready + settle;
+    let settled = settled_at(device, rule, moment);
     if moment.now < settled {
         return Outlook::until(Standing::Settling, settled, "a new device to settle");
     }
@@ -591,6 +590,15 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
     }
 }
 
+/// When a device that is ready has settled.
+pub(super) fn settled_at(device: &Device, rule: Option<&Rule>, moment: &Moment<'_>) -> Instant {
+    let ready = match moment.since.ready.get(&device.busid) {
+        Some((plug, when)) if *plug == device.plug() => *when,
+        _ => moment.now,
+    };
+    ready + rule.and_then(Rule::settle).unwrap_or(moment.policy.settle())
+}
+
 /// A device that stays in dom0. If it is in quarantine it is let out once that is decided: a hub at
 /// once, since nothing behind it shows before; others when udev has finished with them, since a rule
 /// may ask for what udev finds out.
@@ -605,11 +613,20 @@ fn for_dom0(device: &Device, reason: &Reason<'_>, moment: &Moment<'_>) -> Outloo
             device.is_ready()
         }
         // What dom0 needs would stay if the domain ran.
-        Reason::NoDomainRuns(_) | Reason::Blocked(_) | Reason::Order(Order::Attach(_)) => {
+        Reason::NoDomainRuns(_)
+        | Reason::Awaited { .. }
+        | Reason::Blocked(_)
+        | Reason::Order(Order::Attach(_)) => {
             device.is_ready() && guard(device, &moment.scene()).is_err()
         }
     };
-    if is_decided { with_drivers(device, standing, moment) } else { Outlook::rest(standing) }
+    if is_decided {
+        with_drivers(device, standing, moment)
+    } else if let Reason::Awaited { until, .. } = reason {
+        Outlook::until(standing, *until, "a domain of a rule's list to run")
+    } else {
+        Outlook::rest(standing)
+    }
 }
 
 /// A device that nobody is to have. What the agent takes from its drivers it notes, so that it can be
@@ -688,6 +705,11 @@ fn at_home(reason: &Reason<'_>) -> Standing {
         Reason::NoRule => Standing::NoRule,
         Reason::Kept(rule) => Standing::Kept { rule: rule.label().into() },
         Reason::Blocked(rule) => Standing::Blocked { rule: rule.label().into() },
+        Reason::Awaited { rule, target, .. } => Standing::Awaiting {
+            rule: rule.label().into(),
+            target: (*target).clone(),
+            patience: rule.patience().unwrap_or_default(),
+        },
         Reason::NoDomainRuns(rule) => Standing::NoDomainRuns {
             rule: rule.label().into(),
             targets: match rule.action() {

@@ -1,5 +1,6 @@
 //! Since when things are as they are: what the present alone does not show.
 
+use super::turns::Turns;
 use crate::model::{
     BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, GuestUuid, Place, Plug,
     XenbusState,
@@ -29,6 +30,8 @@ pub struct Since {
     pub loose: BTreeMap<BusId, Instant>,
     /// When a device was first seen on its way back.
     pub returning: BTreeMap<BusId, Instant>,
+    /// Whose turn it is to take a device, of the domains of its rule's list.
+    pub turns: BTreeMap<BusId, Turns>,
     /// Controllers that nobody served and that were removed again, with the device model of then.
     pub unserved: BTreeMap<(DomId, GuestUuid), (ControllerId, ControllerKind, DeviceModel)>,
 }
@@ -68,6 +71,7 @@ impl Since {
             + self.whole.len()
             + self.loose.len()
             + self.returning.len()
+            + self.turns.len()
             + self.unserved.len()
             + self.plugs.len()
     }
@@ -125,9 +129,10 @@ mod tests {
             whole: [(at(), plug)].into(),
             loose: [(at(), now)].into(),
             returning: [(at(), now)].into(),
+            turns: [(at(), Turns::new(plug))].into(),
             unserved: [((domid(4), uuid(domid(4))), unserved)].into(),
         };
-        assert_eq!(since.size(), 9);
+        assert_eq!(since.size(), 10);
         assert_eq!(Since::default().size(), 0);
     }
 

@@ -55,6 +55,16 @@ pub enum Standing {
         /// The domains it wants.
         targets: Vec<GuestPattern>,
     },
+    /// It stays in dom0 for now: a domain of its rule's list does not run, and has a while to start before
+    /// the next one is tried.
+    Awaiting {
+        /// The rule.
+        rule: Box<str>,
+        /// The domain.
+        target: GuestPattern,
+        /// How long it has.
+        patience: Duration,
+    },
     /// It stays in dom0: the agent is ending.
     Leaving(Route),
     /// Its domain is still being built.
@@ -130,6 +140,7 @@ impl Standing {
             Self::Ordered(_) => "ordered",
             Self::HeldDown { .. } => "held down",
             Self::NoDomainRuns { .. } => "no domain runs",
+            Self::Awaiting { .. } => "awaiting domain",
             Self::Leaving(_) => "leaving",
             Self::Building(_) => "domain is built",
             Self::WaitingForController { .. } => "waiting for controller",
@@ -374,6 +385,10 @@ impl fmt::Display for Standing {
                 let targets: Vec<_> = targets.iter().map(ToString::to_string).collect();
                 write!(f, "stays in dom0: {} does not run ({rule})", targets.join(" or "))
             }
+            Self::Awaiting { rule, target, patience } => write!(
+                f,
+                "stays in dom0 for now: {target} does not run and has {patience:?} to start ({rule})"
+            ),
             Self::Leaving(_) => f.write_str("stays in dom0: the agent is ending"),
             Self::Building(route) => write!(f, "waits: {route} is being built"),
             Self::WaitingForController { route, controller } => {

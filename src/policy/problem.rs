@@ -140,13 +140,15 @@ pub enum Code {
     EmptyWhen,
     /// P076: `block` with another word than `true`.
     BadBlock,
+    /// P077: what only a rule that attaches can say, in one that does not.
+    OnlyWithAttach,
     /// P099: there are more problems than are listed.
     MoreProblems,
 }
 
 impl Code {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 55] = [
+    pub const ALL: [Self; 56] = [
         Self::Unreadable,
         Self::TooLong,
         Self::NotUtf8,
@@ -201,6 +203,7 @@ impl Code {
         Self::BadTargetPort,
         Self::EmptyWhen,
         Self::BadBlock,
+        Self::OnlyWithAttach,
         Self::MoreProblems,
     ];
 
@@ -261,6 +264,7 @@ impl Code {
             Self::BadTargetPort => "P074",
             Self::EmptyWhen => "P075",
             Self::BadBlock => "P076",
+            Self::OnlyWithAttach => "P077",
             Self::MoreProblems => "P099",
         }
     }

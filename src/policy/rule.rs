@@ -23,9 +23,13 @@ pub struct Rule {
     pub(super) action: Action,
     pub(super) limit: Option<Flapping>,
     pub(super) settle: Option<Duration>,
+    pub(super) patience: Option<Duration>,
 }
 
 impl Rule {
+    /// The longest time that a domain can be given.
+    pub const MAX_PATIENCE: Duration = Duration::from_secs(3600);
+
     /// The name that it was given: one line of visible characters.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
@@ -64,6 +68,12 @@ impl Rule {
         self.settle
     }
 
+    /// How long each domain of its list may take before the next one is tried; at most
+    /// [`Self::MAX_PATIENCE`]. `None`: one that runs has all the time there is, one that does not run none.
+    pub fn patience(&self) -> Option<Duration> {
+        self.patience
+    }
+
     /// Where it was written down.
     pub fn location(&self) -> &Location {
         &self.location
@@ -91,7 +101,9 @@ impl fmt::Display for Rule {
 
 impl PartialEq for Rule {
     fn eq(&self, other: &Self) -> bool {
-        let Self { name, description, enabled, matcher, when, action, limit, settle, .. } = self;
+        let Self {
+            name, description, enabled, matcher, when, action, limit, settle, patience, ..
+        } = self;
         *name == other.name
             && *description == other.description
             && *enabled == other.enabled
@@ -100,6 +112,7 @@ impl PartialEq for Rule {
             && *action == other.action
             && *limit == other.limit
             && *settle == other.settle
+            && *patience == other.patience
     }
 }
 

@@ -110,7 +110,10 @@ struct ShownWhen {
 
 #[derive(Serialize)]
 struct ShownWait {
-    settle: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    settle: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attach: Option<String>,
 }
 
 /// Without wishes, the domain alone.
@@ -157,7 +160,10 @@ fn shown_rule(rule: &Rule) -> ShownRule<'_> {
         keep: (*rule.action() == Action::Keep).then_some("dom0"),
         block: (*rule.action() == Action::Block).then_some(true),
         limit: rule.limit().map(shown_flapping),
-        wait: rule.settle().map(|settle| ShownWait { settle: duration(settle) }),
+        wait: (rule.settle().is_some() || rule.patience().is_some()).then(|| ShownWait {
+            settle: rule.settle().map(duration),
+            attach: rule.patience().map(duration),
+        }),
     }
 }
 

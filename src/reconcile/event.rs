@@ -3,6 +3,7 @@
 use super::doors::RequestId;
 use crate::model::{Asker, BusId, Device, DeviceName, DomId, GuestName, Order};
 use crate::plan::{Refusal, Standing, Step, Wanted};
+use crate::policy::GuestPattern;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,6 +65,18 @@ pub enum Event {
         force: bool,
         /// Why not.
         cause: Box<str>,
+    },
+    /// A domain has not taken a device in the time that its rule gives. The next of the list is tried, if
+    /// there is one.
+    TurnOver {
+        /// The device.
+        busid: BusId,
+        /// The domain, as the rule calls it.
+        target: GuestPattern,
+        /// How long it had.
+        patience: Duration,
+        /// The rule.
+        rule: Box<str>,
     },
     /// The interlock refused a step.
     Refused(BusId, Refusal),

@@ -24,6 +24,7 @@ pub(super) fn remember(
     remember_returning(since, now, observed);
     remember_tenants(since, observed, is_read);
     remember_whole(since, now, observed);
+    since.turns.retain(|busid, turns| turns.are_of(observed.devices.get(busid)));
     since.unserved.retain(|(domid, uuid), _| {
         observed.xen.guests.get(domid).is_some_and(|guest| guest.uuid == *uuid)
     });

@@ -212,6 +212,7 @@ impl World {
             | Event::DomainGone(..)
             | Event::Unreadable(..)
             | Event::Standing(..)
+            | Event::TurnOver { .. }
             | Event::Declined { .. }
             | Event::Performed(_) => {}
         }

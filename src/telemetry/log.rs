@@ -6,7 +6,7 @@ use crate::model::{
 };
 use crate::plan::standing::Route;
 use crate::plan::{AfterClear, Standing, Step};
-use crate::policy::Problems;
+use crate::policy::{GuestPattern, Problems};
 use crate::reconcile::Event;
 use std::error::Error;
 use std::io;
@@ -146,6 +146,13 @@ fn log_event(event: &Event) {
             let order = quoted(&wanted.to_string());
             warn!(%device, %order, force, %cause, %who, "order declined");
         }
+        Event::TurnOver { busid, target, patience, rule } => {
+            let (domain, rule) = (quoted(&target.to_string()), quoted(rule));
+            info!(
+                device = %busid, %domain, %rule, wait = ?patience,
+                "passed over: the domain has not taken the device in the time that it has"
+            );
+        }
         Event::Refused(device, refusal) => {
             warn!(%device, cause = %quoted(&refusal.to_string()), "refused");
         }
@@ -183,6 +190,9 @@ fn log_standing(device: &BusId, standing: &Standing) {
             let targets: Vec<_> = targets.iter().map(ToString::to_string).collect();
             let (domains, rule) = (quoted(&targets.join(", ")), quoted(rule));
             info!(%device, %domains, %rule, "stays in dom0: none of its domains runs");
+        }
+        Standing::Awaiting { rule, target, patience } => {
+            log_awaiting(device, rule, target, *patience);
         }
         Standing::HeldDown { route, plugs, pause } => {
             let Words { domain, domid, rule } = Words::of(route);
@@ -247,6 +257,14 @@ fn log_standing(device: &BusId, standing: &Standing) {
         | Standing::DomainEnding(_)
         | Standing::Unplugged => debug!(%device, state = standing.name(), "on its way"),
     }
+}
+
+fn log_awaiting(device: &BusId, rule: &str, target: &GuestPattern, wait: Duration) {
+    let (domain, rule) = (quoted(&target.to_string()), quoted(rule));
+    info!(
+        %device, %domain, %rule, ?wait,
+        "stays in dom0 for now: a domain of its list does not run and has a while to start"
+    );
 }
 
 fn log_performed(step: &Step) {

@@ -28,7 +28,7 @@ const RULE: Shape = Shape {
     ],
 };
 const LIMIT: Shape = Shape { what: "`limit`", keys: &["plugs", "within", "pause"] };
-const WAIT: Shape = Shape { what: "`wait`", keys: &["settle"] };
+const WAIT: Shape = Shape { what: "`wait`", keys: &["settle", "attach"] };
 const WHEN: Shape = Shape { what: "`when`", keys: &["running", "absent"] };
 const TARGET: Shape = Shape { what: "`attach`", keys: &["domain", "controller", "port"] };
 const ALIAS: Shape = Shape { what: "an alias of domains", keys: &["names", "controller"] };
@@ -104,7 +104,10 @@ impl Reader<'_, '_> {
         let action = self.action(&fields);
         let usual = policy.flapping();
         let limit = fields.get("limit").map(|node| self.flapping(node, &LIMIT, usual));
-        let settle = fields.get("wait").and_then(|node| self.wait(node));
+        let (settle, patience) = match fields.get("wait").map(|node| (node, action.as_ref())) {
+            Some((node, action)) => self.wait(node, action),
+            None => (None, None),
+        };
         let location = self.report.source().location(node.span);
         Some(Rule {
             number,
@@ -117,6 +120,7 @@ impl Reader<'_, '_> {
             action: action?,
             limit,
             settle,
+            patience,
         })
     }
 
@@ -155,9 +159,27 @@ impl Reader<'_, '_> {
         When { running: guests("running"), absent: guests("absent") }
     }
 
-    fn wait(&mut self, node: &Node) -> Option<Duration> {
-        let fields = self.fields(node, &WAIT)?;
-        fields.get("settle").and_then(|node| self.duration(node, Policy::MAX_SETTLE))
+    /// How long to wait for a new device, and for a domain.
+    fn wait(
+        &mut self,
+        node: &Node,
+        action: Option<&Action>,
+    ) -> (Option<Duration>, Option<Duration>) {
+        let Some(fields) = self.fields(node, &WAIT) else { return (None, None) };
+        let settle = fields.get("settle").and_then(|node| self.duration(node, Policy::MAX_SETTLE));
+        let attach = fields.entry("attach");
+        if let Some(entry) = attach
+            && matches!(action, Some(Action::Keep | Action::Block))
+        {
+            self.needs_attach("`attach` in `wait`", entry);
+        }
+        (settle, attach.and_then(|entry| self.duration(&entry.node, Rule::MAX_PATIENCE)))
+    }
+
+    /// What only a rule that attaches can say.
+    fn needs_attach(&mut self, what: &str, entry: &Entry) {
+        let message = format!("{what} is for rules that give a device to a domain");
+        self.report.add(Finding::new(Code::OnlyWithAttach, entry.key_span, message));
     }
 
     fn action(&mut self, fields: &Fields<'_>) -> Option<Action> {
