@@ -15,6 +15,7 @@ use crate::model::{
 };
 use crate::policy::{Action, Candidate, Policy, Rule, StalePorts};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::{Duration, Instant};
 
 /// How long a backend may take to let go of a device after its port was cleared.
@@ -147,7 +148,7 @@ fn for_plug(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
     }
     Some(match home(busid, note, xen) {
         Home::Held { place, guest } => for_held(device, note, place, guest, moment),
-        Home::Abandoned(place) => detach(device, note, place),
+        Home::Abandoned(place) => detach(device, note, place, "its domain is dead"),
         Home::TakenOut(place) => match xen.places_of(busid).next() {
             Some(elsewhere) => Outlook::rest(Standing::AttachedByOthers(elsewhere)),
             None if moment.leaving => forget(busid, Standing::TakenOutByHand(place)),
@@ -295,19 +296,27 @@ fn for_held(
     guest: &Guest,
     moment: &Moment<'_>,
 ) -> Outlook {
-    if moment.leaving || moment.barred.contains_key(&guest.domid) {
-        return detach(device, note, place);
+    let back = |because: &dyn fmt::Display| detach(device, note, place, &because.to_string());
+    if moment.leaving {
+        return back(&"the agent is ending");
+    }
+    if let Some(problem) = moment.barred.get(&guest.domid) {
+        return back(problem);
     }
     let route = match moment.desired(device) {
         Desired::In { guest: wanted, by, .. } if wanted.domid == guest.domid => route(wanted, by),
-        Desired::In { .. } | Desired::Dom0(_) => return detach(device, note, place),
+        Desired::In { guest, by, .. } => {
+            let route = route(guest, by);
+            return back(&format_args!("it goes to {route}: {}", route.by));
+        }
+        Desired::Dom0(reason) => return back(&format_args!("it {}", at_home(&reason))),
     };
     let Some(controller) = guest.controllers.get(&place.controller) else {
         return Outlook::rest(Standing::TakenOutByHand(place));
     };
     // The states of a controller stay as they were when the device model that served it dies.
     if guest.device_model == DeviceModel::Dead && controller.kind == ControllerKind::Qusb {
-        return detach(device, note, place);
+        return back(&Problem::DeviceModelDead);
     }
     if moment.policy.quarantine() {
         // Its driver has chosen another configuration, whose interfaces are new ones.
@@ -323,9 +332,11 @@ fn for_held(
             interfaces if interfaces.is_empty() => {
                 Outlook::rest(Standing::Attached { route, place })
             }
-            // Its port was claimed, dom0 still has it, and has begun to use it.
-            _ if guard_data(device).is_err() => detach(device, note, place),
-            interfaces => take_interfaces(device, interfaces, route, place, moment),
+            interfaces => match guard_data(device) {
+                // Its port was claimed, dom0 still has it, and has begun to use it.
+                Err(refusal) => back(&refusal),
+                Ok(()) => take_interfaces(device, interfaces, route, place, moment),
+            },
         },
         ControllerOutlook::Connecting { until } => Outlook::until(
             Standing::WaitingForController { route, controller: place.controller },
@@ -336,8 +347,11 @@ fn for_held(
         ControllerOutlook::Gone => {
             Outlook::rest(Standing::WaitingForController { route, controller: place.controller })
         }
-        ControllerOutlook::NotServed | ControllerOutlook::WithoutFrontend => {
-            detach(device, note, place)
+        ControllerOutlook::NotServed => {
+            back(&Problem::NotServed { controller: place.controller, kind: controller.kind })
+        }
+        ControllerOutlook::WithoutFrontend => {
+            back(&Problem::NoFrontend { controller: place.controller })
         }
     }
 }
@@ -379,10 +393,10 @@ pub fn without_usbback(device: &Device, kind: ControllerKind) -> Vec<InterfaceNa
 
 /// Takes a device out of its port. With `pv` the interfaces come first: usbback frees a port's
 /// entry even while an interface is bound to it.
-fn detach(device: &Device, note: &Note, place: Place) -> Outlook {
+fn detach(device: &Device, note: &Note, place: Place, because: &str) -> Outlook {
     let busid = device.busid.clone();
     let interfaces = on_usbback(device);
-    let standing = Standing::Detaching { place };
+    let standing = Standing::Detaching { place, because: because.into() };
     if note.kind == ControllerKind::Pv && !interfaces.is_empty() {
         return Outlook::run(standing, Step::ReleaseInterfaces { busid, interfaces });
     }
@@ -635,15 +649,15 @@ fn for_blocked(device: &Device, note: Option<&Note>, rule: &Rule, moment: &Momen
     if !device.is_ready() {
         return Outlook::rest(Standing::NotReady);
     }
-    let label: Box<str> = rule.label().into();
+    let name = rule.told();
     let interfaces: Vec<_> = device.authorized().cloned().collect();
     let is_noted = note.is_some_and(|note| note.state == NoteState::Blocked);
-    let standing = Standing::Blocked { rule: label.clone() };
+    let standing = Standing::Blocked { rule: name.clone() };
     if interfaces.is_empty() && (note.is_none() || is_noted) {
         return Outlook::rest(standing);
     }
     if let Err(refusal) = guard(device, &moment.scene()) {
-        let standing = Standing::NotBlocked { rule: label, refusal };
+        let standing = Standing::NotBlocked { rule: name, refusal };
         return with_drivers(device, standing, moment);
     }
     let (busid, plug) = (device.busid.clone(), device.plug());
@@ -703,15 +717,15 @@ fn at_home(reason: &Reason<'_>) -> Standing {
         Reason::Hub => Standing::Hub,
         Reason::Order(order) => Standing::Ordered((*order).clone()),
         Reason::NoRule => Standing::NoRule,
-        Reason::Kept(rule) => Standing::Kept { rule: rule.label().into() },
-        Reason::Blocked(rule) => Standing::Blocked { rule: rule.label().into() },
+        Reason::Kept(rule) => Standing::Kept { rule: rule.told() },
+        Reason::Blocked(rule) => Standing::Blocked { rule: rule.told() },
         Reason::Awaited { rule, target, .. } => Standing::Awaiting {
-            rule: rule.label().into(),
+            rule: rule.told(),
             target: (*target).clone(),
             patience: rule.patience().unwrap_or_default(),
         },
         Reason::NoDomainRuns(rule) => Standing::NoDomainRuns {
-            rule: rule.label().into(),
+            rule: rule.told(),
             targets: match rule.action() {
                 Action::Attach(targets) => {
                     targets.iter().map(|target| target.guest.clone()).collect()
@@ -724,7 +738,7 @@ fn at_home(reason: &Reason<'_>) -> Standing {
 
 fn route(guest: &Guest, by: By<'_>) -> Route {
     let by = match by {
-        By::Rule(rule) => RouteBy::Rule(rule.label().into()),
+        By::Rule(rule) => RouteBy::Rule(rule.told()),
         By::Order => RouteBy::Order,
     };
     Route { guest: guest.name.clone(), domid: guest.domid, by }

@@ -5,7 +5,7 @@ use crate::model::{
     ControllerId, ControllerKind, DomId, GuestName, InterfaceName, Order, Place, PortNumber,
     UsbVersion,
 };
-use crate::policy::GuestPattern;
+use crate::policy::{GuestPattern, RuleName};
 use std::fmt;
 use std::time::Duration;
 
@@ -23,17 +23,17 @@ pub enum Standing {
     /// It stays in dom0: a rule says so.
     Kept {
         /// The rule.
-        rule: Box<str>,
+        rule: RuleName,
     },
     /// Nobody has it, dom0 neither: a rule says so.
     Blocked {
         /// The rule.
-        rule: Box<str>,
+        rule: RuleName,
     },
     /// A rule wants nobody to have it, and dom0 needs it: it keeps its drivers.
     NotBlocked {
         /// The rule.
-        rule: Box<str>,
+        rule: RuleName,
         /// What it is needed for.
         refusal: Refusal,
     },
@@ -51,7 +51,7 @@ pub enum Standing {
     /// It stays in dom0 until one of its domains runs.
     NoDomainRuns {
         /// The rule.
-        rule: Box<str>,
+        rule: RuleName,
         /// The domains it wants.
         targets: Vec<GuestPattern>,
     },
@@ -59,7 +59,7 @@ pub enum Standing {
     /// the next one is tried.
     Awaiting {
         /// The rule.
-        rule: Box<str>,
+        rule: RuleName,
         /// The domain.
         target: GuestPattern,
         /// How long it has.
@@ -91,6 +91,8 @@ pub enum Standing {
     Detaching {
         /// Where it was.
         place: Place,
+        /// Why it is taken out, as people are told.
+        because: Box<str>,
     },
     /// Its port is empty; dom0's drivers are to have it back.
     Returning,
@@ -193,7 +195,7 @@ pub struct Route {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteBy {
     /// This rule.
-    Rule(Box<str>),
+    Rule(RuleName),
     /// A person.
     Order,
 }
@@ -343,7 +345,7 @@ impl Problem {
 impl fmt::Display for RouteBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Rule(rule) => f.write_str(rule),
+            Self::Rule(rule) => rule.fmt(f),
             Self::Order => f.write_str("an order by hand"),
         }
     }
@@ -401,7 +403,9 @@ impl fmt::Display for Standing {
                 "is in {route}, controller {} port {}: {}",
                 place.controller, place.port, route.by
             ),
-            Self::Detaching { place } => write!(f, "is on its way back from {place}"),
+            Self::Detaching { place, because } => {
+                write!(f, "is on its way back from {place}: {because}")
+            }
             Self::Returning => f.write_str("is on its way back to dom0's drivers"),
             Self::AttachedByOthers(place) => {
                 write!(f, "is left alone: somebody else attached it, {place}")
@@ -426,7 +430,7 @@ impl fmt::Display for Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::made_up::{domid, place};
+    use crate::plan::made_up::{domid, place, policy};
     use std::collections::BTreeSet;
 
     fn route(by: RouteBy) -> Route {
@@ -470,7 +474,7 @@ mod tests {
             Standing::NotReady,
             Standing::Settling,
             Standing::Attaching(by_order()),
-            Standing::Detaching { place },
+            Standing::Detaching { place, because: "the agent is ending".into() },
             Standing::Returning,
             Standing::Unplugged,
             Standing::DomainEnding(place),
@@ -493,6 +497,8 @@ mod tests {
     fn a_route_names_the_domain_and_who_wants_it() {
         assert_eq!(route(RouteBy::Order).to_string(), "kiosk (domain 4)");
         assert_eq!(RouteBy::Order.to_string(), "an order by hand");
-        assert_eq!(RouteBy::Rule("scanner".into()).to_string(), "scanner");
+        let text = "{version: 1, rules: [{name: scanner, match: {id: '*'}, attach: kiosk}]}";
+        let rule = policy(text).rules()[0].told();
+        assert_eq!(RouteBy::Rule(rule).to_string(), "scanner (policy.yaml:1)");
     }
 }

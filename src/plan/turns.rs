@@ -11,7 +11,7 @@ use super::interlock::guard;
 use super::next::{Home, Moment, home, settled_at};
 use super::ports::{self, Choice, ControllerOutlook};
 use crate::model::{BusId, Device, DomId, Guest, GuestUuid, Life, Plug, XenView};
-use crate::policy::{Action, Candidate, GuestPattern, Rule, Target, TargetWish};
+use crate::policy::{Action, Candidate, GuestPattern, Rule, RuleName, Target, TargetWish};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -53,7 +53,7 @@ pub struct PassedOver {
     /// How long it had.
     pub patience: Duration,
     /// The rule.
-    pub rule: Box<str>,
+    pub rule: RuleName,
 }
 
 /// Who of a list has the turn.
@@ -164,8 +164,7 @@ pub fn count(busid: &BusId, moment: &Moment<'_>) -> Option<Counted> {
         },
     }
     let passed_over = pass_over(&mut turns, device, (targets, patience), moment).into_iter();
-    let passed_over =
-        passed_over.map(|target| PassedOver { target, patience, rule: rule.label().into() });
+    let passed_over = passed_over.map(|target| PassedOver { target, patience, rule: rule.told() });
     let passed_over = passed_over.collect();
     let ends = turns.begun.values().map(|turn| turn.since + patience);
     let until = ends.filter(|end| moment.now < *end).min();

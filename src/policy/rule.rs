@@ -43,6 +43,11 @@ impl Rule {
         }
     }
 
+    /// How it is told of.
+    pub fn told(&self) -> RuleName {
+        RuleName { label: self.label().into(), location: self.location.clone() }
+    }
+
     /// What people say about it. May run over lines.
     pub fn description(&self) -> Option<&str> {
         self.description.as_deref()
@@ -117,6 +122,35 @@ impl PartialEq for Rule {
 }
 
 impl Eq for Rule {}
+
+/// A rule as people are told of it, shown as `front desk scanner (policy.yaml:5)`. Two are equal when they
+/// are called the same: a rule that has moved in its file is no news.
+#[derive(Clone, Debug)]
+pub struct RuleName {
+    label: Box<str>,
+    location: Location,
+}
+
+impl RuleName {
+    /// What it is called, without its place: its name, or its number. Escaped for showing.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+}
+
+impl PartialEq for RuleName {
+    fn eq(&self, other: &Self) -> bool {
+        self.label == other.label
+    }
+}
+
+impl Eq for RuleName {}
+
+impl fmt::Display for RuleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.label, self.location)
+    }
+}
 
 /// Where a device belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]

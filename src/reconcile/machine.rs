@@ -391,7 +391,11 @@ impl Reconciler {
             Ok(()) => {
                 job.succeeded(&step);
                 memory::remember_step(&mut self.since, &step, &self.observed);
-                Event::Performed(step)
+                let because = match &job.said {
+                    Some(Standing::Detaching { because, .. }) => Some(because.clone()),
+                    Some(_) | None => None,
+                };
+                Event::Performed(step, because)
             }
             Err(StepError::Stale(cause)) => {
                 let cause: Box<str> = chain(&*cause).into();

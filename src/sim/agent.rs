@@ -214,7 +214,7 @@ impl World {
             | Event::Standing(..)
             | Event::TurnOver { .. }
             | Event::Declined { .. }
-            | Event::Performed(_) => {}
+            | Event::Performed(..) => {}
         }
         if self.setting.listen {
             let at = self.time();
