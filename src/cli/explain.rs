@@ -46,6 +46,8 @@ struct Answer {
     name: String,
     /// What a person said, if that goes before the policy.
     order: Option<String>,
+    /// Which device it follows in its place, if its way is kept, and the rule that goes before the others.
+    follows: Option<FollowsAnswer>,
     rules: Vec<RuleAnswer>,
     /// How many rules stand below the one that matches.
     unasked: usize,
@@ -58,6 +60,14 @@ struct Answer {
     because: Option<String>,
     /// What would be done next.
     next: Option<String>,
+}
+
+#[derive(Serialize)]
+struct FollowsAnswer {
+    /// The id of the device before.
+    id: String,
+    rule: String,
+    location: String,
 }
 
 #[derive(Serialize)]
@@ -155,6 +165,11 @@ fn explain(device: &Device, policy: &Policy, observed: &Observed, with_xen: bool
         id: device.id.to_string(),
         name: names.join(" "),
         order: explanation.order.map(|said| said.order.to_string()),
+        follows: explanation.follows.as_ref().map(|(rule, trail)| FollowsAnswer {
+            id: trail.plug.id.to_string(),
+            rule: rule.label(),
+            location: rule.location().to_string(),
+        }),
         rules: explanation
             .asked
             .iter()
@@ -228,6 +243,15 @@ fn write_text(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}", format!("{busid}  {id}  {name}").trim_end())?;
     if let Some(order) = &answer.order {
         writeln!(out, "\nBy hand: {order}. That goes before every rule.")?;
+    }
+    if let Some(FollowsAnswer { id: before, rule, location }) = &answer.follows {
+        // Its own trail names it once it is attached.
+        let what = if before == id { "another device" } else { before };
+        writeln!(
+            out,
+            "\nIdentity kept: it follows {what} in its port, and goes the same way. That goes before every \
+             rule.\n  {rule} ({location})"
+        )?;
     }
     if answer.rules.is_empty() {
         writeln!(out, "\nThere is no rule.")?;

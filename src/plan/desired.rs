@@ -2,8 +2,9 @@
 
 use super::next::Moment;
 use super::standing::Problem;
+use super::trail::followed;
 use super::turns::{self, Turned};
-use crate::model::{BusId, Device, DomId, Guest, Life, NoteState, Observed, Order, XenView};
+use crate::model::{BusId, Device, DomId, Guest, Life, NoteState, Observed, Order, Trail, XenView};
 use crate::policy::{Action, Candidate, GuestPattern, Policy, Rule, Target, TargetWish};
 use std::collections::BTreeMap;
 use std::slice::from_ref;
@@ -30,6 +31,8 @@ pub enum Desired<'a> {
 pub enum By<'a> {
     /// This rule.
     Rule(&'a Rule),
+    /// This rule, which wanted the device before it there.
+    Trail(&'a Rule),
     /// A person.
     Order,
 }
@@ -75,7 +78,8 @@ impl Obstacles<'static> {
     pub const NONE: Self = Self { barred: &BTreeMap::new(), moment: None };
 }
 
-/// Where `device` should be. What a person said about this plug goes before the policy.
+/// Where `device` should be. What a person said about this plug goes before the policy, and that it
+/// follows another one before what its rules say of it.
 ///
 /// A device that the agent has put into one of its rule's domains stays there as long as that
 /// domain runs, even if one that stands before it in the list is started later: nothing is pulled
@@ -104,6 +108,18 @@ pub fn desired<'a>(
             }
             Order::Stay | Order::Hold => Desired::Dom0(Reason::Order(&said.order)),
         };
+    }
+    if let Some((rule, trail)) =
+        followed(device, policy, observed, obstacles.moment.map(|it| it.since))
+        && let Action::Attach(targets) = rule.action()
+    {
+        let home = present_home(&device.busid, targets, xen);
+        let chosen = home
+            .or_else(|| same_guest(&trail, targets, xen, obstacles.barred))
+            .or_else(|| first_running(targets, xen, obstacles.barred));
+        return chosen.map_or(Desired::Dom0(Reason::NoDomainRuns(rule)), |(guest, wish)| {
+            Desired::In { guest, by: By::Trail(rule), wish }
+        });
     }
     let Some(rule) = policy.judge_beside(&Candidate::of(device, observed), xen) else {
         return Desired::Dom0(Reason::NoRule);
@@ -164,6 +180,20 @@ fn present_home<'x>(
     let guest = xen.guests.get(&place.domid)?;
     let is_there = guest.uuid == uuid && guest.life == Life::Running;
     let target = targets.iter().find(|target| is_there && target.guest.matches(guest))?;
+    Some((guest, target.wish))
+}
+
+/// The domain that had the device before, as long as it runs and takes this one.
+fn same_guest<'x>(
+    trail: &Trail,
+    targets: &[Target],
+    xen: &'x XenView,
+    barred: &BTreeMap<DomId, Problem>,
+) -> Option<(&'x Guest, TargetWish)> {
+    let guest = xen.guests.get(&trail.place.domid)?;
+    let runs = guest.uuid == trail.uuid && guest.life == Life::Running;
+    let takes = runs && !barred.contains_key(&guest.domid);
+    let target = targets.iter().find(|target| takes && target.guest.matches(guest))?;
     Some((guest, target.wish))
 }
 

@@ -18,6 +18,7 @@ pub mod ports;
 mod since;
 pub mod standing;
 pub mod step;
+pub mod trail;
 pub mod turns;
 
 pub use desired::{Desired, Reason};

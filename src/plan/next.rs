@@ -9,9 +9,10 @@ use super::ports::{self, Choice, ControllerOutlook};
 use super::since::{HeldDown, Since};
 use super::standing::{Problem, Route, RouteBy, Standing};
 use super::step::{AfterClear, Claim, Step, Survey};
+use super::trail;
 use crate::model::{
-    BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, InterfaceName, Life,
-    Note, NoteState, Observed, Order, Place, PortContent, XenView,
+    BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, GuestUuid,
+    InterfaceName, Life, Note, NoteState, Observed, Order, Place, PortContent, Trail, XenView,
 };
 use crate::policy::{Action, Candidate, Policy, Rule, StalePorts};
 use std::collections::{BTreeMap, BTreeSet};
@@ -112,7 +113,7 @@ impl Outlook {
 /// An order about an earlier plug is dropped when nothing else is to be done: until then it is not
 /// heeded, so it does no harm.
 pub fn for_device(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
-    let outlook = for_plug(busid, moment);
+    let outlook = trail::look_after(busid, for_plug(busid, moment), moment);
     let is_busy = outlook.as_ref().is_some_and(|it| matches!(it.next, Next::Run(_)));
     let said = moment.observed.xen.overrides.get(busid);
     let device = moment.observed.devices.get(busid);
@@ -541,7 +542,7 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
         return with_drivers(device, standing, moment);
     }
     let rule = match by {
-        By::Rule(rule) => Some(rule),
+        By::Rule(rule) | By::Trail(rule) => Some(rule),
         By::Order => None,
     };
     let settled = settled_at(device, rule, moment);
@@ -579,13 +580,13 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
     }
     match choice {
         Choice::Take { place, kind } => {
-            let step = Step::Claim(claim(device, guest, place, kind, moment));
+            let step = Step::Claim(claim(device, guest, (place, kind), by, moment));
             Outlook::run(Standing::Attaching(route), step)
         }
         Choice::Create { place, spec } => Outlook::run(
             Standing::Attaching(route),
             Step::CreateController {
-                claim: claim(device, guest, place, spec.kind, moment),
+                claim: claim(device, guest, (place, spec.kind), by, moment),
                 spec,
                 with_device: spec.kind == ControllerKind::Qusb,
             },
@@ -696,8 +697,8 @@ fn admit(device: &Device, route: &Route, moment: &Moment<'_>) -> Option<Outlook>
 fn claim(
     device: &Device,
     guest: &Guest,
-    place: Place,
-    kind: ControllerKind,
+    (place, kind): (Place, ControllerKind),
+    by: By<'_>,
     moment: &Moment<'_>,
 ) -> Claim {
     let drivers = Candidate::of(device, moment.observed).drivers();
@@ -708,8 +709,27 @@ fn claim(
         uuid: guest.uuid,
         kind,
         drivers: drivers.into_iter().map(Into::into).collect(),
+        trail: trail_for(device, (place, guest.uuid), by, &moment.observed.xen),
         survey: Survey::of(&moment.observed.xen),
     }
+}
+
+/// What is to be kept of the device for the one that follows it, as long as not too much is kept.
+fn trail_for(
+    device: &Device,
+    (place, uuid): (Place, GuestUuid),
+    by: By<'_>,
+    xen: &XenView,
+) -> Option<Box<Trail>> {
+    let (rule, follows) = match by {
+        By::Rule(rule) => (rule, false),
+        By::Trail(rule) => (rule, true),
+        By::Order => return None,
+    };
+    rule.on_identity_change()?;
+    let has_room = xen.trails.len() < Trail::MOST || xen.trails.contains_key(&device.busid);
+    let rule = rule.name().filter(|_| has_room)?.into();
+    Some(Box::new(Trail { plug: device.plug(), place, uuid, rule, follows }))
 }
 
 fn at_home(reason: &Reason<'_>) -> Standing {
@@ -739,6 +759,7 @@ fn at_home(reason: &Reason<'_>) -> Standing {
 fn route(guest: &Guest, by: By<'_>) -> Route {
     let by = match by {
         By::Rule(rule) => RouteBy::Rule(rule.told()),
+        By::Trail(rule) => RouteBy::Trail(rule.told()),
         By::Order => RouteBy::Order,
     };
     Route { guest: guest.name.clone(), domid: guest.domid, by }

@@ -3,7 +3,7 @@
 use super::turns::Turns;
 use crate::model::{
     BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, GuestUuid, Place, Plug,
-    XenbusState,
+    Trail, XenbusState,
 };
 use crate::policy::Flapping;
 use std::collections::{BTreeMap, VecDeque};
@@ -30,6 +30,8 @@ pub struct Since {
     pub loose: BTreeMap<BusId, Instant>,
     /// When a device was first seen on its way back.
     pub returning: BTreeMap<BusId, Instant>,
+    /// When the device that a trail speaks of was first seen to be gone.
+    pub vanished: BTreeMap<BusId, (Trail, Instant)>,
     /// Whose turn it is to take a device, of the domains of its rule's list.
     pub turns: BTreeMap<BusId, Turns>,
     /// Controllers that nobody served and that were removed again, with the device model of then.
@@ -71,6 +73,7 @@ impl Since {
             + self.whole.len()
             + self.loose.len()
             + self.returning.len()
+            + self.vanished.len()
             + self.turns.len()
             + self.unserved.len()
             + self.plugs.len()
@@ -120,6 +123,8 @@ mod tests {
         let (at, now) = (|| busid("1-1"), it.now);
         let (plug, there) = (it.observed.devices[&at()].plug(), place(4, 0, 1));
         let unserved = (there.controller, ControllerKind::Qusb, DeviceModel::Absent);
+        let (uuid_there, rule) = (uuid(domid(4)), "x".into());
+        let trail = Trail { plug, place: there, uuid: uuid_there, rule, follows: false };
         let since = Since {
             ready: [(at(), (plug, now))].into(),
             plugs: [(at(), Plugs { last: plug, seen: [now, now].into() })].into(),
@@ -129,10 +134,11 @@ mod tests {
             whole: [(at(), plug)].into(),
             loose: [(at(), now)].into(),
             returning: [(at(), now)].into(),
+            vanished: [(at(), (trail, now))].into(),
             turns: [(at(), Turns::new(plug))].into(),
             unserved: [((domid(4), uuid(domid(4))), unserved)].into(),
         };
-        assert_eq!(since.size(), 10);
+        assert_eq!(since.size(), 11);
         assert_eq!(Since::default().size(), 0);
     }
 

@@ -124,6 +124,13 @@ pub enum Standing {
     NotReturned(Problem),
     /// A step on its way does not end. Nothing else happens to the device until it does.
     Hanging(Problem),
+    /// Nothing is plugged there, and what comes there within this time goes where the device before it was.
+    WayKept {
+        /// The rule that says so.
+        rule: RuleName,
+        /// How long.
+        time: Duration,
+    },
     /// A device that was unplugged while it was attached: its port is being cleared.
     Unplugged,
 }
@@ -159,6 +166,7 @@ impl Standing {
             Self::Stuck { .. } => "stuck",
             Self::NotReturned(_) => "not returned",
             Self::Hanging(_) => "hanging",
+            Self::WayKept { .. } => "way kept",
             Self::Unplugged => "unplugged",
         }
     }
@@ -196,6 +204,8 @@ pub struct Route {
 pub enum RouteBy {
     /// This rule.
     Rule(RuleName),
+    /// This rule, which wanted the device before it there.
+    Trail(RuleName),
     /// A person.
     Order,
 }
@@ -346,6 +356,7 @@ impl fmt::Display for RouteBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rule(rule) => rule.fmt(f),
+            Self::Trail(rule) => write!(f, "identity kept: {rule}"),
             Self::Order => f.write_str("an order by hand"),
         }
     }
@@ -422,6 +433,12 @@ impl fmt::Display for Standing {
             Self::Stuck { route, problem } => write!(f, "cannot go to {route}: {problem}"),
             Self::NotReturned(problem) => write!(f, "is not back in dom0: {problem}"),
             Self::Hanging(problem) => write!(f, "hangs: {problem}"),
+            Self::WayKept { rule, time } => {
+                write!(
+                    f,
+                    "is not plugged: what follows it within {time:?} goes the same way ({rule})"
+                )
+            }
             Self::Unplugged => f.write_str("is unplugged: its port is being cleared"),
         }
     }

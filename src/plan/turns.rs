@@ -10,6 +10,7 @@
 use super::interlock::guard;
 use super::next::{Home, Moment, home, settled_at};
 use super::ports::{self, Choice, ControllerOutlook};
+use super::trail::followed;
 use crate::model::{BusId, Device, DomId, Guest, GuestUuid, Life, Plug, XenView};
 use crate::policy::{Action, Candidate, GuestPattern, Rule, RuleName, Target, TargetWish};
 use std::collections::BTreeMap;
@@ -191,6 +192,9 @@ fn counted_rule<'m>(
 ) -> Option<(&'m Rule, &'m [Target], Duration)> {
     let xen = &moment.observed.xen;
     if moment.leaving || device.is_hub() || xen.override_of(device).is_some() {
+        return None;
+    }
+    if followed(device, moment.policy, moment.observed, Some(moment.since)).is_some() {
         return None;
     }
     let rule = moment.policy.judge_beside(&Candidate::of(device, moment.observed), xen)?;

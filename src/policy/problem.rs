@@ -142,13 +142,17 @@ pub enum Code {
     BadBlock,
     /// P077: what only a rule that attaches can say, in one that does not.
     OnlyWithAttach,
+    /// P078: a rule that has to be known again, without a name of its own.
+    UnnamedRule,
+    /// P079: not what can be done when a device is pulled or becomes another one.
+    BadKept,
     /// P099: there are more problems than are listed.
     MoreProblems,
 }
 
 impl Code {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 56] = [
+    pub const ALL: [Self; 58] = [
         Self::Unreadable,
         Self::TooLong,
         Self::NotUtf8,
@@ -204,6 +208,8 @@ impl Code {
         Self::EmptyWhen,
         Self::BadBlock,
         Self::OnlyWithAttach,
+        Self::UnnamedRule,
+        Self::BadKept,
         Self::MoreProblems,
     ];
 
@@ -265,6 +271,8 @@ impl Code {
             Self::EmptyWhen => "P075",
             Self::BadBlock => "P076",
             Self::OnlyWithAttach => "P077",
+            Self::UnnamedRule => "P078",
+            Self::BadKept => "P079",
             Self::MoreProblems => "P099",
         }
     }

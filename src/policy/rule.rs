@@ -24,11 +24,17 @@ pub struct Rule {
     pub(super) limit: Option<Flapping>,
     pub(super) settle: Option<Duration>,
     pub(super) patience: Option<Duration>,
+    pub(super) on_identity_change: Option<Duration>,
 }
 
 impl Rule {
     /// The longest time that a domain can be given.
     pub const MAX_PATIENCE: Duration = Duration::from_secs(3600);
+    /// The longest time that the way of a device can be kept.
+    pub const MAX_KEEP: Duration = Duration::from_secs(600);
+    /// The longest name of a rule that keeps the way of its devices, in bytes: it is noted in xenstore, where
+    /// a node has 4096 at most (`xs_wire.h: XENSTORE_PAYLOAD_MAX`).
+    pub const MAX_KEPT_NAME: usize = 200;
 
     /// The name that it was given: one line of visible characters.
     pub fn name(&self) -> Option<&str> {
@@ -79,6 +85,12 @@ impl Rule {
         self.patience
     }
 
+    /// How long whatever comes where one of its devices was goes the same way, once that is gone; at most
+    /// [`Self::MAX_KEEP`]. Only a rule that attaches has it, and it has a name.
+    pub fn on_identity_change(&self) -> Option<Duration> {
+        self.on_identity_change
+    }
+
     /// Where it was written down.
     pub fn location(&self) -> &Location {
         &self.location
@@ -107,7 +119,17 @@ impl fmt::Display for Rule {
 impl PartialEq for Rule {
     fn eq(&self, other: &Self) -> bool {
         let Self {
-            name, description, enabled, matcher, when, action, limit, settle, patience, ..
+            name,
+            description,
+            enabled,
+            matcher,
+            when,
+            action,
+            limit,
+            settle,
+            patience,
+            on_identity_change,
+            ..
         } = self;
         *name == other.name
             && *description == other.description
@@ -118,6 +140,7 @@ impl PartialEq for Rule {
             && *limit == other.limit
             && *settle == other.settle
             && *patience == other.patience
+            && *on_identity_change == other.on_identity_change
     }
 }
 

@@ -98,6 +98,8 @@ struct ShownRule<'p> {
     limit: Option<ShownFlapping>,
     #[serde(skip_serializing_if = "Option::is_none")]
     wait: Option<ShownWait>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_identity_change: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -164,6 +166,7 @@ fn shown_rule(rule: &Rule) -> ShownRule<'_> {
             settle: rule.settle().map(duration),
             attach: rule.patience().map(duration),
         }),
+        on_identity_change: rule.on_identity_change().map(|it| format!("keep {}", duration(it))),
     }
 }
 

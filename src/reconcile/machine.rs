@@ -693,7 +693,7 @@ impl Reconciler {
 /// The devices that xenstore speaks of.
 fn named(xen: &XenView) -> BTreeSet<BusId> {
     let ports = xen.taken_ports().map(|(_, busid)| busid);
-    let noted = xen.notes.keys().chain(xen.overrides.keys());
+    let noted = xen.notes.keys().chain(xen.overrides.keys()).chain(xen.trails.keys());
     ports.chain(noted).chain(xen.returns.keys()).cloned().collect()
 }
 

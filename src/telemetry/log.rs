@@ -251,6 +251,7 @@ fn log_standing(device: &BusId, standing: &Standing) {
             let Words { domain, domid, .. } = Words::of(route);
             debug!(%device, %domain, %domid, state = standing.name(), "on its way");
         }
+        Standing::WayKept { rule, time } => log_way_kept(device, rule, *time),
         Standing::NotReady
         | Standing::Settling
         | Standing::Detaching { .. }
@@ -258,6 +259,11 @@ fn log_standing(device: &BusId, standing: &Standing) {
         | Standing::DomainEnding(_)
         | Standing::Unplugged => debug!(%device, state = standing.name(), "on its way"),
     }
+}
+
+fn log_way_kept(device: &BusId, rule: &RuleName, keep: Duration) {
+    let rule = quoted(rule.label());
+    info!(%device, %rule, ?keep, "what follows it in its port goes the same way");
 }
 
 fn log_awaiting(device: &BusId, rule: &RuleName, target: &GuestPattern, wait: Duration) {
@@ -305,6 +311,7 @@ fn log_performed(step: &Step, because: Option<&str>) {
         | Step::TakeInterfaces { .. }
         | Step::ReleaseInterfaces { .. }
         | Step::Forget { .. }
+        | Step::DropTrail { .. }
         | Step::NoteOrder { .. } => debug!(device = %subject(step), step = step.name(), "done"),
     }
 }
@@ -332,7 +339,7 @@ impl<'a> Words<'a> {
             domain: quoted(&route.guest.to_string()),
             domid: &route.domid,
             rule: match &route.by {
-                RouteBy::Rule(rule) => quoted(rule.label()),
+                RouteBy::Rule(rule) | RouteBy::Trail(rule) => quoted(rule.label()),
                 RouteBy::Order => quoted(&route.by.to_string()),
             },
         }

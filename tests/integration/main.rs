@@ -40,5 +40,6 @@ mod shipped;
 mod situations;
 mod storm;
 mod targets;
+mod trails;
 mod wire;
 mod world;

@@ -117,6 +117,7 @@ fn keys_of_rule(rule: &Rule) -> BTreeSet<String> {
         ("enabled", !rule.is_enabled()),
         ("when", *rule.when() != When::default()),
         ("limit", rule.limit().is_some()),
+        ("on_identity_change", rule.on_identity_change().is_some()),
         ("wait", rule.settle().is_some() || rule.patience().is_some()),
     ];
     keys.extend(own.iter().filter(|(_, is_said)| *is_said).map(|(key, _)| (*key).to_owned()));

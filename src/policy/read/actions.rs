@@ -1,6 +1,6 @@
 //! What a rule does: its name, when it counts, where its devices go and how; and aliases of domains.
 
-use super::{DOM0, Domains, Fields, Reader, Shape, shown, wrong_shape};
+use super::{DOM0, Domains, Fields, Reader, Shape, duration, shown, wrong_shape};
 use crate::model::ControllerId;
 use crate::policy::Policy;
 use crate::policy::problem::{Code, Finding};
@@ -25,6 +25,7 @@ const RULE: Shape = Shape {
         "block",
         "limit",
         "wait",
+        "on_identity_change",
     ],
 };
 const LIMIT: Shape = Shape { what: "`limit`", keys: &["plugs", "within", "pause"] };
@@ -33,6 +34,9 @@ const WHEN: Shape = Shape { what: "`when`", keys: &["running", "absent"] };
 const TARGET: Shape = Shape { what: "`attach`", keys: &["domain", "controller", "port"] };
 const ALIAS: Shape = Shape { what: "an alias of domains", keys: &["names", "controller"] };
 const WISH: Shape = Shape { what: "`controller`", keys: &["type", "version", "ports", "index"] };
+
+/// What keeps the way of a rule's devices.
+const KEEPING: [&str; 1] = ["on_identity_change"];
 
 /// What a rule can do.
 const ACTIONS: [&str; 3] = ["attach", "keep", "block"];
@@ -108,6 +112,9 @@ impl Reader<'_, '_> {
             Some((node, action)) => self.wait(node, action),
             None => (None, None),
         };
+        let on_identity_change =
+            fields.entry("on_identity_change").and_then(|entry| self.kept(entry, "keep"));
+        self.known_again(&fields, name.as_deref(), action.as_ref());
         let location = self.report.source().location(node.span);
         Some(Rule {
             number,
@@ -121,6 +128,7 @@ impl Reader<'_, '_> {
             limit,
             settle,
             patience,
+            on_identity_change,
         })
     }
 
@@ -174,6 +182,50 @@ impl Reader<'_, '_> {
             self.needs_attach("`attach` in `wait`", entry);
         }
         (settle, attach.and_then(|entry| self.duration(&entry.node, Rule::MAX_PATIENCE)))
+    }
+
+    /// `keep 30s`: how long the way of a device is kept.
+    fn kept(&mut self, entry: &Entry, word: &str) -> Option<Duration> {
+        let text = self.text(&entry.node, &format!("`{word}` and how long"))?;
+        let time = text.strip_prefix(word).filter(|rest| rest.starts_with(' ')).map(str::trim);
+        let time = time.and_then(duration).filter(|time| !time.is_zero());
+        let longest = Rule::MAX_KEEP;
+        if time.is_none_or(|time| time > longest) {
+            let message = format!(
+                "`{}` is not `{word}` and a time of at most {}s",
+                shown(text),
+                longest.as_secs()
+            );
+            let finding = Finding::new(Code::BadKept, entry.node.span, message);
+            self.report.add(finding.help(format!("write it as in `{word} 30s`")));
+        }
+        time
+    }
+
+    /// A rule that keeps the way of its devices is known again by its name, also when the agent has
+    /// started anew or another policy is loaded.
+    fn known_again(&mut self, fields: &Fields<'_>, name: Option<&str>, action: Option<&Action>) {
+        let mut said = KEEPING.iter().filter_map(|key| fields.entry(key));
+        let Some(entry) = said.next() else { return };
+        if matches!(action, Some(Action::Keep | Action::Block)) {
+            self.needs_attach(&format!("`{}`", entry.key), entry);
+        }
+        let problem = match name {
+            None if fields.get("name").is_some() => return,
+            None => "has none",
+            Some(name) if name.len() > Rule::MAX_KEPT_NAME => "has a longer one",
+            Some(name) if !self.known.kept_names.insert(name.into()) => "has that of another one",
+            Some(_) => return,
+        };
+        let message = format!(
+            "a rule with `{}` needs a name of its own of at most {} bytes, and this one {problem}",
+            entry.key,
+            Rule::MAX_KEPT_NAME
+        );
+        let span = fields.entry("name").map_or(entry.key_span, |name| name.node.span);
+        let finding = Finding::new(Code::UnnamedRule, span, message);
+        self.report
+            .add(finding.help("by its name the agent knows it again after it has started anew"));
     }
 
     /// What only a rule that attaches can say.
