@@ -2,7 +2,7 @@
 
 use super::next::Moment;
 use super::standing::Problem;
-use super::trail::followed;
+use super::trail::{followed, held_for};
 use super::turns::{self, Turned};
 use crate::model::{BusId, Device, DomId, Guest, Life, NoteState, Observed, Order, Trail, XenView};
 use crate::policy::{Action, Candidate, GuestPattern, Policy, Rule, Target, TargetWish};
@@ -127,7 +127,15 @@ pub fn desired<'a>(
     match rule.action() {
         Action::Keep => Desired::Dom0(Reason::Kept(rule)),
         Action::Block => Desired::Dom0(Reason::Blocked(rule)),
-        Action::Attach(targets) => in_turn(device, rule, targets, xen, obstacles),
+        Action::Attach(targets) => {
+            let since = obstacles.moment.map(|it| it.since);
+            let held = held_for(device, rule, observed, since);
+            let held = held.and_then(|trail| same_guest(&trail, targets, xen, obstacles.barred));
+            match held {
+                Some((guest, wish)) => Desired::In { guest, by: By::Rule(rule), wish },
+                None => in_turn(device, rule, targets, xen, obstacles),
+            }
+        }
     }
 }
 

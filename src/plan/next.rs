@@ -726,7 +726,7 @@ fn trail_for(
         By::Trail(rule) => (rule, true),
         By::Order => return None,
     };
-    rule.on_identity_change()?;
+    trail::longest(rule)?;
     let has_room = xen.trails.len() < Trail::MOST || xen.trails.contains_key(&device.busid);
     let rule = rule.name().filter(|_| has_room)?.into();
     Some(Box::new(Trail { plug: device.plug(), place, uuid, rule, follows }))

@@ -434,10 +434,7 @@ impl fmt::Display for Standing {
             Self::NotReturned(problem) => write!(f, "is not back in dom0: {problem}"),
             Self::Hanging(problem) => write!(f, "hangs: {problem}"),
             Self::WayKept { rule, time } => {
-                write!(
-                    f,
-                    "is not plugged: what follows it within {time:?} goes the same way ({rule})"
-                )
+                write!(f, "is not plugged: its way is kept for {time:?} ({rule})")
             }
             Self::Unplugged => f.write_str("is unplugged: its port is being cleared"),
         }

@@ -1,16 +1,17 @@
 //! Where a device goes that follows another one in its place.
 //!
 //! A rule can say `on_identity_change: keep 30s`: whatever is plugged within that time where one of its
-//! devices was, goes the same way, as with a firmware update or a change of mode. What was there, and by
-//! which rule, is its [`Trail`] in xenstore. When it was seen to vanish is remembered
+//! devices was, goes the same way, as with a firmware update or a change of mode; and `on_unplug: hold 30s`:
+//! its place in the domain is held for that long, and the same device comes back to it. What was there, and
+//! by which rule, is its [`Trail`] in xenstore. When it was seen to vanish is remembered
 //! ([`Since`](super::Since)): an agent that starts anew counts anew.
 
 use super::next::{Home, Moment, Next, Outlook, home};
 use super::since::Since;
 use super::standing::Standing;
 use super::step::Step;
-use crate::model::{BusId, Device, Observed, Trail};
-use crate::policy::{Policy, Rule};
+use crate::model::{BusId, Device, Observed, Place, Trail};
+use crate::policy::{Candidate, Policy, Rule};
 use std::time::{Duration, Instant};
 
 /// The rule by which `device` goes where the one before it went, if it follows one. It goes before all
@@ -22,7 +23,8 @@ pub fn followed<'a>(
     since: Option<&Since>,
 ) -> Option<(&'a Rule, Trail)> {
     let trail = observed.xen.trails.get(&device.busid)?;
-    let (rule, time) = rule_of(trail, policy)?;
+    let rule = rule_of(trail, policy)?;
+    let time = rule.on_identity_change()?;
     if device.is_hub() || !rule.when().holds(&observed.xen) {
         return None;
     }
@@ -34,11 +36,49 @@ pub fn followed<'a>(
     follows.then(|| (rule, trail.clone()))
 }
 
-/// The rule that left the trail, and for how long it counts.
-fn rule_of<'a>(trail: &Trail, policy: &'a Policy) -> Option<(&'a Rule, Duration)> {
+/// The place that is held for `device`, which has come back to where it was and which `rule` gives to a
+/// domain.
+pub(super) fn held_for(
+    device: &Device,
+    rule: &Rule,
+    observed: &Observed,
+    since: Option<&Since>,
+) -> Option<Trail> {
+    let trail = observed.xen.trails.get(&device.busid)?;
+    let time = rule.on_unplug().hold().filter(|_| rule.name() == Some(&trail.rule))?;
+    let is_back = trail.plug.id == device.id
+        && !trail.plug.may_become(&device.plug())
+        && since.is_none_or(|since| is_in_time(device, time, since));
+    is_back.then(|| trail.clone())
+}
+
+/// The places that are held for others than `device`.
+pub(super) fn held_for_others(device: &Device, moment: &Moment<'_>) -> impl Iterator<Item = Place> {
+    let xen = &moment.observed.xen;
+    let others = xen.trails.iter().filter(|(busid, _)| **busid != device.busid);
+    let held = others.filter(|(busid, trail)| {
+        let time = rule_of(trail, moment.policy).and_then(|rule| rule.on_unplug().hold());
+        let there = moment.observed.devices.get(*busid);
+        let has_gone = !there.is_some_and(|there| trail.plug.may_become(&there.plug()));
+        let vanished = moment.since.vanished.get(*busid).map_or(moment.now, |(_, when)| *when);
+        let guest = xen.guests.get(&trail.place.domid);
+        has_gone
+            && time.is_some_and(|time| moment.now < vanished + time)
+            && guest.is_some_and(|guest| guest.uuid == trail.uuid)
+    });
+    held.map(|(_, trail)| trail.place)
+}
+
+/// The rule that left the trail, if it still leaves some.
+fn rule_of<'a>(trail: &Trail, policy: &'a Policy) -> Option<&'a Rule> {
     let mut rules = policy.rules().iter().filter(|rule| rule.is_enabled());
     let rule = rules.find(|rule| rule.name() == Some(&trail.rule))?;
-    Some((rule, rule.on_identity_change()?))
+    longest(rule).map(|_| rule)
+}
+
+/// For how long a rule's devices leave trails, once they are gone.
+pub(super) fn longest(rule: &Rule) -> Option<Duration> {
+    rule.on_identity_change().max(rule.on_unplug().hold())
 }
 
 /// Whether the device came within this time after the one before it had gone.
@@ -98,7 +138,8 @@ pub(super) fn look_after(
 
 fn fate<'m>(busid: &BusId, trail: &Trail, moment: &Moment<'m>) -> Fate<'m> {
     let xen = &moment.observed.xen;
-    let Some((rule, time)) = rule_of(trail, moment.policy) else { return Fate::Ends };
+    let Some(rule) = rule_of(trail, moment.policy) else { return Fate::Ends };
+    let time = longest(rule).unwrap_or_default();
     let note = xen.notes.get(busid).filter(|note| note.plug.may_become(&trail.plug));
     let is_taken_out = note.is_some_and(|note| matches!(home(busid, note, xen), Home::TakenOut(_)));
     if moment.leaving || is_taken_out {
@@ -110,10 +151,17 @@ fn fate<'m>(busid: &BusId, trail: &Trail, moment: &Moment<'m>) -> Fate<'m> {
         // Only from a domain does one vanish. A follower may have come back to dom0 for a while.
         let is_put = xen.places_of(busid).any(|place| xen.is_ours(busid, place));
         let is_ordered = xen.override_of(device).is_some();
-        return if !is_ordered && (is_put || trail.follows) { Fate::Stays } else { Fate::Ends };
+        let follows = trail.follows && rule.on_identity_change().is_some();
+        return if !is_ordered && (is_put || follows) { Fate::Stays } else { Fate::Ends };
     }
     let since = Some(moment.since);
-    if device.is_some_and(|it| followed(it, moment.policy, moment.observed, since).is_some()) {
+    let has_come = |device: &Device| {
+        let judged = Candidate::of(device, moment.observed);
+        let judge = || moment.policy.judge_beside(&judged, xen);
+        followed(device, moment.policy, moment.observed, since).is_some()
+            || judge().is_some_and(|it| held_for(device, it, moment.observed, since).is_some())
+    };
+    if device.is_some_and(has_come) {
         return Fate::Stays;
     }
     let vanished = moment.since.vanished.get(busid).map_or(moment.now, |(_, when)| *when);

@@ -39,7 +39,7 @@ pub use matcher::{
 };
 pub use needs::Needs;
 pub use problem::{Code, Problem, Problems, Severity};
-pub use rule::{Action, Rule, RuleName};
+pub use rule::{Action, OnUnplug, Rule, RuleName};
 pub use source::{Location, MAX_BYTES, Position, Source};
 pub use target::{GuestPattern, Target, When};
 pub use wish::{ControllerWish, KindWish, TargetWish};

@@ -25,6 +25,7 @@ pub struct Rule {
     pub(super) settle: Option<Duration>,
     pub(super) patience: Option<Duration>,
     pub(super) on_identity_change: Option<Duration>,
+    pub(super) on_unplug: OnUnplug,
 }
 
 impl Rule {
@@ -91,6 +92,12 @@ impl Rule {
         self.on_identity_change
     }
 
+    /// What becomes of the place of one of its devices that is pulled. Only a rule that attaches holds it,
+    /// and it has a name.
+    pub fn on_unplug(&self) -> OnUnplug {
+        self.on_unplug
+    }
+
     /// Where it was written down.
     pub fn location(&self) -> &Location {
         &self.location
@@ -129,6 +136,7 @@ impl PartialEq for Rule {
             settle,
             patience,
             on_identity_change,
+            on_unplug,
             ..
         } = self;
         *name == other.name
@@ -141,6 +149,7 @@ impl PartialEq for Rule {
             && *settle == other.settle
             && *patience == other.patience
             && *on_identity_change == other.on_identity_change
+            && *on_unplug == other.on_unplug
     }
 }
 
@@ -172,6 +181,27 @@ impl Eq for RuleName {}
 impl fmt::Display for RuleName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.label, self.location)
+    }
+}
+
+/// What becomes of the place in a domain of a device that is pulled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnUnplug {
+    /// Its port is cleared, and whoever comes first gets it.
+    #[default]
+    Clean,
+    /// Its port is cleared, and nobody else gets it for so long: the same device in the same place comes back
+    /// to the same domain and port. At most [`Rule::MAX_KEEP`].
+    Hold(Duration),
+}
+
+impl OnUnplug {
+    /// How long the place is held.
+    pub fn hold(self) -> Option<Duration> {
+        match self {
+            Self::Clean => None,
+            Self::Hold(time) => Some(time),
+        }
     }
 }
 

@@ -100,6 +100,8 @@ struct ShownRule<'p> {
     wait: Option<ShownWait>,
     #[serde(skip_serializing_if = "Option::is_none")]
     on_identity_change: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_unplug: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -167,6 +169,7 @@ fn shown_rule(rule: &Rule) -> ShownRule<'_> {
             attach: rule.patience().map(duration),
         }),
         on_identity_change: rule.on_identity_change().map(|it| format!("keep {}", duration(it))),
+        on_unplug: rule.on_unplug().hold().map(|it| format!("hold {}", duration(it))),
     }
 }
 

@@ -41,7 +41,8 @@ const POLICIES: [&str; 4] = [
     "{version: 1, rules: []}",
     "{version: 1, rules: [{name: way, match: {id: '05e0:*'}, attach: [kiosk, desk], \
      on_identity_change: keep 3s}, {name: other, match: {id: '1111:*'}, attach: lab, \
-     on_identity_change: keep 1s, wait: {attach: 2s}}]}",
+     on_identity_change: keep 1s, wait: {attach: 2s}}, {name: held, match: {port: '1-2'}, \
+     attach: [lab, kiosk], on_unplug: hold 4s}]}",
 ];
 
 /// dom0 has a mouse on PS/2, and no keyboard.
@@ -675,7 +676,10 @@ impl World {
 
     fn rule_named(&self, name: &str) -> Option<&policy::Rule> {
         let mut rules = self.policy.rules().iter();
-        rules.find(|rule| rule.name() == Some(name) && rule.on_identity_change().is_some())
+        let leaves = |rule: &policy::Rule| {
+            rule.on_identity_change().is_some() || rule.on_unplug().hold().is_some()
+        };
+        rules.find(|rule| rule.name() == Some(name) && leaves(rule))
     }
 
     /// By which rule a device goes the way of the one before it. All time has passed: one that is there
@@ -684,7 +688,8 @@ impl World {
         let trail = self.xen.trails.get(busid).filter(|_| !device.is_hub())?;
         let is_other = trail.plug.id != device.id;
         let follows = if trail.plug == device.plug() { trail.follows } else { is_other };
-        self.rule_named(&trail.rule).filter(|_| follows)
+        let rule = self.rule_named(&trail.rule).filter(|_| follows)?;
+        rule.on_identity_change().map(|_| rule)
     }
 
     /// Every device is where it should be, found out the slow way.

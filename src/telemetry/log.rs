@@ -263,7 +263,7 @@ fn log_standing(device: &BusId, standing: &Standing) {
 
 fn log_way_kept(device: &BusId, rule: &RuleName, keep: Duration) {
     let rule = quoted(rule.label());
-    info!(%device, %rule, ?keep, "what follows it in its port goes the same way");
+    info!(%device, %rule, ?keep, "its way is kept for a while");
 }
 
 fn log_awaiting(device: &BusId, rule: &RuleName, target: &GuestPattern, wait: Duration) {

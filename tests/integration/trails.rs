@@ -1,9 +1,9 @@
-//! Devices that follow another one in its place: a firmware update, a change of mode.
+//! Devices that follow another one in its place: a firmware update, a change of mode, a loose plug.
 
 use crate::harness::agent::Agent;
 use crate::harness::time::PATIENCE;
 use crate::harness::usb::UsbDevice;
-use crate::world::{Domain, OWN, World, everywhere, keyboard, on_both, rules};
+use crate::world::{Domain, OWN, World, everywhere, keyboard, on_both, policy, rules};
 
 /// A board, as it is when it works.
 fn board(devnum: u8) -> UsbDevice {
@@ -52,7 +52,7 @@ fn a_board_that_is_programmed_keeps_its_way_there_and_back() {
         let (workshop, mut agent) = with_board(&mut world, &boards(KEEP));
         for (number, device) in [boot_loader(3), board(4), boot_loader(5)].iter().enumerate() {
             world.bed.unplug("1-1");
-            agent.wait_for_line("what follows it in its port goes the same way", PATIENCE);
+            agent.wait_for_line("its way is kept for a while device=1-1", PATIENCE);
             let kept = out(&world, &["status"]);
             assert!(kept.contains("kept ways 1"), "{kept}");
             world.bed.plug(device);
@@ -121,6 +121,63 @@ fn what_is_taken_back_before_it_is_pulled_is_followed_by_nobody() {
         world.settle_by(&workshop, &keyboard("1-3", 4));
         assert!(world.places("1-1").is_empty());
     });
+}
+
+/// A rule, and another for 1-3. A controller has one port, so that everybody wants the same.
+fn one_port(rule: &str) -> String {
+    let defaults = "settle: 0ms, flapping: {plugs: 0}, controller: {ports: 1}";
+    policy(defaults, &["match: {port: '1-3'}, attach: kiosk", rule])
+}
+
+/// kiosk has the device 1-1 in port 1. It is pulled, and desk starts, which stands before kiosk.
+fn pulled(world: &mut World, rule: &str) -> (Domain, Domain, Agent) {
+    let kiosk = world.domain(5, "kiosk");
+    world.bed.plug(&board(2));
+    let mut agent = world.agent(&one_port(rule));
+    world.wait_until_given(&kiosk, "1-1");
+    agent.wait_for_line("attached device=1-1", PATIENCE);
+    assert_eq!(world.places("1-1"), [(5, 0, 1)]);
+    world.bed.unplug("1-1");
+    world.wait_until_forgotten("1-1");
+    let desk = world.domain(4, "desk");
+    (kiosk, desk, agent)
+}
+
+const ADAPTERS: &str = "name: adapters, match: {id: '0403:*'}, attach: [desk, kiosk]";
+
+#[test]
+fn a_place_is_held_for_a_device_that_was_pulled_and_given_away_when_it_stays_away() {
+    everywhere(|mut world| {
+        let rule = format!("{ADAPTERS}, on_unplug: hold 60s");
+        let (kiosk, _desk, mut agent) = pulled(&mut world, &rule);
+        // Its port is free, and yet another controller is made for another device.
+        world.bed.plug(&keyboard("1-3", 3));
+        world.wait_until_given(&kiosk, "1-3");
+        assert_ne!(world.places("1-3"), [(5, 0, 1)]);
+        agent.kill();
+        let mut agent = world.agent(&one_port(&rule));
+        world.bed.plug(&board(4));
+        world.wait_until_given(&kiosk, "1-1");
+        assert_eq!(world.places("1-1"), [(5, 0, 1)], "its old port, of its old domain");
+        let line = agent.wait_for_line("attached device=1-1", PATIENCE);
+        assert!(line.contains("because=\"adapters ("), "{line}");
+    });
+}
+
+#[test]
+fn nothing_is_held_unless_a_rule_says_so_and_not_for_longer() {
+    for hold in ["", ", on_unplug: clean", ", on_unplug: hold 500ms"] {
+        on_both(|mut world| {
+            let (kiosk, desk, mut agent) = pulled(&mut world, &format!("{ADAPTERS}{hold}"));
+            world.wait_for_node(&format!("{OWN}/trails/1-1"), None);
+            agent.wait_for_line("domain appeared domain=\"desk\"", PATIENCE);
+            world.bed.plug(&keyboard("1-3", 3));
+            world.wait_until_given(&kiosk, "1-3");
+            assert_eq!(world.places("1-3"), [(5, 0, 1)], "{hold}");
+            world.bed.plug(&board(4));
+            world.wait_until_given(&desk, "1-1");
+        });
+    }
 }
 
 #[test]

@@ -234,6 +234,86 @@ fn only_rules_that_say_so_leave_trails_and_not_more_than_a_few() {
     assert_eq!(trail(&it, "1-1"), Some(first));
 }
 
+const HOLDING: &str = "{version: 1, defaults: {settle: 0ms}, rules: [{name: boards, match: {id: '05e0:*'}, \
+                       attach: [desk, kiosk], on_unplug: hold 30s}]}";
+
+/// The port that is taken next for a device.
+fn taken_next(it: &Scenery, at: &str) -> Option<Place> {
+    match for_device(&busid(at), &it.moment()).unwrap().next {
+        Next::Run(Step::Claim(claim)) => Some(claim.place),
+        Next::Rest | Next::Until(..) | Next::Run(_) => None,
+    }
+}
+
+#[test]
+fn who_comes_back_in_time_goes_to_its_old_place_and_nobody_else_gets_it_meanwhile() {
+    let mut it = scenery();
+    it.policy = policy(HOLDING);
+    pull(&mut it);
+    let desk = it.observed.xen.guests.remove(&place(4, 0, 1).domid).unwrap();
+    it.observed.devices.insert(busid("1-2"), device("1-2"));
+    assert_eq!(next(&it), "wait 30");
+    assert_eq!(taken_next(&it, "1-2"), Some(place(5, 0, 2)));
+    let mut late = it.now + Duration::from_millis(29_999);
+    std::mem::swap(&mut it.now, &mut late);
+    assert_eq!(taken_next(&it, "1-2"), Some(place(5, 0, 2)));
+    it.now += Duration::from_millis(1);
+    assert_eq!(taken_next(&it, "1-2"), Some(place(5, 0, 1)));
+    it.now = late;
+
+    it.observed.xen.guests.insert(desk.domid, desk);
+    assert_eq!(taken_next(&it, "1-2"), Some(place(4, 0, 1)), "desk runs now");
+    plug(&mut it, Duration::from_secs(1), "05e0:1200");
+    assert_eq!((wanted(&it), taken_next(&it, "1-1")), ("kiosk".into(), Some(place(5, 0, 1))));
+    it.since.emptied.insert(place(5, 0, 1), it.now);
+    assert_eq!(next(&it), "wait 2", "QEMU must see it empty");
+    it.since.emptied.clear();
+    fill(&mut it.observed, place(5, 0, 1), PortContent::Taken(busid("1-7")));
+    assert_eq!(taken_next(&it, "1-1"), Some(place(5, 0, 2)), "xl was faster");
+    it.guest(5).life = crate::model::Life::Dead;
+    assert_eq!(wanted(&it), "desk");
+}
+
+#[test]
+fn a_place_is_held_for_the_same_device_of_the_same_rule_in_time_alone() {
+    let back = |later: Duration, id: &str, rules: &str| {
+        let mut it = scenery();
+        it.policy = policy(rules);
+        pull(&mut it);
+        plug(&mut it, later, id);
+        (wanted(&it), next(&it))
+    };
+    let soon = Duration::from_secs(1);
+    let kiosk = ("kiosk".to_owned(), "claim port".to_owned());
+    let desk = ("desk".to_owned(), "claim port".to_owned());
+    assert_eq!(back(soon, "05e0:1200", HOLDING), kiosk);
+    assert_eq!(back(soon, "05e0:1300", HOLDING), desk, "another device");
+    assert_eq!(back(KEEP, "05e0:1200", HOLDING), ("desk".into(), "drop trail".into()));
+    assert_eq!(back(soon, "05e0:1200", &HOLDING.replace(", on_unplug: hold 30s", "")).0, "desk");
+    let other =
+        HOLDING.replace("rules: [", "rules: [{match: {port: '1-1'}, attach: [desk, kiosk]}, ");
+    assert_eq!(back(soon, "05e0:1200", &other), desk);
+    // Both at once, each with its own time.
+    let both = HOLDING.replace("hold 30s", "hold 5s, on_identity_change: keep 30s");
+    let later = Duration::from_secs(10);
+    assert_eq!(back(soon, "05e0:1200", &both), kiosk);
+    assert_eq!(back(later, "05e0:1200", &both).0, "desk");
+    assert_eq!(back(later, "05e0:1300", &both).0, "kiosk by boards");
+}
+
+#[test]
+fn what_came_back_in_time_keeps_its_claim_to_its_place_while_dom0_needs_it() {
+    let mut it = scenery();
+    it.policy = policy(HOLDING);
+    pull(&mut it);
+    plug(&mut it, Duration::from_secs(1), "05e0:1200");
+    it.device("1-1").uses.insert(crate::model::Use::Swap { device: "/dev/sda1".into() });
+    it.now += KEEP;
+    assert_eq!(next(&it), "rest");
+    it.device("1-1").uses.clear();
+    assert_eq!(taken_next(&it, "1-1"), Some(place(5, 0, 1)));
+}
+
 proptest! {
     /// Whoever follows has another id, came in time, and is no hub; and then it follows, whatever the
     /// rules say of it.

@@ -4,7 +4,7 @@ use super::{DOM0, Domains, Fields, Reader, Shape, duration, shown, wrong_shape};
 use crate::model::ControllerId;
 use crate::policy::Policy;
 use crate::policy::problem::{Code, Finding};
-use crate::policy::rule::{Action, Rule};
+use crate::policy::rule::{Action, OnUnplug, Rule};
 use crate::policy::source::{first_hidden, hidden};
 use crate::policy::target::{GuestPattern, Target, When};
 use crate::policy::tree::{Entry, Node, Value};
@@ -26,6 +26,7 @@ const RULE: Shape = Shape {
         "limit",
         "wait",
         "on_identity_change",
+        "on_unplug",
     ],
 };
 const LIMIT: Shape = Shape { what: "`limit`", keys: &["plugs", "within", "pause"] };
@@ -35,8 +36,11 @@ const TARGET: Shape = Shape { what: "`attach`", keys: &["domain", "controller", 
 const ALIAS: Shape = Shape { what: "an alias of domains", keys: &["names", "controller"] };
 const WISH: Shape = Shape { what: "`controller`", keys: &["type", "version", "ports", "index"] };
 
+/// What is done at an unplug if nothing else is said.
+const CLEAN: &str = "clean";
+
 /// What keeps the way of a rule's devices.
-const KEEPING: [&str; 1] = ["on_identity_change"];
+const KEEPING: [&str; 2] = ["on_identity_change", "on_unplug"];
 
 /// What a rule can do.
 const ACTIONS: [&str; 3] = ["attach", "keep", "block"];
@@ -114,6 +118,7 @@ impl Reader<'_, '_> {
         };
         let on_identity_change =
             fields.entry("on_identity_change").and_then(|entry| self.kept(entry, "keep"));
+        let on_unplug = fields.entry("on_unplug").and_then(|entry| self.on_unplug(entry));
         self.known_again(&fields, name.as_deref(), action.as_ref());
         let location = self.report.source().location(node.span);
         Some(Rule {
@@ -129,6 +134,7 @@ impl Reader<'_, '_> {
             settle,
             patience,
             on_identity_change,
+            on_unplug: on_unplug.unwrap_or_default(),
         })
     }
 
@@ -184,6 +190,15 @@ impl Reader<'_, '_> {
         (settle, attach.and_then(|entry| self.duration(&entry.node, Rule::MAX_PATIENCE)))
     }
 
+    /// `clean`, or `hold 30s`.
+    fn on_unplug(&mut self, entry: &Entry) -> Option<OnUnplug> {
+        if is_clean(entry) {
+            Some(OnUnplug::Clean)
+        } else {
+            self.kept(entry, "hold").map(OnUnplug::Hold)
+        }
+    }
+
     /// `keep 30s`: how long the way of a device is kept.
     fn kept(&mut self, entry: &Entry, word: &str) -> Option<Duration> {
         let text = self.text(&entry.node, &format!("`{word}` and how long"))?;
@@ -197,7 +212,8 @@ impl Reader<'_, '_> {
                 longest.as_secs()
             );
             let finding = Finding::new(Code::BadKept, entry.node.span, message);
-            self.report.add(finding.help(format!("write it as in `{word} 30s`")));
+            let or = if word == "hold" { "`clean`, or a time as in " } else { "it as in " };
+            self.report.add(finding.help(format!("write {or}`{word} 30s`")));
         }
         time
     }
@@ -205,7 +221,8 @@ impl Reader<'_, '_> {
     /// A rule that keeps the way of its devices is known again by its name, also when the agent has
     /// started anew or another policy is loaded.
     fn known_again(&mut self, fields: &Fields<'_>, name: Option<&str>, action: Option<&Action>) {
-        let mut said = KEEPING.iter().filter_map(|key| fields.entry(key));
+        let mut said =
+            KEEPING.iter().filter_map(|key| fields.entry(key)).filter(|it| !is_clean(it));
         let Some(entry) = said.next() else { return };
         if matches!(action, Some(Action::Keep | Action::Block)) {
             self.needs_attach(&format!("`{}`", entry.key), entry);
@@ -372,4 +389,9 @@ impl Reader<'_, '_> {
         }
         Some(Action::Keep)
     }
+}
+
+/// Whether that is said which holds if nothing is said.
+fn is_clean(entry: &Entry) -> bool {
+    matches!(&entry.node.value, Value::Text(text) if text == CLEAN)
 }
