@@ -42,7 +42,7 @@ xen-shell: build ## a shell in a real dom0 inside QEMU, with the agent in it
 	tests/xen/build
 	tests/xen/shell --agent '$(BUILT)'
 
-fuzz: deps ## look for bytes that break a rule: TARGET=wire, nodes, device, policy or control; SECONDS=60
+fuzz: deps ## look for bytes that break a rule: TARGET=wire, nodes, device, policy, control, paper or convert; SECONDS=60
 	fuzz/run '$(or $(TARGET),wire)' '$(or $(SECONDS),60)'
 
 # What the module's own tests do not notice is shown to the simulated world as well. A world that fails
@@ -79,6 +79,7 @@ install: ## install what make build built, the unit, the udev rules and the docu
 	$(INSTALL) -m 0644 udev/60-pvusb-agent-quarantine.rules '$(DESTDIR)$(DOCDIR)'
 	$(INSTALL) -m 0644 README.md CHANGELOG.md LICENSE policy.example.yaml '$(DESTDIR)$(DOCDIR)'
 	$(INSTALL) -m 0644 rules/*.yaml '$(DESTDIR)$(RULESDIR)'
-	$(INSTALL) -d '$(DESTDIR)$(DOCDIR)/docs/scenarios'
+	$(INSTALL) -d '$(DESTDIR)$(DOCDIR)/docs/scenarios' '$(DESTDIR)$(RULESDIR)/tests'
+	$(INSTALL) -m 0644 rules/tests/*.yaml '$(DESTDIR)$(RULESDIR)/tests'
 	$(INSTALL) -m 0644 docs/*.md '$(DESTDIR)$(DOCDIR)/docs'
 	$(INSTALL) -m 0644 docs/scenarios/*.yaml '$(DESTDIR)$(DOCDIR)/docs/scenarios'

@@ -8,7 +8,9 @@ pub use crate::host::usb::fuzz::device;
 pub use crate::host::xenstore::fuzz::wire;
 
 use crate::control::protocol::Question;
-use crate::policy::{self, Source};
+use crate::convert::{self, Format};
+use crate::paper::{self, Recording};
+use crate::policy::{self, Problems, Source};
 
 /// A line from a client of the control socket: it is a question, which can be written down and means
 /// the same again, or it gets an answer of one line that says what is wrong.
@@ -53,6 +55,66 @@ pub fn policy(bytes: &[u8]) {
     }
 }
 
+/// Somebody else's policy: whatever the bytes are, and whatever format they are said to be in, they become
+/// a policy or they are refused with a place.
+///
+/// # Panics
+///
+/// When that does not hold.
+pub fn convert(bytes: &[u8]) {
+    let source = Source { name: "foreign", bytes };
+    let detected = convert::detect(source);
+    for format in Format::ALL {
+        match convert::convert(source, format, "kiosk") {
+            Ok(converted) => {
+                let name = "converted.yaml";
+                let text = converted.policy.as_bytes();
+                let rules = policy::compile(Source { name, bytes: text })
+                    .map(|policy| policy.rules().len())
+                    .map_err(|problems| problems.to_string());
+                assert_eq!(rules, Ok(converted.rules), "{}", converted.policy);
+            }
+            Err(problems) => {
+                let shown = problems.render(false);
+                assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+                assert!(problems.iter().all(|problem| problem.start().is_some()), "{shown}");
+            }
+        }
+    }
+    if detected.is_none() {
+        assert!(convert::unknown_format(source).iter().next().is_some());
+    }
+}
+
+/// The text of a host on paper: it is refused with a place, or understood so that what is recorded of it is
+/// read again and recorded alike.
+///
+/// # Panics
+///
+/// When that does not hold.
+pub fn paper(bytes: &[u8]) {
+    let recorded = |bytes: &[u8]| {
+        let sheet = paper::read(Source { name: "host.yaml", bytes })?;
+        let observed = sheet.host().observed();
+        let devices = observed.devices.keys().cloned().collect();
+        let recording = Recording {
+            observed: &observed,
+            devices: &devices,
+            udev: None,
+            domains: true,
+            anonymous: false,
+        };
+        Ok::<_, Problems>(paper::write(&recording).unwrap_or_default())
+    };
+    match recorded(bytes) {
+        Ok(text) => assert_eq!(recorded(text.as_bytes()).as_ref(), Ok(&text), "{text}"),
+        Err(problems) => {
+            let shown = problems.render(false);
+            assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,5 +139,7 @@ mod tests {
         replay("device", device);
         replay("policy", policy);
         replay("control", control);
+        replay("convert", convert);
+        replay("paper", paper);
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Reads and shows. Where a device belongs, `plan` decides.
 
-use super::look::look_if_possible;
-use super::{EX_CHANGES, EX_IOERR, EX_OK, EX_UNAVAILABLE, Loaded, fail, load_policy};
+use super::sheet;
+use super::{EX_CHANGES, EX_IOERR, EX_OK, Loaded, load_policy};
 use crate::host::userdata::UserData;
 use crate::host::xenstore::Endpoint;
 use crate::model::{Device, Observed, chain};
@@ -16,7 +16,9 @@ use std::path::PathBuf;
 
 pub(super) const HELP: &str = "Examples:
   pvusb-agent diff new.yaml                 what would change if this were the policy?
-  pvusb-agent diff new.yaml --exit-code && echo 'nothing would change'";
+  pvusb-agent diff new.yaml --exit-code && echo 'nothing would change'
+  pvusb-agent diff new.yaml --policy old.yaml --host pc.yaml
+                                            and on a host that was recorded?";
 
 /// Arguments of `diff`.
 #[derive(Args, Clone, Debug)]
@@ -27,6 +29,10 @@ pub(super) struct DiffArgs {
     /// The policy to compare with; without it, the installed one
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    /// The host that is written in this file, instead of the one that this is; also a recording by
+    /// umockdev-record
+    #[arg(long, value_name = "FILE")]
+    host: Option<PathBuf>,
     /// End with 1 if something would change
     #[arg(long)]
     exit_code: bool,
@@ -78,11 +84,12 @@ pub(super) fn run(
         Loaded::None => Policy::default(),
         Loaded::Failed(code) => return code,
     };
-    let (observed, unreadable, without_xen) =
-        match look_if_possible(endpoint, &args.libxl_dir, &[&old, &new]) {
-            Ok(seen) => seen,
-            Err(error) => return fail(err, &error, EX_UNAVAILABLE),
-        };
+    let host = args.host.as_deref();
+    let seen = sheet::see(host, endpoint, &args.libxl_dir, &[&old, &new], (err, colour));
+    let (observed, unreadable, without_xen) = match seen {
+        Ok(seen) => seen,
+        Err(code) => return code,
+    };
     let changes: Vec<Change> =
         observed.devices.values().filter_map(|it| change(it, &old, &new, &observed)).collect();
     let written = if args.json { write_json(&changes, out) } else { write_text(&changes, out) };

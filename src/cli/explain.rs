@@ -3,29 +3,38 @@
 //! Reads and shows. What a rule says, `policy` decides; what would be done, `reconcile`.
 
 use super::look::{Error, look_if_possible};
-use super::{EX_IOERR, EX_OK, EX_REFUSED, EX_UNAVAILABLE, Loaded, fail, load_policy};
+use super::sheet;
+use super::{EX_IOERR, EX_OK, EX_REFUSED, EX_UNAVAILABLE, EX_USAGE, Loaded, fail, load_policy};
 use crate::host::userdata::UserData;
 use crate::host::xenstore::Endpoint;
-use crate::model::{Device, DeviceName, Observed, Text, chain};
+use crate::model::{BusId, Device, DeviceName, Observed, Text, chain};
+use crate::paper::Host;
 use crate::plan::{Aside, Explanation, Next, Outlook, Step};
 use crate::policy::{Action, Part, Policy, Rule, Verdict};
 use crate::reconcile::preview;
 use clap::Args;
 use serde::Serialize;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 pub(super) const HELP: &str = "Examples:
   pvusb-agent explain 1-1.4                      why is what is plugged there where it is?
-  pvusb-agent explain 05e0:1200 --policy new.yaml   and by that policy?";
+  pvusb-agent explain 05e0:1200 --policy new.yaml   and by that policy?
+  pvusb-agent record >host.yaml                  keep what is plugged here, and
+  pvusb-agent explain 1-1.4 --host host.yaml     ask about it anywhere";
 
 /// Arguments of `explain`.
 #[derive(Args, Clone, Debug)]
 pub(super) struct ExplainArgs {
-    /// A busid (1-1.4), a bus address (1.6) or an id (05e0:1200)
-    #[arg(value_name = "DEVICE")]
-    device: DeviceName,
+    /// A busid (1-1.4), a bus address (1.6) or an id (05e0:1200); with --host, also its name there.
+    /// Of a host with a single device, that one need not be named
+    #[arg(value_name = "DEVICE", required_unless_present = "host")]
+    device: Option<String>,
+    /// The host that is written in this file, instead of the one that this is; also a recording by
+    /// umockdev-record
+    #[arg(long, value_name = "FILE")]
+    host: Option<PathBuf>,
     /// The policy to judge by; without it, the installed one
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
@@ -39,7 +48,7 @@ pub(super) struct ExplainArgs {
 
 /// The answer. The names of the fields are an interface.
 #[derive(Serialize)]
-struct Answer {
+pub(super) struct Answer {
     busid: String,
     bus_address: String,
     id: String,
@@ -105,26 +114,14 @@ pub(super) fn run(
     err: &mut dyn Write,
     colour: bool,
 ) -> u8 {
-    let policy = match load_policy(args.policy.as_deref(), err, colour) {
-        Loaded::Policy(policy) => policy,
-        Loaded::None => Policy::default(),
-        Loaded::Failed(code) => return code,
+    let explained = match &args.host {
+        Some(path) => on_paper(path, args, err, colour).map(|answer| (answer, None)),
+        None => on_this_host(args, endpoint, err, colour),
     };
-    let (observed, unreadable, without_xen) =
-        match look_if_possible(endpoint, &args.libxl_dir, &[&policy]) {
-            Ok(seen) => seen,
-            Err(error) => return fail(err, &error, EX_UNAVAILABLE),
-        };
-    let found: Vec<_> = observed.devices.values().filter(|it| args.device.is_of(it)).collect();
-    let [device] = found[..] else {
-        let why =
-            unreadable.iter().find(|(busid, _)| args.device == DeviceName::At((*busid).clone()));
-        return match why {
-            Some((_, error)) => fail(err, error, EX_UNAVAILABLE),
-            None => not_one(&args.device, &found, err),
-        };
+    let (answer, without_xen) = match explained {
+        Ok(explained) => explained,
+        Err(code) => return code,
     };
-    let answer = explain(device, &policy, &observed, without_xen.is_none());
     let written = if args.json {
         serde_json::to_writer_pretty(&mut *out, &answer)
             .map_err(io::Error::from)
@@ -135,6 +132,73 @@ pub(super) fn run(
     match written.and_then(|()| out.flush()) {
         Ok(()) => EX_OK,
         Err(_) => EX_IOERR,
+    }
+}
+
+/// The answer about a device of this host; or, when that was told already, the exit code.
+fn on_this_host(
+    args: &ExplainArgs,
+    endpoint: Endpoint,
+    err: &mut dyn Write,
+    colour: bool,
+) -> Result<(Answer, Option<Error>), u8> {
+    let name = args.device.as_deref().unwrap_or_default();
+    let name: DeviceName = name.parse().map_err(|error| fail(err, &error, EX_USAGE))?;
+    let policy = loaded(args.policy.as_deref(), err, colour)?;
+    let (observed, unreadable, without_xen) =
+        look_if_possible(endpoint, &args.libxl_dir, &[&policy])
+            .map_err(|error| fail(err, &error, EX_UNAVAILABLE))?;
+    let found: Vec<_> = observed.devices.values().filter(|it| name.is_of(it)).collect();
+    let [device] = found[..] else {
+        let why = unreadable.iter().find(|(busid, _)| name == DeviceName::At((*busid).clone()));
+        return Err(match why {
+            Some((_, error)) => fail(err, error, EX_UNAVAILABLE),
+            None => not_one(&name, &found, err),
+        });
+    };
+    Ok((explain(device, &policy, &observed, without_xen.is_none()), without_xen))
+}
+
+/// The same about a device of a host on paper.
+fn on_paper(
+    path: &Path,
+    args: &ExplainArgs,
+    err: &mut dyn Write,
+    colour: bool,
+) -> Result<Answer, u8> {
+    let sheet = sheet::load(path).map_err(|problems| sheet::refuse(&problems, err, colour))?;
+    let named = args.policy.clone().or_else(|| sheet::policy_named_in(&sheet, path));
+    let policy = loaded(named.as_deref(), err, colour)?;
+    let (host, observed) = (sheet.host(), sheet.host().observed());
+    let found = match &args.device {
+        Some(name) => host.called(name),
+        None => host.devices.iter().map(|written| &written.device).collect(),
+    };
+    let [device] = found[..] else {
+        return Err(not_one_of(host, &found, path, err));
+    };
+    Ok(explain(device, &policy, &observed, true))
+}
+
+fn not_one_of(host: &Host, found: &[&Device], path: &Path, err: &mut dyn Write) -> u8 {
+    let is_found = |at: &BusId| found.iter().any(|device| device.busid == *at);
+    let names = host.devices.iter().filter(|it| is_found(&it.device.busid));
+    let names: Vec<_> = names.map(|it| Text::from(&*it.name).to_string()).collect();
+    let file = Text::from(&*path.to_string_lossy());
+    let written = if names.is_empty() {
+        writeln!(err, "pvusb-agent: there is no such device in {file}")
+    } else {
+        let list = names.join(", ");
+        writeln!(err, "pvusb-agent: {file} has several devices: say which, one of {list}")
+    };
+    if written.is_ok() { EX_REFUSED } else { EX_IOERR }
+}
+
+fn loaded(named: Option<&Path>, err: &mut dyn Write, colour: bool) -> Result<Policy, u8> {
+    match load_policy(named, err, colour) {
+        Loaded::Policy(policy) => Ok(policy),
+        Loaded::None => Ok(Policy::default()),
+        Loaded::Failed(code) => Err(code),
     }
 }
 
@@ -153,7 +217,12 @@ fn not_one(name: &DeviceName, found: &[&Device], err: &mut dyn Write) -> u8 {
     clippy::disallowed_methods,
     reason = "what would come next needs some present to begin with"
 )]
-fn explain(device: &Device, policy: &Policy, observed: &Observed, with_xen: bool) -> Answer {
+pub(super) fn explain(
+    device: &Device,
+    policy: &Policy,
+    observed: &Observed,
+    with_xen: bool,
+) -> Answer {
     let explanation = Explanation::of(device, policy, observed);
     let outlook = preview(policy, observed, Instant::now()).remove(&device.busid);
     let outlook = outlook.filter(|_| with_xen);
@@ -238,7 +307,7 @@ fn next_words(outlook: &Outlook) -> String {
     }
 }
 
-fn write_text(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write_text(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
     let Answer { busid, id, name, .. } = answer;
     writeln!(out, "{}", format!("{busid}  {id}  {name}").trim_end())?;
     if let Some(order) = &answer.order {

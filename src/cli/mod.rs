@@ -3,18 +3,23 @@
 //! Exit codes are those of `sysexits.h`, so that scripts and systemd can tell them apart.
 
 pub mod check;
+mod convert;
 mod devices;
 mod diff;
 mod doctor;
 mod explain;
+mod generate;
 mod list;
 mod look;
 mod order;
+mod record;
 mod rehearse;
 mod run;
+mod sheet;
 mod socket;
 mod status;
 mod table;
+mod test;
 
 use crate::host::xenstore::Endpoint;
 use crate::model::chain;
@@ -34,6 +39,8 @@ pub const EX_REFUSED: u8 = 1;
 pub const EX_FINDINGS: u8 = 1;
 /// `diff --exit-code` has found something.
 pub const EX_CHANGES: u8 = 1;
+/// `convert` could not carry everything over.
+pub const EX_LOSSES: u8 = 1;
 /// The command line is wrong.
 pub const EX_USAGE: u8 = 64;
 /// udev, xenstore or the agent is not there.
@@ -52,8 +59,9 @@ pub const DEFAULT_POLICY: &str = "/etc/pvusb-agent/policy.yaml";
 #[derive(Debug, Parser)]
 #[command(name = "pvusb-agent", version, about, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 all well, 1 refused or not done (doctor, diff: something was found), \
-    64 wrong usage, 69 udev, xenstore or the agent is not there, 74 cannot write, 78 bad policy.\n\
+    after_help = "Exit codes: 0 all well, 1 refused or not done (doctor, diff: something was found; test: one has failed; \
+    convert: something was lost), 64 wrong usage, 69 udev, xenstore or the agent is not there, 74 cannot write, \
+    78 bad policy or test.\n\
     Environment: XENSTORED_PATH names xenstored's socket, PVUSB_AGENT_SOCKET the agent's; \
     PVUSB_AGENT_LOG is one of error, warn, info, debug, trace."
 )]
@@ -76,12 +84,32 @@ enum Verb {
     /// Tell why a device is where it is: which rules were asked, and what each of them said
     ///
     /// It looks for itself and asks no agent, so it knows nothing of what an agent remembers, such as
-    /// devices that are held down.
+    /// devices that are held down. With --host it looks at nothing but files.
     #[command(after_help = explain::HELP)]
     Explain(explain::ExplainArgs),
     /// Tell what another policy would change on this host, device by device
     #[command(after_help = diff::HELP)]
     Diff(diff::DiffArgs),
+    /// Write a first policy from what is plugged
+    ///
+    /// A rule for each device, with what it is in comments. Loading it changes nothing: the rules are
+    /// switched off, and what dom0 needs is protected.
+    #[command(after_help = generate::HELP)]
+    Generate(generate::GenerateArgs),
+    /// Convert a policy of xapi, USBGuard, vhotplug or OpenXT
+    ///
+    /// The policy goes to standard output, with comments where there is no equivalent. What could not be
+    /// carried over keeps devices where they are rather than letting them go.
+    #[command(after_help = convert::HELP)]
+    Convert(convert::ConvertArgs),
+    /// Run the tests of a policy: devices and domains that are written down, and what is expected of them
+    ///
+    /// The agent's own core decides; nothing of this host is looked at but the files.
+    #[command(after_help = test::HELP)]
+    Test(test::TestArgs),
+    /// Write down what is plugged, in the form that `explain --host` and `test` read
+    #[command(after_help = record::HELP)]
+    Record(record::RecordArgs),
     /// List what is attached where, by the agent and by others
     List(list::ListArgs),
     /// Give a device to a domain, whatever the policy says
@@ -142,6 +170,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Devices(args) => devices::run(&args, &mut out, &mut err, colour),
         Verb::Explain(args) => explain::run(&args, endpoint(), &mut out, &mut err, colour),
         Verb::Diff(args) => diff::run(&args, endpoint(), &mut out, &mut err, colour),
+        Verb::Generate(args) => generate::run(&args, endpoint(), &mut out, &mut err, colour),
+        Verb::Convert(args) => convert::run(&args, &mut out, &mut err, colour),
+        Verb::Test(args) => test::run(&args, &mut out, &mut err, colour),
+        Verb::Record(args) => record::run(&args, endpoint(), &mut out, &mut err, colour),
         Verb::List(args) => list::run(&args, endpoint(), &mut out, &mut err, colour),
         Verb::Attach(args) => args.run(&mut out, &mut err),
         Verb::Detach(args) => args.run(&mut out, &mut err),

@@ -46,6 +46,11 @@ impl fmt::Display for DomId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GuestUuid(u128);
 
+impl GuestUuid {
+    /// The one that no domain has (RFC 9562, section 5.9).
+    pub const NIL: Self = Self(0);
+}
+
 impl FromStr for GuestUuid {
     type Err = NameError;
 

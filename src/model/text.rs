@@ -36,6 +36,14 @@ impl Text {
         Self(out.into())
     }
 
+    /// Takes a text that is escaped already, as [`Self::as_str`] gives it. `None` for one that no bytes
+    /// would be shown as.
+    pub fn from_shown(text: &str) -> Option<Self> {
+        let is_shown = |c: char| c == '\\' || escape_char(c).chars().eq([c]);
+        let fits = text.chars().count() <= Self::MAX_CHARS + 1;
+        (fits && text.chars().all(is_shown)).then(|| Self(text.into()))
+    }
+
     /// The escaped text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -90,6 +98,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_shown_is_not_escaped_once_more() {
+        assert_eq!(Text::from_shown("a\\u{1b}b").unwrap().as_str(), "a\\u{1b}b");
+        for text in ["a\x1bb", "\n", "a\u{202e}b", &"x".repeat(Text::MAX_CHARS + 2)] {
+            assert_eq!(Text::from_shown(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
     fn ten_kilobytes_are_cut_and_say_so() {
         let long = Text::new(&[b'x'; 10_000]);
         assert_eq!(long.as_str().chars().count(), Text::MAX_CHARS + 1);
@@ -104,6 +120,7 @@ mod tests {
             let text = Text::new(&bytes);
             prop_assert!(!text.as_str().chars().any(char::is_control));
             prop_assert!(text.as_str().chars().count() <= Text::MAX_CHARS + 1);
+            prop_assert_eq!(Text::from_shown(text.as_str()), Some(text));
         }
     }
 }

@@ -197,6 +197,7 @@ mod tests {
         GuestName, Interface, Life, PortContent, Speed, XenView, XenbusState,
     };
     use crate::model::{DeviceModel, GuestUuid};
+    use crate::plan::made_up::place;
     use crate::plan::{Claim, Survey};
     use crate::policy::{self, Source};
     use proptest::prelude::*;
@@ -371,7 +372,8 @@ mod tests {
     fn interfaces_of_a_claimed_device_are_taken_unless_data_would_be_lost() {
         let policy = policy("[keyboard, pointer]", "[{port: '1-1'}]");
         let (one, departing) = (device(PORTS[0], [].into(), ClassTriple::BOOT_KEYBOARD), [].into());
-        let take = Step::TakeInterfaces { busid: one.busid.clone(), interfaces: Vec::new() };
+        let (busid, plug, place) = (one.busid.clone(), one.plug(), place(4, 0, 1));
+        let take = Step::TakeInterfaces { busid, plug, place, interfaces: Vec::new() };
         let mut observed = Observed::default();
         let with = |observed: &Observed| {
             clear(take.clone(), &Scene { observed, policy: &policy, departing: &departing }).err()

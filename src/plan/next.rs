@@ -149,7 +149,7 @@ fn for_plug(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
     }
     Some(match home(busid, note, xen) {
         Home::Held { place, guest } => for_held(device, note, place, guest, moment),
-        Home::Abandoned(place) => detach(device, note, place, "its domain is dead"),
+        Home::Abandoned(place) => detach(device, note, place, "its domain is dead", moment),
         Home::TakenOut(place) => match xen.places_of(busid).next() {
             Some(elsewhere) => Outlook::rest(Standing::AttachedByOthers(elsewhere)),
             None if moment.leaving => forget(busid, Standing::TakenOutByHand(place)),
@@ -214,9 +214,14 @@ fn for_gone(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
 /// the busid may have been written for the present plug, by somebody else.
 fn for_gone_note(busid: &BusId, note: &Note, moment: &Moment<'_>) -> Outlook {
     let xen = &moment.observed.xen;
+    // What was seen to be taken out of its port is in no port by the agent's hand.
+    let is_out = moment.since.taken_out.get(busid) == Some(note);
     let noted = match note.state {
-        NoteState::Attached { place, .. } => Some(place),
-        NoteState::Returning | NoteState::Admitted | NoteState::Blocked => None,
+        NoteState::Attached { place, .. } if !is_out => Some(place),
+        NoteState::Attached { .. }
+        | NoteState::Returning
+        | NoteState::Admitted
+        | NoteState::Blocked => None,
     };
     match xen.places_of(busid).find(|place| Some(*place) == noted) {
         Some(place) => clear_stale(busid, place, moment),
@@ -282,6 +287,11 @@ pub(super) fn home<'a>(busid: &BusId, note: &Note, xen: &'a XenView) -> Home<'a>
     }
 }
 
+/// Whether somebody took the device out of the port in which, by this note, the agent had put it.
+pub fn is_taken_out(busid: &BusId, note: &Note, xen: &XenView) -> bool {
+    matches!(home(busid, note, xen), Home::TakenOut(_))
+}
+
 /// Whether the domain at `place` has lost the device model that served the device.
 fn is_ending(note: &Note, place: Place, moment: &Moment<'_>) -> bool {
     let guest = moment.observed.xen.guests.get(&place.domid);
@@ -297,7 +307,8 @@ fn for_held(
     guest: &Guest,
     moment: &Moment<'_>,
 ) -> Outlook {
-    let back = |because: &dyn fmt::Display| detach(device, note, place, &because.to_string());
+    let back =
+        |because: &dyn fmt::Display| detach(device, note, place, &because.to_string(), moment);
     if moment.leaving {
         return back(&"the agent is ending");
     }
@@ -374,7 +385,12 @@ fn take_interfaces(
         ),
         None => Outlook::run(
             Standing::Attaching(route),
-            Step::TakeInterfaces { busid: device.busid.clone(), interfaces },
+            Step::TakeInterfaces {
+                busid: device.busid.clone(),
+                plug: device.plug(),
+                place,
+                interfaces,
+            },
         ),
     }
 }
@@ -394,11 +410,25 @@ pub fn without_usbback(device: &Device, kind: ControllerKind) -> Vec<InterfaceNa
 
 /// Takes a device out of its port. With `pv` the interfaces come first: usbback frees a port's
 /// entry even while an interface is bound to it.
-fn detach(device: &Device, note: &Note, place: Place, because: &str) -> Outlook {
+///
+/// If somebody has put the device into another `pv` port in the same moment, nothing tells whose the
+/// interfaces are. Then both ports stay as they are until one of them goes.
+fn detach(
+    device: &Device,
+    note: &Note,
+    place: Place,
+    because: &str,
+    moment: &Moment<'_>,
+) -> Outlook {
     let busid = device.busid.clone();
     let interfaces = on_usbback(device);
     let standing = Standing::Detaching { place, because: because.into() };
     if note.kind == ControllerKind::Pv && !interfaces.is_empty() {
+        let is_other =
+            |other: &Place| *other != place && kind_at(*other, moment) == ControllerKind::Pv;
+        if let Some(elsewhere) = moment.observed.xen.places_of(&busid).find(is_other) {
+            return Outlook::rest(Standing::AttachedByOthers(elsewhere));
+        }
         return Outlook::run(standing, Step::ReleaseInterfaces { busid, interfaces });
     }
     let after = AfterClear::Returning(Note { state: NoteState::Returning, ..note.clone() });
@@ -421,7 +451,12 @@ fn for_returning(device: &Device, note: &Note, moment: &Moment<'_>) -> Outlook {
             Outlook::rest(Standing::NotReturned(Problem::StillHeld(held.clone())))
         };
     }
-    if let Desired::Dom0(Reason::Blocked(rule)) = moment.desired(device) {
+    // What dom0 needs is not blocked, and gets its drivers back.
+    let may_be_blocked =
+        || device.authorized().next().is_none() || guard(device, &moment.scene()).is_ok();
+    if let Desired::Dom0(Reason::Blocked(rule)) = moment.desired(device)
+        && may_be_blocked()
+    {
         // It does not go by dom0's drivers.
         return for_blocked(device, Some(note), rule, moment);
     }
@@ -476,7 +511,9 @@ fn for_quarantined(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
         // Whatever its rule says, it stays in dom0.
         _ if is_needed => false,
         // Straight from one domain to the next, or from quarantine: dom0 is not on the way.
-        Desired::In { .. } if !moment.leaving => return Some(for_free(device, moment)),
+        Desired::In { .. } if !moment.leaving => {
+            return Some(whole_in_quarantine(device, for_free(device, moment)));
+        }
         Desired::In { .. }
         | Desired::Dom0(
             Reason::NoDomainRuns(_)
@@ -498,8 +535,22 @@ fn for_quarantined(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
     Some(if interfaces.is_empty() {
         forget(&busid, Standing::Returning)
     } else {
-        Outlook::run(Standing::Returning, Step::Deauthorize { busid, note: None, interfaces })
+        let plug = device.plug();
+        Outlook::run(Standing::Returning, Step::Deauthorize { busid, plug, note: None, interfaces })
     })
+}
+
+/// A device that waits in quarantine for its domain waits there as a whole: an agent that was killed while it
+/// let the device out has left a part of it outside.
+fn whole_in_quarantine(device: &Device, outlook: Outlook) -> Outlook {
+    let interfaces: Vec<_> = device.authorized().cloned().collect();
+    let is_half = !interfaces.is_empty() && device.unauthorized().next().is_some();
+    if !is_half || outlook.next != Next::Rest {
+        return outlook;
+    }
+    let (busid, plug) = (device.busid.clone(), device.plug());
+    let step = Step::Deauthorize { busid, plug, note: None, interfaces };
+    Outlook::run(outlook.standing, step)
 }
 
 /// Lets drivers have what they may not have yet, if there is anything.
@@ -571,6 +622,12 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
     if let Some(held) = device.bound_to(USBBACK).next() {
         let problem = Problem::OnUsbback(held.clone());
         return Outlook::rest(Standing::Stuck { route, problem });
+    }
+    // What it is to dom0 is seen only when dom0's drivers have it.
+    let back = moment.since.freed.get(&device.busid).map(|when| *when + DRIVER_GRACE);
+    let lacks_driver = device.interfaces.values().any(|it| it.authorized && it.driver.is_none());
+    if let Some(until) = back.filter(|until| lacks_driver && moment.now < *until) {
+        return Outlook::until(Standing::Returning, until, "drivers to come back by themselves");
     }
     let choice = ports::choose(device, guest, wish, moment);
     if matches!(choice, Choice::Take { .. } | Choice::Create { .. })
@@ -670,7 +727,7 @@ fn for_blocked(device: &Device, note: Option<&Note>, rule: &Rule, moment: &Momen
         // A rule that asks for its driver must go on matching.
         drivers: Some(drivers.into_iter().map(Into::into).collect()),
     });
-    Outlook::run(standing, Step::Deauthorize { busid, note, interfaces })
+    Outlook::run(standing, Step::Deauthorize { busid, plug, note, interfaces })
 }
 
 /// It is decided that the device stays in dom0: with quarantine, its drivers may have it now.

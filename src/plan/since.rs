@@ -2,8 +2,8 @@
 
 use super::turns::Turns;
 use crate::model::{
-    BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, GuestUuid, Place, Plug,
-    Trail, XenbusState,
+    BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, GuestUuid, Note, Place,
+    Plug, Trail, XenbusState,
 };
 use crate::policy::Flapping;
 use std::collections::{BTreeMap, VecDeque};
@@ -24,10 +24,16 @@ pub struct Since {
     /// The plug that a port named when it was first seen to name its device. For ports without a
     /// note this alone tells that the device was pulled and plugged again between two looks.
     pub tenants: BTreeMap<Place, (BusId, Plug)>,
+    /// Notes whose device was seen to be taken out of the agent's port. What is in that port later is
+    /// somebody else's, also if it has the same busid.
+    pub taken_out: BTreeMap<BusId, Note>,
     /// Devices in `pv` ports that usbback was seen to have as a whole.
     pub whole: BTreeMap<BusId, Plug>,
     /// When usbback was first seen without an interface of such a device.
     pub loose: BTreeMap<BusId, Instant>,
+    /// When a device was first seen in no port any more that somebody else had put into one. Whoever has
+    /// taken it out may be calling dom0's drivers back.
+    pub freed: BTreeMap<BusId, Instant>,
     /// When a device was first seen on its way back.
     pub returning: BTreeMap<BusId, Instant>,
     /// When the device that a trail speaks of was first seen to be gone.
@@ -70,8 +76,10 @@ impl Since {
             + self.controllers.len()
             + self.emptied.len()
             + self.tenants.len()
+            + self.taken_out.len()
             + self.whole.len()
             + self.loose.len()
+            + self.freed.len()
             + self.returning.len()
             + self.vanished.len()
             + self.turns.len()
@@ -113,6 +121,7 @@ impl Since {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::NoteState;
     use crate::plan::made_up::{Scenery, busid, device, domid, host, place, uuid};
     use proptest::prelude::*;
     use std::time::Duration;
@@ -125,20 +134,24 @@ mod tests {
         let unserved = (there.controller, ControllerKind::Qusb, DeviceModel::Absent);
         let (uuid_there, rule) = (uuid(domid(4)), "x".into());
         let trail = Trail { plug, place: there, uuid: uuid_there, rule, follows: false };
+        let (kind, state) = (ControllerKind::Qusb, NoteState::Returning);
+        let note = Note { plug, kind, state, drivers: None };
         let since = Since {
             ready: [(at(), (plug, now))].into(),
             plugs: [(at(), Plugs { last: plug, seen: [now, now].into() })].into(),
             controllers: [((domid(4), there.controller), (XenbusState::Closed, now))].into(),
             emptied: [(there, now)].into(),
             tenants: [(there, (at(), plug))].into(),
+            taken_out: [(at(), note)].into(),
             whole: [(at(), plug)].into(),
             loose: [(at(), now)].into(),
+            freed: [(at(), now)].into(),
             returning: [(at(), now)].into(),
             vanished: [(at(), (trail, now))].into(),
             turns: [(at(), Turns::new(plug))].into(),
             unserved: [((domid(4), uuid(domid(4))), unserved)].into(),
         };
-        assert_eq!(since.size(), 11);
+        assert_eq!(since.size(), 13);
         assert_eq!(Since::default().size(), 0);
     }
 

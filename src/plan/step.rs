@@ -29,6 +29,10 @@ pub enum Step {
     TakeInterfaces {
         /// The device.
         busid: BusId,
+        /// This plug of it: the next one in its place has interfaces of the same names, and may be a hub.
+        plug: Plug,
+        /// Its port, in which usbback must have seen it.
+        place: Place,
         /// Its interfaces that are not with usbback yet.
         interfaces: Vec<InterfaceName>,
     },
@@ -78,9 +82,10 @@ pub enum Step {
     Deauthorize {
         /// The device.
         busid: BusId,
+        /// This plug of it: nothing was decided about the next one in its place, which may be a hub.
+        plug: Plug,
         /// What is noted before, of one that the policy blocks:
-        /// [`NoteState::Blocked`](crate::model::NoteState::Blocked). Its plug is the only one that is
-        /// blocked. Without it nothing is noted.
+        /// [`NoteState::Blocked`](crate::model::NoteState::Blocked). Without it nothing is noted.
         note: Option<Note>,
         /// Its interfaces that drivers may have.
         interfaces: Vec<InterfaceName>,
@@ -148,6 +153,23 @@ impl Step {
             Some(claim)
         } else {
             None
+        }
+    }
+
+    /// The plug that the step takes from dom0 or lets out of quarantine, and no later one in its place.
+    pub fn plug(&self) -> Option<Plug> {
+        match self {
+            Self::Claim(claim) | Self::CreateController { claim, .. } => Some(claim.plug),
+            Self::TakeInterfaces { plug, .. } | Self::Deauthorize { plug, .. } => Some(*plug),
+            Self::Authorize { note, .. } => Some(note.plug),
+            Self::ReleaseInterfaces { .. }
+            | Self::ClearPort { .. }
+            | Self::ReturnDrivers { .. }
+            | Self::Forget { .. }
+            | Self::DropTrail { .. }
+            | Self::NoteOrder { .. }
+            | Self::RemoveController { .. }
+            | Self::RemoveLeftover(_) => None,
         }
     }
 

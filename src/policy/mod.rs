@@ -37,7 +37,7 @@ pub use matcher::{
     PatternError, PortPattern, ReleasePattern, TextPattern, TextPatternError, UdevMatch, Verdict,
     Within,
 };
-pub use needs::Needs;
+pub use needs::{Needs, UdevNames};
 pub use problem::{Code, Problem, Problems, Severity};
 pub use rule::{Action, OnUnplug, Rule, RuleName};
 pub use source::{Location, MAX_BYTES, Position, Source};
@@ -48,9 +48,12 @@ pub use wish::{ControllerWish, KindWish, TargetWish};
 /// problems alike.
 pub(crate) mod text {
     pub(crate) use crate::policy::problem::{Code, Finding, Report};
-    pub(crate) use crate::policy::read::{Reader, Shape};
-    pub(crate) use crate::policy::source::SourceText;
-    pub(crate) use crate::policy::tree::{Node, Value, grow};
+    pub(crate) use crate::policy::read::{
+        DOM0, Fields, Reader, Shape, is_attribute, is_plain_name, list, wrong_shape,
+    };
+    pub(crate) use crate::policy::source::{SourceText, Span, first_hidden};
+    pub(crate) use crate::policy::suggest::nearest;
+    pub(crate) use crate::policy::tree::{Entry, Node, Value, grow};
 }
 
 use crate::model::XenView;
@@ -173,9 +176,18 @@ impl Policy {
 
     /// What must be known of devices so that it can judge them.
     pub fn needs(&self) -> Needs {
+        Needs::of(self.matchers())
+    }
+
+    /// What it asks for of what udev and sysfs say.
+    pub fn udev_names(&self) -> UdevNames {
+        UdevNames::of(self.matchers())
+    }
+
+    fn matchers(&self) -> impl Iterator<Item = &Matcher> {
         let groups = self.groups.iter().flat_map(|group| group.matchers());
         let rules = self.rules.as_slice().iter().map(Rule::matcher);
-        Needs::of(groups.chain(&self.protect).chain(rules))
+        groups.chain(&self.protect).chain(rules)
     }
 
     /// The policy as it was understood, in canonical YAML with every default filled in. It compiles

@@ -28,7 +28,9 @@ pub enum Severity {
 /// | P020 – P039 | values and rules |
 /// | P040 – P049, P060 – P069 | matches |
 /// | P050 | scenarios |
+/// | P051 – P055 | devices, domains and tests on paper |
 /// | P070 – P089 | domains, what rules do, files |
+/// | P090 – P092 | policies of others that are converted |
 /// | P099 | the list of problems itself |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Code {
@@ -124,6 +126,16 @@ pub enum Code {
     UnknownGroup,
     /// P050: not a value that a scenario of the simulated world takes there.
     BadScenario,
+    /// P051: not what a device or a domain on paper can have there.
+    BadFact,
+    /// P052: a device or a domain that is not written there.
+    UnknownName,
+    /// P053: two devices in one place, two domains of one number.
+    SamePlace,
+    /// P054: not what can be expected of a device.
+    BadExpectation,
+    /// P055: what a test expects is not so.
+    Unmet,
     /// P060: more than can be judged in time: too many regular expressions, groups in groups in groups.
     TooIntricate,
     /// P070: not when files are to be read anew.
@@ -146,13 +158,19 @@ pub enum Code {
     UnnamedRule,
     /// P079: not what can be done when a device is pulled or becomes another one.
     BadKept,
+    /// P090: a text whose format cannot be told, to be converted.
+    UnknownFormat,
+    /// P091: not what the format says that is converted.
+    BadForeignRule,
+    /// P092: what becomes of it is not a policy.
+    NotConvertible,
     /// P099: there are more problems than are listed.
     MoreProblems,
 }
 
 impl Code {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 58] = [
+    pub const ALL: [Self; 66] = [
         Self::Unreadable,
         Self::TooLong,
         Self::NotUtf8,
@@ -199,6 +217,11 @@ impl Code {
         Self::BadGroupName,
         Self::UnknownGroup,
         Self::BadScenario,
+        Self::BadFact,
+        Self::UnknownName,
+        Self::SamePlace,
+        Self::BadExpectation,
+        Self::Unmet,
         Self::TooIntricate,
         Self::BadReload,
         Self::BadAlias,
@@ -210,6 +233,9 @@ impl Code {
         Self::OnlyWithAttach,
         Self::UnnamedRule,
         Self::BadKept,
+        Self::UnknownFormat,
+        Self::BadForeignRule,
+        Self::NotConvertible,
         Self::MoreProblems,
     ];
 
@@ -262,6 +288,11 @@ impl Code {
             Self::BadGroupName => "P048",
             Self::UnknownGroup => "P049",
             Self::BadScenario => "P050",
+            Self::BadFact => "P051",
+            Self::UnknownName => "P052",
+            Self::SamePlace => "P053",
+            Self::BadExpectation => "P054",
+            Self::Unmet => "P055",
             Self::TooIntricate => "P060",
             Self::BadReload => "P070",
             Self::BadAlias => "P071",
@@ -273,6 +304,9 @@ impl Code {
             Self::OnlyWithAttach => "P077",
             Self::UnnamedRule => "P078",
             Self::BadKept => "P079",
+            Self::UnknownFormat => "P090",
+            Self::BadForeignRule => "P091",
+            Self::NotConvertible => "P092",
             Self::MoreProblems => "P099",
         }
     }

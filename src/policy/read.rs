@@ -8,6 +8,8 @@
 mod actions;
 mod matching;
 
+pub(crate) use matching::{is_attribute, is_plain_name};
+
 use super::defaults::{Flapping, Reload, StalePorts};
 use super::matcher::Group;
 use super::problem::{Code, Finding, Report};
@@ -47,7 +49,7 @@ const CONTROLLER: Shape = Shape { what: "`controller`", keys: &["type", "version
 const VERSION: &str = "1";
 
 /// The words that mean the control domain, where every device is to begin with.
-const DOM0: [&str; 2] = ["dom0", "Domain-0"];
+pub(crate) const DOM0: [&str; 2] = ["dom0", "Domain-0"];
 
 /// What earlier files have left to those after them.
 #[derive(Default)]
@@ -250,7 +252,7 @@ impl Reader<'_, '_> {
     }
 
     /// Only the two words that mean the same to every version of YAML.
-    fn truth(&mut self, node: &Node) -> Option<bool> {
+    pub(crate) fn truth(&mut self, node: &Node) -> Option<bool> {
         let text = self.text(node, "`true` or `false`")?;
         let truth = text.parse().ok();
         if truth.is_none() {
@@ -428,7 +430,7 @@ pub(crate) fn wrong_shape(node: &Node, expected: &str) -> Finding {
 }
 
 /// `a`, `b` and `c`.
-fn list(words: &[&str]) -> String {
+pub(crate) fn list(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
     match quoted.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),

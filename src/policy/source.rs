@@ -108,6 +108,11 @@ impl SourceText {
         (Self { name: source.name.into(), text, lines }, fault)
     }
 
+    /// The name that messages give it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The text.
     pub(crate) fn as_str(&self) -> &str {
         &self.text
@@ -189,7 +194,7 @@ pub(super) fn is_shown(c: char) -> bool {
 }
 
 /// The first character that may not stand in the value `text`.
-pub(super) fn first_hidden(text: &str) -> Option<char> {
+pub(crate) fn first_hidden(text: &str) -> Option<char> {
     text.chars().find(|c| !is_shown(*c))
 }
 
@@ -221,7 +226,7 @@ fn not_shown(text: &str) -> Option<Finding> {
 
 /// What to say about a character that may not stand in a policy.
 pub(super) fn hidden(span: Span, c: char) -> Finding {
-    let message = format!("the character U+{:04X} may not stand in a policy", u32::from(c));
+    let message = format!("the character U+{:04X} may not stand here", u32::from(c));
     Finding::new(Code::HiddenCharacter, span, message)
 }
 

@@ -5,7 +5,7 @@ const MAX_CHARS: usize = 32;
 
 /// The one of `known` that `word` was most likely meant to be: letters swapped, missing, added or
 /// replaced, one in three at most.
-pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let word: Vec<char> = word.chars().take(MAX_CHARS + 1).flat_map(char::to_lowercase).collect();
     if word.len() > MAX_CHARS {
         return None;

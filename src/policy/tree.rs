@@ -104,7 +104,7 @@ fn read(text: &str, report: &mut Report<'_>) -> Result<Node, Finding> {
             Event::DocumentStart(_) => {
                 documents += 1;
                 if documents > 1 {
-                    let message = "a policy is one YAML document, this starts a second one";
+                    let message = "one file is one YAML document, this starts a second one";
                     return Err(Finding::new(Code::SecondDocument, span, message));
                 }
             }
@@ -112,9 +112,10 @@ fn read(text: &str, report: &mut Report<'_>) -> Result<Node, Finding> {
         }
     }
     tree.root.filter(|root| !matches!(root.value, Value::Nothing)).ok_or_else(|| {
-        let message = "there is no policy in it";
+        let message = "there is nothing in it";
         let finding = Finding::new(Code::Empty, Span { start: 0, end: 0 }, message);
-        finding.help("the least policy is `version: 1` and, on the next line, `rules: []`")
+        finding
+            .help("it begins with `version: 1`; the least policy has `rules: []` on the next line")
     })
 }
 
@@ -233,7 +234,7 @@ fn refuse_properties(
 }
 
 fn unused_yaml(span: Span, what: &str) -> Finding {
-    Finding::new(Code::UnusedYaml, span, format!("YAML's {what} are not used in policies"))
+    Finding::new(Code::UnusedYaml, span, format!("YAML's {what} are not used here"))
 }
 
 /// `id: *:1200` without quotes is an alias to YAML.

@@ -22,6 +22,8 @@ pub(super) struct Asks(BTreeMap<RequestId, Ask>);
 #[derive(Debug)]
 pub(super) struct Ask {
     pub(super) asked: Asked,
+    /// What the device was called by whoever asked.
+    called: DeviceName,
     pub(super) stage: Stage,
     /// What would have refused it without force.
     pub(super) waived: Option<Refusal>,
@@ -42,7 +44,8 @@ pub(super) enum Stage {
 
 impl Asks {
     pub(super) fn add(&mut self, id: RequestId, asked: Asked) {
-        self.0.insert(id, Ask { asked, stage: Stage::Fresh(None), waived: None });
+        let called = asked.request.device.clone();
+        self.0.insert(id, Ask { asked, called, stage: Stage::Fresh(None), waived: None });
     }
 
     /// Nobody waits for the answer any more. What is on its way is still told of in the journal.
@@ -85,11 +88,11 @@ impl Asks {
         self.0.iter().filter(|(_, ask)| which(&ask.stage)).map(|(id, _)| *id).collect()
     }
 
-    /// The first that waits for this device's turn.
-    pub(super) fn aimed_at(&self, busid: &BusId) -> Option<(RequestId, &Request)> {
+    /// The first that waits for this device's turn, and what it called the device.
+    pub(super) fn aimed_at(&self, busid: &BusId) -> Option<(RequestId, &Request, &DeviceName)> {
         self.0
             .iter()
             .find(|(_, ask)| matches!(&ask.stage, Stage::Aimed(at) if at == busid))
-            .map(|(id, ask)| (*id, &ask.asked.request))
+            .map(|(id, ask)| (*id, &ask.asked.request, &ask.called))
     }
 }

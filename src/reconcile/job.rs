@@ -34,6 +34,8 @@ pub(super) struct Job {
     pub(super) begun: Option<Instant>,
     /// The last step that ended, whose effect may not have been seen yet.
     pub(super) landed: Option<Arc<Step>>,
+    /// The port that this step has filled, or may have: nobody has seen it since.
+    pub(super) filled: Option<Place>,
     /// The looks that must have ended before the next decision.
     pub(super) after: After,
     /// What was last said of it.
@@ -226,10 +228,17 @@ pub(super) fn reserves(step: &Step) -> Option<Place> {
     }
 }
 
+/// The port that a step has filled when it has succeeded.
+pub(super) fn fills(step: &Step) -> Option<Place> {
+    let with_device = !matches!(step, Step::CreateController { with_device: false, .. });
+    reserves(step).filter(|_| with_device)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::{Guest, GuestKind, GuestName};
+    use crate::plan::made_up::{device, place};
 
     const KIOSK: &str = "6d3ae5a6-2c8c-4c8b-9d1e-000000000001";
 
@@ -260,7 +269,12 @@ mod tests {
         let busid: BusId = "1-1".parse().unwrap();
         let subject = Subject::Device(busid.clone());
         let (take, back) = (
-            Step::TakeInterfaces { busid: busid.clone(), interfaces: Vec::new() },
+            Step::TakeInterfaces {
+                busid: busid.clone(),
+                plug: device("1-1").plug(),
+                place: place(4, 0, 1),
+                interfaces: Vec::new(),
+            },
             Step::ReturnDrivers {
                 busid: busid.clone(),
                 kind: crate::model::ControllerKind::Pv,

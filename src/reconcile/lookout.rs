@@ -106,6 +106,11 @@ impl Looks {
         turn <= self.done
     }
 
+    /// Whether a newer look than the last one is under way, or has failed and is made again.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.under_way || (self.old && self.not_before.is_some())
+    }
+
     /// Whether nothing is old and no look is under way.
     pub(super) fn is_idle(&self) -> bool {
         !self.old && !self.under_way
@@ -208,8 +213,10 @@ mod tests {
         for _ in 0..MAX_FAILURES {
             assert_eq!(xen.looks.begin(now), Begin::Now);
             assert_eq!(xen.cover(), Scope::Domains(domids.clone()));
+            assert!(xen.looks.is_awaited());
             xen.failed(now);
             assert_eq!(xen.looks.begin(now), Begin::At(now + AGAIN));
+            assert!(xen.looks.is_awaited());
             xen.looks.hurry();
             assert!(!xen.looks.has_seen(turn));
         }
@@ -217,6 +224,7 @@ mod tests {
         xen.cover();
         xen.failed(now);
         assert_eq!(xen.looks.begin(now), Begin::No, "now something must happen first");
+        assert!(!xen.looks.is_awaited());
         xen.stir(None);
         assert_eq!(xen.looks.begin(now + AGAIN), Begin::Now);
         assert_eq!(xen.cover(), Scope::Domains(domids));

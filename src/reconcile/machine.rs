@@ -17,7 +17,7 @@ mod by_hand;
 use super::asks::Asks;
 use super::doors::{Input, Output, Sight, Ticket};
 use super::event::Event;
-use super::job::{After, Job, Signature, Subject, reserves};
+use super::job::{After, Job, Signature, Subject, fills, reserves};
 use super::lookout::{Begin, Looks, Scope, Turn, XenLooks};
 use super::memory;
 use crate::model::{BusId, Device, DomId, Leftover, NoteState, Observed, Place, XenView, chain};
@@ -236,6 +236,11 @@ impl Reconciler {
 
     fn saw(&mut self, now: Instant, sight: Sight) {
         let before = self.observed.xen.clone();
+        let covered = match &sight {
+            Sight::Xen(view) => view.domids.clone(),
+            Sight::Domains(part) => part.guests.keys().copied().collect(),
+            Sight::Usb(..) | Sight::Device(..) => BTreeSet::new(),
+        };
         match sight {
             Sight::Usb(plugged, usbback, desk) => {
                 self.usb.succeeded();
@@ -274,7 +279,10 @@ impl Reconciler {
         self.reread_tenants(&before);
         let looks = &self.devices;
         let is_read = |busid: &BusId| looks.get(busid).is_some_and(Looks::is_idle);
-        memory::remember(&mut self.since, now, &before, &self.observed, is_read);
+        // Somebody may have emptied a port that the agent has filled before it was seen filled.
+        let filled = self.jobs.values().filter_map(|job| job.filled).collect();
+        let (since, observed) = (&mut self.since, &self.observed);
+        memory::remember(since, now, &before, &filled, &covered, observed, is_read);
     }
 
     /// A port that somebody else has filled or emptied since `before`. In the one case the last reading of
@@ -287,7 +295,8 @@ impl Reconciler {
         };
         let (was, is) = (of_others(before), of_others(&self.observed.xen));
         for (_, busid) in was.symmetric_difference(&is) {
-            self.stir_device(busid.clone());
+            let turn = self.stir_device(busid.clone());
+            self.jobs.entry(Subject::Device(busid.clone())).or_default().after.usb = turn;
         }
     }
 
@@ -387,6 +396,8 @@ impl Reconciler {
         // It may have happened although it failed: as long as nobody has looked, its port is taken
         // and its device is gone.
         job.landed = Some(Arc::clone(&step));
+        let may_be_made = !matches!(result, Err(StepError::Stale(_)));
+        job.filled = fills(&step).filter(|_| may_be_made);
         let event = match result {
             Ok(()) => {
                 job.succeeded(&step);
@@ -451,6 +462,7 @@ impl Reconciler {
         for job in self.jobs.values_mut() {
             if self.xen.looks.has_seen(job.after.xen) {
                 job.landed = None;
+                job.filled = None;
             }
         }
         self.aim_asks();
@@ -513,7 +525,10 @@ impl Reconciler {
         if let Subject::Device(busid) = subject {
             let looks = self.devices.get(busid);
             let seen = looks.is_none_or(|looks| looks.has_seen(job.after.usb));
-            if self.unread.contains(busid) || !seen || self.lacks_hubs(busid) {
+            // What was gone may be there again, as long as it could not be looked at.
+            let may_be_back =
+                !self.observed.devices.contains_key(busid) && looks.is_some_and(Looks::is_awaited);
+            if self.unread.contains(busid) || !seen || may_be_back || self.lacks_hubs(busid) {
                 return false;
             }
         }

@@ -1,30 +1,37 @@
 //! Keeping [`Since`] up to date after each look and each step.
 
 use crate::model::{
-    BusId, ControllerKind, Observed, Place, PortContent, Trail, XenView, XenbusState,
+    BusId, ControllerKind, DomId, Note, NoteState, Observed, Place, PortContent, Trail, XenView,
+    XenbusState,
 };
-use crate::plan::next::without_usbback;
+use crate::plan::next::{DRIVER_GRACE, is_taken_out, without_usbback};
 use crate::plan::ports::PORT_REST;
 use crate::plan::{Plugs, Since, Step};
 use crate::policy::Flapping;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-/// Takes over what a look has shown. `before` is what xenstore showed before it; `is_read` tells
-/// whether the reading of a device is not older than that of xenstore.
+/// Takes over what a look has shown. `before` is what xenstore showed before it, and `filled` are the ports
+/// that the agent has filled since, or may have; `covered` are the domains that were looked at now; `is_read`
+/// tells whether the reading of a device is not older than that of xenstore.
 pub(super) fn remember(
     since: &mut Since,
     now: Instant,
     before: &XenView,
+    filled: &BTreeSet<Place>,
+    covered: &BTreeSet<DomId>,
     observed: &Observed,
     is_read: impl Fn(&BusId) -> bool,
 ) {
     remember_ready(since, now, observed);
     remember_plugs(since, now, observed);
     remember_controllers(since, now, observed);
-    remember_emptied(since, now, before, observed);
+    let taken = before.taken_ports().map(|(place, _)| place).chain(filled.iter().copied());
+    remember_emptied(since, now, taken, observed);
+    remember_freed(since, now, before, observed);
     remember_returning(since, now, observed);
-    remember_tenants(since, observed, is_read);
+    remember_tenants(since, before, observed, is_read);
+    remember_taken_out(since, covered, observed);
     remember_whole(since, now, observed);
     remember_vanished(since, now, observed);
     since.turns.retain(|busid, turns| turns.are_of(observed.devices.get(busid)));
@@ -53,6 +60,10 @@ pub(super) fn remember_step(since: &mut Since, step: &Step, observed: &Observed)
         && let Some(guest) = observed.xen.guests.get(domid)
     {
         since.unserved.insert((*domid, *uuid), (*controller, *kind, guest.device_model));
+    }
+    if let Step::ClearPort { place, .. } = step {
+        // What it names at the next look, somebody has written since.
+        since.tenants.remove(place);
     }
     if let Step::TakeInterfaces { busid, .. } = step
         && let Some(device) = observed.devices.get(busid)
@@ -113,15 +124,31 @@ fn remember_controllers(since: &mut Since, now: Instant, observed: &Observed) {
     }
 }
 
-fn remember_emptied(since: &mut Since, now: Instant, before: &XenView, observed: &Observed) {
+fn remember_emptied(
+    since: &mut Since,
+    now: Instant,
+    taken: impl Iterator<Item = Place>,
+    observed: &Observed,
+) {
     // Whoever removes a controller empties its ports: the next one may have the same numbers.
     let is_empty = |place: Place| match observed.xen.port(place) {
         Some(content) => *content == PortContent::Free,
         None => observed.xen.guests.contains_key(&place.domid),
     };
     since.emptied.retain(|place, when| now < *when + PORT_REST && is_empty(*place));
-    let emptied = before.taken_ports().map(|(place, _)| place).filter(|place| is_empty(*place));
+    let emptied = taken.filter(|place| is_empty(*place));
     since.emptied.extend(emptied.map(|place| (place, now)));
+}
+
+/// A device that somebody else has taken out of the port into which somebody else had put it.
+fn remember_freed(since: &mut Since, now: Instant, before: &XenView, observed: &Observed) {
+    let is_free = |busid: &BusId| observed.xen.places_of(busid).next().is_none();
+    since.freed.retain(|busid, when| now < *when + DRIVER_GRACE && is_free(busid));
+    for (place, busid) in before.taken_ports() {
+        if !before.is_ours(busid, place) && is_free(busid) {
+            since.freed.insert(busid.clone(), now);
+        }
+    }
 }
 
 /// A device is on its way back since no port names it any more.
@@ -148,9 +175,20 @@ fn remember_vanished(since: &mut Since, now: Instant, observed: &Observed) {
     }
 }
 
-fn remember_tenants(since: &mut Since, observed: &Observed, is_read: impl Fn(&BusId) -> bool) {
+fn remember_tenants(
+    since: &mut Since,
+    before: &XenView,
+    observed: &Observed,
+    is_read: impl Fn(&BusId) -> bool,
+) {
     let taken: BTreeMap<Place, &BusId> = observed.xen.taken_ports().collect();
-    since.tenants.retain(|place, (busid, _)| taken.get(place) == Some(&&*busid));
+    // The agent has emptied it since, whether that was heard or not: its note and the port change together.
+    let was_emptied = |place: Place, busid: &BusId| {
+        before.is_ours(busid, place) && !observed.xen.is_ours(busid, place)
+    };
+    since.tenants.retain(|place, (busid, _)| {
+        taken.get(place) == Some(&&*busid) && !was_emptied(*place, busid)
+    });
     for (place, busid) in taken {
         if let Some(device) = observed.devices.get(busid).filter(|_| is_read(busid)) {
             let plug = device.plug();
@@ -161,6 +199,21 @@ fn remember_tenants(since: &mut Since, observed: &Observed, is_read: impl Fn(&Bu
             }
         }
     }
+}
+
+/// Which notes speak of a port that somebody has emptied. As long as the note is the same, the agent has
+/// filled no port for it since. Notes are read with every look, and before the ports: only of a domain that
+/// the look has covered are these not older.
+fn remember_taken_out(since: &mut Since, covered: &BTreeSet<DomId>, observed: &Observed) {
+    let xen = &observed.xen;
+    since.taken_out.retain(|busid, note| xen.notes.get(busid) == Some(note));
+    let is_covered = |note: &Note| match note.state {
+        NoteState::Attached { place, .. } => covered.contains(&place.domid),
+        NoteState::Returning | NoteState::Admitted | NoteState::Blocked => false,
+    };
+    let out =
+        xen.notes.iter().filter(|(busid, note)| is_covered(note) && is_taken_out(busid, note, xen));
+    since.taken_out.extend(out.map(|(busid, note)| (busid.clone(), note.clone())));
 }
 
 /// Which devices usbback has had as a whole, and since when it has them no more.
@@ -184,6 +237,7 @@ fn remember_whole(since: &mut Since, now: Instant, observed: &Observed) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::AfterClear;
     use crate::plan::made_up::{
         Scenery, attach, bind, busid, controller, device, domid, fill, guest, host, place,
         replugged,
@@ -202,7 +256,15 @@ mod tests {
     /// Looks, so long after the last look, at what is there and was there before.
     fn look(it: &mut Scenery, later: Duration, before: &XenView) {
         it.now += later;
-        remember(&mut it.since, it.now, before, &it.observed, |_| true);
+        remember(
+            &mut it.since,
+            it.now,
+            before,
+            &BTreeSet::new(),
+            &[domid(4)].into(),
+            &it.observed,
+            |_| true,
+        );
     }
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -236,6 +298,45 @@ mod tests {
         it.observed = taken;
         look(&mut it, SECOND, &before);
         assert!(it.since.emptied.is_empty(), "it is not empty any more");
+    }
+
+    /// xl may empty a port that the agent has filled before anybody has looked.
+    #[test]
+    fn a_port_that_was_filled_and_emptied_between_two_looks_rests() {
+        let mut it = scenery();
+        let (nothing, there) = (XenView::default(), place(4, 0, 1));
+        remember(
+            &mut it.since,
+            it.now,
+            &nothing,
+            &[there].into(),
+            &BTreeSet::new(),
+            &it.observed,
+            |_| true,
+        );
+        assert_eq!(it.since.emptied, [(there, it.now)].into());
+    }
+
+    #[test]
+    fn what_others_have_taken_out_may_get_its_drivers_back_for_a_while() {
+        let mut it = scenery();
+        let free = it.observed.xen.clone();
+        fill(&mut it.observed, place(4, 1, 1), PortContent::Taken(busid("1-1")));
+        let taken = std::mem::replace(&mut it.observed.xen, free.clone());
+        look(&mut it, SECOND, &taken);
+        let then = it.now;
+        look(&mut it, SECOND, &free);
+        assert_eq!(it.since.freed, [(busid("1-1"), then)].into());
+        look(&mut it, DRIVER_GRACE, &free);
+        assert_eq!(it.since.freed.len(), 0);
+        look(&mut it, SECOND, &taken);
+        it.observed.xen = taken.clone();
+        look(&mut it, Duration::ZERO, &free);
+        assert_eq!(it.since.freed.len(), 0, "it is in a port again");
+        attach(&mut it.observed, "1-1", place(4, 1, 1));
+        let ours = std::mem::replace(&mut it.observed.xen, free);
+        look(&mut it, SECOND, &ours);
+        assert_eq!(it.since.freed.len(), 0, "that was the agent's");
     }
 
     #[test]
@@ -283,7 +384,15 @@ mod tests {
         let (nothing, there) = (XenView::default(), place(4, 0, 1));
         it.device("1-1").initialized = None;
         fill(&mut it.observed, there, PortContent::Taken(busid("1-1")));
-        remember(&mut it.since, it.now, &nothing, &it.observed, |_| false);
+        remember(
+            &mut it.since,
+            it.now,
+            &nothing,
+            &BTreeSet::new(),
+            &BTreeSet::new(),
+            &it.observed,
+            |_| false,
+        );
         assert_eq!(it.since.tenants.len(), 0, "the reading may be of an earlier plug");
         look(&mut it, SECOND, &nothing);
         it.device("1-1").initialized = Some(7);
@@ -296,6 +405,50 @@ mod tests {
         fill(&mut it.observed, there, PortContent::Free);
         look(&mut it, SECOND, &nothing);
         assert_eq!(it.since.tenants.len(), 0);
+    }
+
+    /// xl may fill a port so soon after the agent has cleared it that nobody sees it empty.
+    #[test]
+    fn a_port_that_the_agent_has_cleared_names_what_is_plugged_when_it_is_filled_again() {
+        let mut it = scenery();
+        let (nothing, there) = (XenView::default(), place(4, 0, 1));
+        fill(&mut it.observed, there, PortContent::Taken(busid("1-1")));
+        look(&mut it, SECOND, &nothing);
+        it.device("1-1").initialized = replugged(it.device("1-1")).initialized;
+        let (busid, kind) = (busid("1-1"), ControllerKind::Qusb);
+        let step = Step::ClearPort { place: there, kind, busid, after: AfterClear::Gone };
+        remember_step(&mut it.since, &step, &it.observed);
+        look(&mut it, SECOND, &nothing);
+        let device = it.device("1-1").clone();
+        assert!(!it.since.was_for_another_plug(there, &device));
+
+        // If nobody has heard that it was cleared, the note tells.
+        it.device("1-1").initialized = replugged(&device).initialized;
+        attach(&mut it.observed, "1-1", there);
+        let before = it.observed.xen.clone();
+        it.observed.xen.notes.clear();
+        look(&mut it, SECOND, &before);
+        let device = it.device("1-1").clone();
+        assert!(!it.since.was_for_another_plug(there, &device));
+    }
+
+    #[test]
+    fn what_was_taken_out_counts_as_such_for_as_long_as_its_note_says_the_same() {
+        let mut it = scenery();
+        let (nothing, there) = (XenView::default(), place(4, 0, 1));
+        attach(&mut it.observed, "1-1", there);
+        look(&mut it, SECOND, &nothing);
+        assert_eq!(it.since.taken_out.len(), 0);
+        fill(&mut it.observed, there, PortContent::Free);
+        look(&mut it, SECOND, &nothing);
+        let note = it.observed.xen.notes[&busid("1-1")].clone();
+        assert_eq!(it.since.taken_out, [(busid("1-1"), note)].into());
+        fill(&mut it.observed, there, PortContent::Taken(busid("1-1")));
+        look(&mut it, SECOND, &nothing);
+        assert_eq!(it.since.taken_out.len(), 1, "that was somebody else");
+        it.observed.xen.notes.clear();
+        look(&mut it, SECOND, &nothing);
+        assert_eq!(it.since.taken_out.len(), 0);
     }
 
     #[test]

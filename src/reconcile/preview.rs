@@ -2,7 +2,7 @@
 //! ask without an agent. It does nothing and keeps nothing.
 
 use super::memory;
-use crate::model::{BusId, Observed, XenView};
+use crate::model::{BusId, Observed};
 use crate::plan::next::for_device;
 use crate::plan::{Moment, Outlook, Since};
 use crate::policy::Policy;
@@ -18,7 +18,8 @@ const LONG: Duration = Duration::from_secs(3600);
 /// that a port rests.
 pub fn preview(policy: &Policy, observed: &Observed, now: Instant) -> BTreeMap<BusId, Outlook> {
     let mut since = Since::default();
-    memory::remember(&mut since, now, &XenView::default(), observed, |_| true);
+    let (filled, covered) = (BTreeSet::new(), BTreeSet::new());
+    memory::remember(&mut since, now, &observed.xen, &filled, &covered, observed, |_| true);
     let moment = Moment {
         now: now + LONG,
         observed,

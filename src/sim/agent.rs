@@ -24,6 +24,8 @@ pub(super) struct Agent {
     /// When it wants to be called.
     pub(super) wake: Option<Micros>,
     pub(super) connected: bool,
+    /// How many ports had ever been filled when it looked at all of xenstore for the first time.
+    pub(super) first_look: Option<u64>,
     pub(super) works: BTreeMap<u64, Work>,
     looks: BTreeMap<u64, Look>,
     /// How it is to end, and how long after that it is started again.
@@ -64,6 +66,7 @@ impl World {
             machine: Reconciler::new(Arc::clone(&self.policy)),
             wake: None,
             connected: false,
+            first_look: None,
             works: BTreeMap::new(),
             looks: BTreeMap::new(),
             leaving: None,
@@ -78,9 +81,9 @@ impl World {
         self.counts.kills += 1;
         // What it had asked of the kernel, the kernel goes on with.
         for work in agent.works.into_values() {
-            if let Some((interface, asked)) = work.in_kernel {
+            if let Some((interface, plug_no, asked)) = work.in_kernel {
                 let delay = self.takes(1_000, 100_000);
-                self.soon(delay, Happening::Orphan(interface, asked));
+                self.soon(delay, Happening::Orphan(interface, plug_no, asked));
             }
         }
         self.life += 1;
@@ -297,6 +300,10 @@ impl World {
                 } else {
                     if let Sight::Device(_, Some(device)) = &sight {
                         self.device_read(device);
+                    }
+                    let tenancies = self.store.tenancies;
+                    if let (Sight::Xen(_), Some(agent)) = (&sight, self.agent.as_mut()) {
+                        agent.first_look.get_or_insert(tenancies);
                     }
                     self.input(Input::Saw(sight));
                 }

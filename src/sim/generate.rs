@@ -19,7 +19,7 @@ const NAMES: [&str; 4] = ["kiosk", "desk", "lab", "spare"];
 
 /// The policies that seeds load. In most of them a device may be plugged as often as it likes, since
 /// whatever is held down is not attached. The last one does not compile.
-pub const POLICIES: [(&str, &str); 9] = [
+pub const POLICIES: [(&str, &str); 11] = [
     (
         "kiosk",
         "version: 1\ndefaults: {flapping: {plugs: 0}}\nrules:\n  - match: {id: '05e0:*'}\n    attach: \
@@ -62,6 +62,19 @@ pub const POLICIES: [(&str, &str); 9] = [
          20s, pause: 10s}}\nprotect:\n  - {id: '2e8a:*'}\n  - {port: '1-2.2'}\nrules:\n  - match: {id: \
          '0951:*'}\n    attach: [spare, lab]\n  - match: {id: '*:*'}\n    attach: [kiosk, desk]\n",
     ),
+    (
+        "blocking",
+        "version: 1\ndefaults: {keep_last: [keyboard], flapping: {plugs: 0}}\nprotect:\n  - {port: '2-2'}\n\
+         rules:\n  - match: {id: '1111:*'}\n    block: true\n  - match: {id: '0951:*'}\n    when: {running: \
+         desk}\n    block: true\n  - match: {id: '*:*'}\n    attach: [kiosk, lab]\n",
+    ),
+    (
+        "shifts",
+        "version: 1\ndefaults: {quarantine: true, flapping: {plugs: 0}}\nrules:\n  - match: {id: '05e0:*'}\n    \
+         when: {running: 'd*', absent: [lab, 'sp?re']}\n    attach: desk\n  - match: {id: '05e0:*'}\n    \
+         attach: ['ki*', spare]\n  - match: {port: '1-2.*'}\n    when: {absent: kiosk}\n    block: \
+         true\n  - match: {id: '*:*'}\n    when: {running: [lab, spare]}\n    attach: [lab, kiosk]\n",
+    ),
     ("broken", "version: 1\nrules: maybe\n"),
 ];
 
@@ -79,9 +92,10 @@ pub fn setting(seed: u64) -> Setting {
     let mut dice = Random::new(seed ^ 0x5e77_1465);
     let mut policies = compile(&POLICIES);
     let held_back = dice.one_in(4);
-    let first = usize::try_from(dice.below(8)).unwrap_or(0);
+    let first = usize::try_from(dice.below(10)).unwrap_or(0);
     // Where new devices are held back, the first policy mostly lets them out.
-    let first = if held_back && dice.below(4) > 0 { 5 + first % 2 } else { first };
+    let letting_out = [5, 6, 9][first % 3];
+    let first = if held_back && dice.below(4) > 0 { letting_out } else { first };
     policies.swap(0, first);
     let usbback = dice.one_in(2);
     let desk = Desk { keyboard: dice.one_in(2), pointer: dice.one_in(2) };

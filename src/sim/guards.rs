@@ -9,11 +9,14 @@ use super::store::Hand;
 use super::usb::{Micros, Socket};
 use super::world::World;
 use crate::model::{BusId, Device, InterfaceName, Order, Plug, Use};
-use crate::plan::{Claim, Step};
+use crate::plan::Step;
 use crate::policy::{Candidate, Flapping};
 
 /// What has not changed for so long the agent knows, whatever was slow or lost.
 const LONG_KNOWN: Micros = 20_000_000;
+
+/// The longest from a change of a driver until the agent has read the device, if nothing is lost.
+const TOLD: Micros = 400_000;
 
 /// The longest from a transaction's reads to its commit.
 const COMMIT: Micros = 20_000;
@@ -106,12 +109,16 @@ impl World {
         is_one && !beside && !self.usb.sockets.values().any(stays)
     }
 
-    /// A step that takes a device from dom0, or fills a port, is on its way.
+    /// A step that takes a device from dom0, for a domain or for nobody, is on its way.
     pub(super) fn check_leaving(&mut self, step: &Step) {
-        let (Step::Claim(claim) | Step::CreateController { claim, .. }) = step else { return };
-        let Claim { busid, plug, .. } = claim;
+        let is_blocking = matches!(step, Step::Deauthorize { note: Some(_), interfaces, .. }
+            if !interfaces.is_empty());
+        if step.claim().is_none() && !is_blocking {
+            return;
+        }
+        let (Some(busid), Some(plug)) = (step.device(), step.plug()) else { return };
         // What was decided about another plug comes to nothing.
-        let Some(socket) = self.usb.sockets.get(busid).filter(|s| s.device.plug() == *plug) else {
+        let Some(socket) = self.usb.sockets.get(busid).filter(|s| s.device.plug() == plug) else {
             return;
         };
         let said = self.said_of(&socket.device);
@@ -121,7 +128,10 @@ impl World {
         }
         let is_forced = said.is_some_and(|said| said.force);
         let since = |when: Micros| self.now > when + LONG_KNOWN;
-        let is_known = since(socket.used_since)
+        // That it is a mouse, udev says after its driver has come.
+        let is_told = self.now > socket.rebound_at + TOLD;
+        let is_known = is_told
+            && since(socket.used_since)
             && since(self.desk_changed)
             && self.faults.values().all(|left| *left == 0)
             && self.usb.sockets.values().all(|other| {
@@ -135,7 +145,9 @@ impl World {
             self.violate(2, format!("{busid} is to leave dom0, and the policy protects it"));
         } else if let Some(why) = needed.filter(|_| is_known) {
             self.violate(2, format!("{busid} is to leave dom0: {why}"));
-        } else if let Some(until) = self.held_down(busid).filter(|until| self.now < *until) {
+        } else if let Some(until) = self.held_down(busid).filter(|until| self.now < *until)
+            && step.claim().is_some()
+        {
             let what = format!("{busid} is to leave dom0 and is held down until {until}");
             self.violate(0, what);
         }

@@ -11,6 +11,9 @@
 //! * `replugged unseen`: a device that was pulled and plugged again while a port that xl had filled
 //!   named it. Nothing in the store tells the two plugs apart; the agent knows only if it has looked
 //!   in between.
+//! * `replugged into the agent's port unseen`: xl takes a device out of the agent's port, and puts the next
+//!   plug there while the agent is down and its note of the plug before is not gone yet. Nothing in the
+//!   store tells that from a port that has become stale.
 //! * `attached twice by xl`: xl does not look whether the agent has attached the device meanwhile.
 //! * `still held`: a program has not let go of the device within the deadline.
 //! * `xl was here`: the drivers of a device that xl has had its hands on in this plug, or that a backend
@@ -24,7 +27,7 @@ use crate::model::{
     BusId, ControllerId, ControllerKind, DeviceModel, DomId, GuestKind, GuestName, Life, NoteState,
     Order, Place, PortNumber, Speed, UsbVersion, XenbusState,
 };
-use crate::policy::{Action, Candidate, GuestPattern, KindWish};
+use crate::policy::{Action, Candidate, GuestPattern, KindWish, When};
 use std::collections::BTreeSet;
 
 impl World {
@@ -144,14 +147,53 @@ impl World {
             Some(Order::Stay | Order::Hold) => return Vec::new(),
             None => {}
         }
-        let devices = self.usb.devices();
-        let candidate = Candidate::new(&socket.device, &devices, None);
-        match self.policy.judge(&candidate).map(crate::policy::Rule::action) {
+        match self.verdict(socket) {
             Some(Action::Attach(targets)) => {
                 targets.iter().map(|target| target.guest.clone()).collect()
             }
             Some(Action::Keep | Action::Block) | None => Vec::new(),
         }
+    }
+
+    /// What the first rule says that is of this device and counts now.
+    fn verdict(&self, socket: &Socket) -> Option<&Action> {
+        let devices = self.usb.devices();
+        let candidate = Candidate::new(&socket.device, &devices, None);
+        let mut rules = self.policy.matching(&candidate);
+        rules.find(|rule| self.counts_now(rule.when())).map(crate::policy::Rule::action)
+    }
+
+    fn counts_now(&self, when: &When) -> bool {
+        let is_any = |meant: &[GuestPattern], also_built: bool| {
+            self.store.domains.values().filter(|domain| domain.has_nodes).any(|domain| {
+                let is_so = match domain.life() {
+                    Life::Running => true,
+                    Life::Building => also_built,
+                    Life::Dead => false,
+                };
+                is_so && meant.iter().any(|it| it.is_called(&domain.name, domain.uuid))
+            })
+        };
+        (when.running.is_empty() || is_any(&when.running, false)) && !is_any(&when.absent, true)
+    }
+
+    /// Whether nobody is to have it, by the policy and by nobody's word against that.
+    fn is_blocked(&self, socket: &Socket) -> bool {
+        let is_free = !socket.spec.hub && self.said_of(&socket.device).is_none();
+        is_free && matches!(self.verdict(socket), Some(Action::Block))
+    }
+
+    /// A device that the policy blocks, and that is in no port.
+    fn judge_blocked(&self, busid: &BusId, socket: &Socket) -> Verdict {
+        if self.is_held(busid, socket) {
+            return Verdict::Excused("still held");
+        }
+        let is_open = socket.device.authorized().next().is_some();
+        if is_open && self.why_needed(busid, socket).is_none() && !self.is_taken_out(busid, socket)
+        {
+            return Verdict::Wrong(format!("{busid} is not blocked"));
+        }
+        Verdict::Right { attached: false }
     }
 
     /// Those of these that are there; of two with one name the older, running before one that is being
@@ -178,8 +220,9 @@ impl World {
     }
 
     fn is_held(&self, busid: &BusId, socket: &Socket) -> bool {
-        // usbback took it by itself, while a port named what was plugged there before.
-        if socket.is_on(USBBACK) && self.has_touched(busid) {
+        // usbback took it by itself, while a port named what was plugged there before; or xl has written
+        // another device over it, and the device model keeps the first (`xen-usb.c: usbback_portid_add`).
+        if (socket.is_on(USBBACK) || socket.is_on(USBFS)) && self.has_touched(busid) {
             return true;
         }
         let note = self.store.notes.get(busid);
@@ -232,6 +275,7 @@ impl World {
             ControllerKind::DeviceModel => false,
         };
         let mut waits = false;
+        let mut possible = false;
         for (id, ctl) in &domain.controllers {
             if !served(ctl) || !fits(ctl.version) {
                 continue;
@@ -241,12 +285,11 @@ impl World {
                     let free = ctl.ports.iter().any(|(port, there)| {
                         there.tenant.is_none() && !is_used(domain, ctl.kind, *id, *port)
                     });
+                    // Which controller is tried first depends on which of its ports rest.
                     if free && ctl.kind == ControllerKind::Pv && socket.spec.refused {
                         return Some(REFUSED);
                     }
-                    if free {
-                        return None;
-                    }
+                    possible |= free;
                 }
                 XenbusState::InitWait | XenbusState::Initialised => waits = true,
                 XenbusState::Unknown
@@ -256,6 +299,9 @@ impl World {
                 | XenbusState::Reconfiguring
                 | XenbusState::Reconfigured => {}
             }
+        }
+        if possible {
+            return None;
         }
         if waits {
             return Some("its guest does not connect");
@@ -300,6 +346,9 @@ impl World {
         let is_in_port = self.store.places_of(busid).next().is_some();
         if is_in_port || !socket.device.configured {
             return right;
+        }
+        if self.is_blocked(socket) {
+            return self.judge_blocked(busid, socket);
         }
         if self.has_touched(busid) {
             return Verdict::Excused("xl was here");
@@ -382,9 +431,10 @@ impl World {
                 }
                 NoteState::Returning | NoteState::Admitted | NoteState::Blocked => false,
             };
+            let is_blocked = note.state == NoteState::Blocked && self.is_blocked(socket);
             if note.plug != socket.device.plug() {
                 found.push(format!("the note of {busid} speaks of an earlier plug"));
-            } else if !is_there && !is_held && !self.is_taken_out(busid, socket) {
+            } else if !is_there && !is_held && !is_blocked && !self.is_taken_out(busid, socket) {
                 found.push(format!("the note of {busid} says {:?}", note.state));
             }
         }

@@ -66,10 +66,14 @@ impl World {
 
     /// Whether a stale port is the agent's to clear: its own always is.
     pub(super) fn is_to_clear(&self, busid: &BusId, place: Place) -> bool {
-        let noted = self.store.notes.get(busid).is_some_and(
+        self.has_note_at(busid, place) || self.policy.stale_ports() == StalePorts::Clear
+    }
+
+    /// Whether there is a note that the agent has put something there, of whatever plug.
+    fn has_note_at(&self, busid: &BusId, place: Place) -> bool {
+        self.store.notes.get(busid).is_some_and(
             |note| matches!(note.state, NoteState::Attached { place: there, .. } if there == place),
-        );
-        noted || self.policy.stale_ports() == StalePorts::Clear
+        )
     }
 
     /// A step is on its way.
@@ -84,7 +88,7 @@ impl World {
         }
         let Some(busid) = step.device().filter(|_| step.takes_from_dom0()).cloned() else { return };
         // One that took the place of the device that is meant: the executor will find that out.
-        let meant = step.claim().map(|claim| claim.plug);
+        let meant = step.plug();
         let is_hub = self.usb.sockets.get(&busid).is_some_and(|socket| {
             let is_meant = meant.is_none_or(|plug| plug.may_become(&socket.device.plug()));
             socket.spec.hub && is_meant
@@ -143,7 +147,15 @@ impl World {
         let is_here = plug_no.is_some() && plug_no == tenant.plug_no;
         // In the very port where the agent had put it, what xl writes is the agent's again: nothing
         // in the store tells the two apart.
-        if tenant.by == Hand::Xl && is_here && !self.is_noted(busid, place) {
+        let is_xls = tenant.by == Hand::Xl && is_here && !self.is_noted(busid, place);
+        // Where by the note the agent has put the plug before, xl has put this one while no agent was there
+        // to see the port empty.
+        let first_look = self.agent.as_ref().and_then(|agent| agent.first_look);
+        let is_unseen = self.has_note_at(busid, place)
+            && first_look.is_none_or(|first| tenant.tenancy <= first);
+        if is_xls && is_unseen {
+            self.counts.excuse("replugged into the agent's port unseen");
+        } else if is_xls {
             self.violate(
                 3,
                 format!("{busid} was put into {place} with xl, and the agent clears it"),
@@ -213,6 +225,8 @@ impl World {
                 && self.usb.plug_no(&tenant.busid) == tenant.plug_no
                 && tenant.plug_no.is_some()
                 && self.runs(place.domid)
+                // What xl has attached as well is as good as xl's.
+                && self.store.places_of(&tenant.busid).count() == 1
         });
         if let Some((place, tenant)) = left {
             let what = format!("it has ended and {} is still at {place}", tenant.busid);

@@ -6,11 +6,11 @@
 
 use super::op::Fault;
 use super::store::{Ctl, Hand};
-use super::usb::{Micros, USBBACK, USBFS};
+use super::usb::{Micros, PlugNo, USBBACK, USBFS};
 use super::world::{Happening, World};
 use crate::model::{
     BusId, ControllerId, ControllerKind, DomId, GuestUuid, Interface, InterfaceName, Leftover,
-    Note, NoteState, Place, PortNumber, XenbusState,
+    Note, NoteState, Place, Plug, PortNumber, XenbusState,
 };
 use crate::plan::{AfterClear, Claim, Step, StepError};
 use crate::reconcile::Ticket;
@@ -38,8 +38,8 @@ pub(super) struct Work {
     /// How many ports had ever been filled when the kernel was asked: what was filled later, the agent
     /// could not know.
     tenancies: u64,
-    /// What the kernel was asked for and has not answered.
-    pub(super) in_kernel: Option<(InterfaceName, Asked)>,
+    /// What the kernel was asked for, of which plug, and has not answered.
+    pub(super) in_kernel: Option<(InterfaceName, Option<PlugNo>, Asked)>,
 }
 
 /// What the kernel can be asked to do with an interface.
@@ -161,7 +161,10 @@ impl World {
                     }
                 })
             }
-            Step::TakeInterfaces { busid, interfaces } => self.take(work, busid, interfaces),
+            Step::TakeInterfaces { busid, plug, place, interfaces } => {
+                let is_same = self.is_plugged(busid, *plug);
+                self.take(work, busid, is_same, *place, interfaces)
+            }
             Step::ReleaseInterfaces { interfaces, .. } => self.release(work, interfaces),
             Step::ClearPort { place, kind, busid, after } => {
                 let ask = |world: &Self| {
@@ -181,9 +184,8 @@ impl World {
             Step::Authorize { busid, note, interfaces } => {
                 self.authorize(work, busid, note, interfaces)
             }
-            Step::Deauthorize { note: Some(_), .. } => stale("no rule blocks anything"),
-            Step::Deauthorize { busid, interfaces, .. } => {
-                self.deauthorize(work, busid, interfaces)
+            Step::Deauthorize { busid, plug, note, interfaces } => {
+                self.deauthorize(work, busid, *plug, note.as_ref(), interfaces)
             }
             Step::NoteOrder { busid, said, taken_out } => {
                 let ask = |world: &Self| world.may_note(busid, taken_out.as_ref());
@@ -357,11 +359,14 @@ impl World {
     }
 
     fn still_plugged(&self, claim: &Claim) -> Checked {
-        let socket = self.usb.sockets.get(&claim.busid);
-        match socket {
-            Some(socket) if socket.device.address.device == claim.plug.address.device => Ok(()),
-            Some(_) | None => Err("the device is not plugged as it was"),
-        }
+        let is_same = self.is_plugged(&claim.busid, claim.plug);
+        if is_same { Ok(()) } else { Err("the device is not plugged as it was") }
+    }
+
+    /// `host/usb/reader.rs: device_number`, against that of a plug.
+    fn is_plugged(&self, busid: &BusId, plug: Plug) -> bool {
+        let socket = self.usb.sockets.get(busid);
+        socket.is_some_and(|socket| socket.device.address.device == plug.address.device)
     }
 
     fn may_remove(
@@ -439,7 +444,7 @@ impl World {
     }
 
     fn ask_kernel_for(&mut self, work: &mut Work, name: &InterfaceName, asked: Asked) -> Way {
-        work.in_kernel = Some((name.clone(), asked));
+        work.in_kernel = Some((name.clone(), self.usb.plug_no(name.busid()), asked));
         work.tenancies = self.store.tenancies;
         let hangs = self.hangs_for(name.busid());
         Way::Later(hangs + self.takes(500, 400_000))
@@ -447,16 +452,39 @@ impl World {
 
     /// The kernel has done so. Tells whether the agent is still there.
     fn kernel_done(&mut self, work: &mut Work) -> bool {
-        let Some((name, asked)) = work.in_kernel.take() else { return true };
+        let Some((name, plug_no, asked)) = work.in_kernel.take() else { return true };
         let (when, tenancies) = (work.asked, work.tenancies);
         !self.effect(|world| {
+            if world.is_void(&name, plug_no, &asked) {
+                return;
+            }
             world.check_interface(&name, &asked, tenancies);
             world.check_data(&name, &asked, when);
-            world.kernel_does(&name, asked);
+            world.kernel_does(&name, plug_no, asked);
         })
     }
 
-    pub(super) fn kernel_does(&mut self, name: &InterfaceName, asked: Asked) {
+    /// An interface is given to no second driver: it must be taken from the first one before
+    /// (`drivers/base/dd.c: device_driver_attach`).
+    fn has_another(&self, name: &InterfaceName, asked: &Asked) -> bool {
+        let Asked::Driver(Some(driver)) = asked else { return false };
+        matches!(self.driver(name), Bound::To(other) if other != *driver)
+    }
+
+    /// What was asked of one plug is not done to the next: the kernel has looked up the device, not its name.
+    fn is_void(&self, name: &InterfaceName, plug_no: Option<PlugNo>, asked: &Asked) -> bool {
+        self.usb.plug_no(name.busid()) != plug_no || self.has_another(name, asked)
+    }
+
+    pub(super) fn kernel_does(
+        &mut self,
+        name: &InterfaceName,
+        plug_no: Option<PlugNo>,
+        asked: Asked,
+    ) {
+        if self.is_void(name, plug_no, &asked) {
+            return;
+        }
         match asked {
             Asked::Driver(driver) => self.set_driver(name, driver),
             Asked::Authorized(allowed) => self.set_authorized(name, allowed),
@@ -484,22 +512,45 @@ impl World {
             }
             return Way::Later(self.takes(200, 5_000));
         }
-        if work.in_kernel.is_none() && work.at < interfaces.len() {
-            let socket = self.usb.sockets.get(busid);
-            if socket.is_none_or(|s| s.device.address.device != note.plug.address.device) {
-                return stale("the device is not plugged as it was");
-            }
+        let is_next = work.in_kernel.is_none() && work.at < interfaces.len();
+        if is_next && !self.is_plugged(busid, note.plug) {
+            return stale("the device is not plugged as it was");
         }
         self.set_authorizations(work, interfaces, true)
     }
 
-    fn deauthorize(&mut self, work: &mut Work, busid: &BusId, interfaces: &[InterfaceName]) -> Way {
-        if work.phase == Phase::Begin {
+    /// `host/perform/quarantine.rs: deauthorize`.
+    fn deauthorize(
+        &mut self,
+        work: &mut Work,
+        busid: &BusId,
+        plug: Plug,
+        note: Option<&Note>,
+        interfaces: &[InterfaceName],
+    ) -> Way {
+        if let (Phase::Begin, Some(note)) = (work.phase, note) {
+            if !self.agent.as_ref().is_some_and(|agent| agent.connected) {
+                return transient("the connection was lost");
+            }
+            work.phase = Phase::Ask;
+            if self.effect(|world| {
+                world.store.changed();
+                world.note(busid, note);
+            }) {
+                return Way::Gone;
+            }
+            return Way::Later(self.takes(200, 5_000));
+        }
+        if matches!(work.phase, Phase::Begin | Phase::Ask) {
             if let Err(why) = self.unused(busid) {
                 return stale(why);
             }
             work.asked = self.now;
-            work.phase = Phase::Ask;
+            work.phase = Phase::Unbind;
+        }
+        let is_next = work.in_kernel.is_none() && work.at < interfaces.len();
+        if is_next && !self.is_plugged(busid, plug) {
+            return stale("the device is not plugged as it was");
         }
         self.set_authorizations(work, interfaces, false)
     }
@@ -537,9 +588,18 @@ impl World {
     }
 
     /// `host/perform/drivers.rs: take_interfaces`.
-    fn take(&mut self, work: &mut Work, busid: &BusId, interfaces: &[InterfaceName]) -> Way {
+    fn take(
+        &mut self,
+        work: &mut Work,
+        busid: &BusId,
+        is_same: bool,
+        place: Place,
+        interfaces: &[InterfaceName],
+    ) -> Way {
+        // The list may still have a port that was cleared.
+        let is_listed = self.usb.port_ids.get(busid) == Some(&place);
         if work.phase == Phase::Begin {
-            if self.usb.port_ids.contains_key(busid) {
+            if is_listed {
                 if let Err(why) = self.unused(busid) {
                     return stale(why);
                 }
@@ -560,6 +620,7 @@ impl World {
             Way::Later(100)
         };
         match work.phase {
+            Phase::Begin | Phase::Ask if !is_same => stale("the device is not plugged as it was"),
             Phase::Begin | Phase::Ask => match self.driver(name) {
                 Bound::To(driver) if *driver == *USBBACK => next(work),
                 Bound::To(driver) => {
@@ -602,10 +663,11 @@ impl World {
                 Bound::To(driver) if *driver == *USBBACK => next(work),
                 Bound::To(_) => transient("another driver has the interface"),
                 Bound::Free => {
+                    if !is_listed {
+                        return transient("usbback has not noticed the port");
+                    }
                     let socket = self.usb.sockets.get(busid);
-                    if socket.is_none_or(|socket| socket.spec.refused)
-                        || !self.is_authorized(name)
-                        || !self.usb.port_ids.contains_key(busid)
+                    if socket.is_none_or(|socket| socket.spec.refused) || !self.is_authorized(name)
                     {
                         return Way::Done(Err(StepError::Permanent(
                             "usbback does not take the interface".into(),
@@ -617,14 +679,19 @@ impl World {
             },
             Phase::Bound => {
                 // The port may have been cleared meanwhile: then usbback refuses.
-                if !self.usb.port_ids.contains_key(busid) {
+                if !is_listed {
                     work.in_kernel = None;
                     return transient("usbback does not take the interface any more");
                 }
                 if !self.kernel_done(work) {
                     return Way::Gone;
                 }
-                next(work)
+                match self.driver(name) {
+                    Bound::To(driver) if *driver == *USBBACK => next(work),
+                    Bound::Gone | Bound::Free | Bound::To(_) => {
+                        transient("another driver has the interface")
+                    }
+                }
             }
             Phase::Commit | Phase::Answer => Way::Done(Ok(())),
         }
@@ -639,7 +706,7 @@ impl World {
             work.at += 1;
             return Way::Later(self.takes(200, 5_000));
         }
-        if !matches!(self.driver(name), Bound::To(_)) {
+        if !matches!(self.driver(name), Bound::To(driver) if *driver == *USBBACK) {
             work.at += 1;
             return Way::Later(100);
         }
@@ -659,9 +726,12 @@ impl World {
         let Some(name) = interfaces.get(work.at) else {
             return self.transact(work, |_| Ok(()), |world| world.forget(busid));
         };
-        if work.in_kernel.is_some() {
+        if let Some((name, _, asked)) = work.in_kernel.clone() {
             if !self.kernel_done(work) {
                 return Way::Gone;
+            }
+            if self.has_another(&name, &asked) {
+                return transient("another driver has the interface");
             }
             work.at += 1;
             return Way::Later(self.takes(200, 5_000));

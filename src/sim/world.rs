@@ -157,7 +157,7 @@ pub(super) enum Happening {
     /// A step goes on.
     Step(u64, u64),
     /// What a killed agent had asked of the kernel happens all the same.
-    Orphan(InterfaceName, Asked),
+    Orphan(InterfaceName, Option<PlugNo>, Asked),
     /// The connection to xenstore is back.
     Reconnect(u64),
     /// The agent is started.
@@ -413,7 +413,9 @@ impl World {
             Happening::Look(life, number) if life == self.life => self.look_goes_on(number),
             Happening::Step(life, number) if life == self.life => self.step_goes_on(number),
             Happening::Look(..) | Happening::Step(..) => {}
-            Happening::Orphan(interface, asked) => self.kernel_does(&interface, asked),
+            Happening::Orphan(interface, plug_no, asked) => {
+                self.kernel_does(&interface, plug_no, asked);
+            }
             Happening::Reconnect(life) => {
                 if life == self.life {
                     self.reconnect();

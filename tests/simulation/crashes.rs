@@ -5,7 +5,7 @@ use super::worlds::{epoch, read};
 use pvusb_agent::sim::{CrashPoint, Setting, Timed, World};
 
 /// What is done, and how many effects the agent has on the way: a new effect must be counted here.
-const DEEDS: [(&str, u64, &str); 13] = [
+const DEEDS: [(&str, u64, &str); 14] = [
     (
         "attach to a controller that is there (qusb)",
         1,
@@ -75,6 +75,12 @@ const DEEDS: [(&str, u64, &str); 13] = [
         2,
         "policy: qusb\nusbback: no\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 6s, \
          plug: {port: 1-1, id: '05e0:1200'}}\n  - {at: 60s, destroy: kiosk}\n",
+    ),
+    (
+        "block, and give back",
+        9,
+        "policy: blocking\nusbback: no\ntimeline:\n  - {at: 0s, plug: {port: 1-1, id: '1111:2222', drivers: \
+         [usbhid, cdc_acm]}}\n  - {at: 60s, reload: nothing}\n",
     ),
     (
         "removal of a controller that nobody serves",

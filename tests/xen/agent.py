@@ -2,6 +2,7 @@
 
 import re
 
+from dom0 import Growing
 from waiting import expect, until
 
 PROGRAM = "/usr/bin/pvusb-agent"
@@ -20,6 +21,7 @@ DEFAULTS = {"keep_last": "[]", "flapping": "{plugs: 0}"}
 class Agent:
     def __init__(self, machine):
         self._dom0, self._eyes = machine.dom0, machine.eyes
+        self._log = Growing(self._eyes, LOG)
 
     def policy(self, *rules, **defaults):
         """Writes the policy: each rule is a line of YAML's short form. A default of None is left at the
@@ -36,6 +38,7 @@ class Agent:
     def start(self, *arguments, level="debug", before=""):
         """Starts it; what it says goes to a new log. Waits until it says that it has begun."""
         self._dom0.out(f"rm -f {LOG}")
+        self._log = Growing(self._eyes, LOG)
         self.again(*arguments, level=level, before=before)
         until("the agent has begun", lambda: "started" in self.log())
 
@@ -64,7 +67,7 @@ class Agent:
         self._dom0.out("pkill -HUP -x pvusb-agent")
 
     def log(self):
-        return self._eyes.text(path=LOG) or ""
+        return self._log.text()
 
     def says(self, pattern, timeout=DEADLINE):
         """Waits for a line of the log that matches."""

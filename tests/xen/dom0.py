@@ -106,3 +106,20 @@ class Eyes:
                 raise RigFault(f"dom0's eyes are closed: {answer[:200]!r}") from error
 
         return ask
+
+
+class Growing:
+    """A file in dom0 that only grows, until it is begun anew. What was read is not read again."""
+
+    def __init__(self, eyes, path, start=0):
+        self._eyes, self._path, self._start = eyes, path, start
+        self._seen = ""
+
+    def text(self):
+        """What stands in it from the start on; empty as long as there is no such file."""
+        # One byte is one character: eyes.py gives the text as Latin 1.
+        more = self._eyes.text(path=self._path, start=self._start + len(self._seen))
+        if more is None:
+            self._seen = more = ""
+        self._seen += more
+        return self._seen

@@ -2,10 +2,10 @@
 """Runs the scenarios, all or those that are named, and tells a line about each.
 
     run.py [--agent PROGRAM] [--list] [--measure] [--repeat N] [--jobs N] [--tolerate N]
-           [--seconds N] [NAME…]
+           [--seconds N] [--history] [NAME…]
 
-NAME is a scenario or a file. Two machines share the work, unless the computer has one core or little
-memory.
+NAME is a scenario or a file. A few machines share the work: one more than the computer has cores, because
+a machine that waits needs none, but three at most, and fewer where memory is short.
 
 Ends with 0 if all passed, 1 if one failed, 2 if some were not proved: because the rig itself was at fault
 or the time was over, in more scenarios than --tolerate says, which is none.
@@ -15,8 +15,8 @@ import argparse
 import math
 import os
 import pathlib
+import resource
 import shutil
-import statistics
 import sys
 import threading
 import time
@@ -24,6 +24,7 @@ import traceback
 
 sys.dont_write_bytecode = True
 
+import history  # noqa: E402
 from machine import ROOT, RUNS  # noqa: E402
 from registry import scenarios  # noqa: E402
 from rig import Rig  # noqa: E402
@@ -66,16 +67,9 @@ class Results:
             self.by_outcome[outcome].append(name)
             self.times.setdefault(name, []).append((outcome, seconds))
 
-    def table(self):
-        """How often each scenario passed and how long it took, for docs/benchmarks.md."""
-        lines = ["| scenario | passed | least | median | most |", "|---|---|---|---|---|"]
-        for name, times in self.times.items():
-            passed = sum(outcome == "passed" for outcome, _ in times)
-            seconds = [seconds for _, seconds in times]
-            figures = [min(seconds), statistics.median(seconds), max(seconds)]
-            words = " | ".join(f"{figure:.1f} s" for figure in figures)
-            lines.append(f"| `{name}` | {passed} of {len(times)} | {words} |")
-        return "\n".join(lines)
+    def latest(self):
+        """How each scenario ended the last time: {name: (outcome, seconds)}."""
+        return {name: times[-1] for name, times in self.times.items()}
 
     def next_boot(self):
         with self._lock:
@@ -222,7 +216,7 @@ def choose(names, measure):
 def usual_jobs(measure):
     """As many machines at once as the computer carries; what measures has it to itself."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    return 1 if measure else max(1, min(2, len(os.sched_getaffinity(0)), memory // MACHINE_MEMORY))
+    return 1 if measure else max(1, min(3, len(os.sched_getaffinity(0)) + 1, memory // MACHINE_MEMORY))
 
 
 def main():
@@ -235,11 +229,15 @@ def main():
     parser.add_argument("--tolerate", type=int, default=0, help="so many that are not proved do not count")
     parser.add_argument("--seconds", type=float, default=math.inf, help="begin no scenario after that")
     parser.add_argument("--jobs", type=int, help="how many machines at once")
+    parser.add_argument("--history", action="store_true", help="tell of all full runs with these images")
     arguments = parser.parse_args()
     chosen = choose(arguments.names, arguments.measure)
     if arguments.list:
         for one in chosen:
             print(f"{one.theme:<12} {one.name:<45} {(one.run.__doc__ or '').strip().splitlines()[0]}")
+        return 0
+    if arguments.history:
+        print(history.told())
         return 0
     began = time.monotonic()
     results, left = Results(), []
@@ -248,11 +246,13 @@ def main():
     for number in range(1, arguments.repeat + 1):
         if arguments.repeat > 1:
             print(f"{number} of {arguments.repeat}", flush=True)
-        work = Work(chosen, began + arguments.seconds)
+        work, at = Work(chosen, began + arguments.seconds), time.monotonic()
         if not run_all(work, [Runner(arguments.agent, results) for _ in range(jobs)]):
             print("interrupted")
             return 130
         left += work.left()
+        if not arguments.names and not measure and not work.left():
+            history.add(arguments.agent, time.monotonic() - at, results.latest())
     return judge(results, left, len(chosen) * arguments.repeat, arguments.tolerate, time.monotonic() - began)
 
 
@@ -274,9 +274,13 @@ def run_all(work, runners):
 def judge(results, left, wanted, tolerated, seconds):
     """Says how it ended; gives the exit code."""
     if any(len(times) > 1 for times in results.times.values()):
-        print(results.table())
+        print(history.table(results.times))
     words = ", ".join(f"{len(names)} {outcome}" for outcome, names in results.by_outcome.items())
-    print(f"{words}; {results.boots} boots; {seconds:.0f} s; logs in {results.directory.relative_to(ROOT)}")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(
+        f"{words}; {results.boots} boots; {seconds:.0f} s, {used.ru_utime + used.ru_stime:.0f} s of processor; "
+        f"logs in {results.directory.relative_to(ROOT)}"
+    )
     faults = results.by_outcome["rig fault"]
     if faults:
         print(f"NOT PROVED, because the rig was at fault, {TRIES} times each: {', '.join(faults)}")

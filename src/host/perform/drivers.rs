@@ -3,10 +3,10 @@
 //! A write to sysfs can block for seconds, so each is made on a thread of its own, off the loop.
 
 use super::Performer;
-use super::error::Failure;
+use super::error::{Changed, Failure};
 use crate::host::nodes::driver_path;
 use crate::host::usb::{self, DriverDir, Drivers};
-use crate::model::{BusId, ControllerKind, InterfaceName};
+use crate::model::{BusId, ControllerKind, InterfaceName, Place, Plug};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -18,32 +18,53 @@ const NOTICE_TRIES: u32 = 50;
 /// How long to wait between two questions: usbback tells nobody when it has noticed.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How often an interface is offered to a usbback that lists its device. One refusal may be due to a list
+/// that is just being changed.
+const LISTED_TRIES: u32 = 3;
+
 impl Performer {
     pub(super) async fn take_interfaces(
         &self,
         busid: &BusId,
+        plug: Plug,
+        place: Place,
         interfaces: &[InterfaceName],
     ) -> Result<(), Failure> {
         // Before anything is unbound: as long as usbback has not seen the port, it takes nothing.
-        let tries = if self.wait_until_noticed(busid).await? { 1 } else { NOTICE_TRIES };
+        let is_listed = self.wait_until_noticed(busid, place).await?;
+        let tries = if is_listed { LISTED_TRIES } else { NOTICE_TRIES };
         self.expect_unused(busid).await?;
         for interface in interfaces {
-            self.take_interface(interface, tries).await?;
+            // The next plug in this port has interfaces of the same names and was not decided about.
+            if self.usb.device_number(busid)? != Some(plug.address.device) {
+                return Err(Changed::Device(busid.clone()).into());
+            }
+            match self.take_interface(interface, tries).await {
+                // What it refuses and lists no more, it may take later.
+                Err(Failure::NotTaken(_)) if self.knows(busid, place).await? == Some(false) => {
+                    return Err(Failure::NotNoticed(busid.clone()));
+                }
+                other => other?,
+            }
         }
         Ok(())
     }
 
-    /// Waits until usbback lists the device. `false`: this usbback has no list.
-    async fn wait_until_noticed(&self, busid: &BusId) -> Result<bool, Failure> {
+    /// Waits until usbback lists the device in this port. `false`: this usbback has no list.
+    async fn wait_until_noticed(&self, busid: &BusId, place: Place) -> Result<bool, Failure> {
         for _ in 0..NOTICE_TRIES {
-            let name = busid.clone();
-            match self.off_loop(move |drivers| drivers.usbback_knows(&name)).await? {
+            match self.knows(busid, place).await? {
                 Some(true) => return Ok(true),
                 Some(false) => sleep(PAUSE).await,
                 None => return Ok(false),
             }
         }
         Err(Failure::NotNoticed(busid.clone()))
+    }
+
+    async fn knows(&self, busid: &BusId, place: Place) -> Result<Option<bool>, Failure> {
+        let busid = busid.clone();
+        self.off_loop(move |drivers| drivers.usbback_knows(&busid, place)).await
     }
 
     async fn take_interface(&self, interface: &InterfaceName, tries: u32) -> Result<(), Failure> {
@@ -71,13 +92,19 @@ impl Performer {
         Err(Failure::NotTaken(interface.clone()))
     }
 
+    /// Takes interfaces from usbback, and from nobody else: another plug may be there by now, and its
+    /// drivers are dom0's.
     pub(super) async fn release_interfaces(
         &self,
         interfaces: &[InterfaceName],
     ) -> Result<(), Failure> {
         for interface in interfaces {
             let name = interface.clone();
-            self.off_loop(move |drivers| drivers.unbind(&name)).await?;
+            self.off_loop(move |drivers| {
+                let is_usbbacks = drivers.driver_dir(&name)? == Some(DriverDir::usbback());
+                if is_usbbacks { drivers.unbind(&name) } else { Ok(()) }
+            })
+            .await?;
         }
         Ok(())
     }

@@ -64,8 +64,8 @@ impl Performer {
             Step::CreateController { claim, spec, with_device } => {
                 self.create_controller(claim, *spec, *with_device).await
             }
-            Step::TakeInterfaces { busid, interfaces } => {
-                self.take_interfaces(busid, interfaces).await
+            Step::TakeInterfaces { busid, plug, place, interfaces } => {
+                self.take_interfaces(busid, *plug, *place, interfaces).await
             }
             Step::ReleaseInterfaces { busid: _, interfaces } => {
                 self.release_interfaces(interfaces).await
@@ -79,8 +79,8 @@ impl Performer {
             Step::Authorize { busid, note, interfaces } => {
                 self.authorize(busid, note, interfaces).await
             }
-            Step::Deauthorize { busid, note, interfaces } => {
-                self.deauthorize(busid, note.as_ref(), interfaces).await
+            Step::Deauthorize { busid, plug, note, interfaces } => {
+                self.deauthorize(busid, *plug, note.as_ref(), interfaces).await
             }
             Step::Forget { busid } => self.forget(busid).await,
             Step::NoteOrder { busid, said, taken_out } => {

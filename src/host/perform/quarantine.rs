@@ -5,7 +5,7 @@
 use super::Performer;
 use super::error::{Changed, Failure};
 use crate::host::nodes::{device_note, format_note};
-use crate::model::{BusId, InterfaceName, Note};
+use crate::model::{BusId, InterfaceName, Note, Plug};
 
 impl Performer {
     /// The note is written first. The other way round, a kill in between would leave a device that
@@ -33,6 +33,7 @@ impl Performer {
     pub(super) async fn deauthorize(
         &self,
         busid: &BusId,
+        plug: Plug,
         note: Option<&Note>,
         interfaces: &[InterfaceName],
     ) -> Result<(), Failure> {
@@ -41,9 +42,7 @@ impl Performer {
         }
         self.expect_unused(busid).await?;
         for interface in interfaces {
-            if let Some(note) = note
-                && self.usb.device_number(busid)? != Some(note.plug.address.device)
-            {
+            if self.usb.device_number(busid)? != Some(plug.address.device) {
                 return Err(Changed::Device(busid.clone()).into());
             }
             let name = interface.clone();

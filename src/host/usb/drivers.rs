@@ -6,7 +6,7 @@
 use super::driver_dir::DriverDir;
 use super::error::Error;
 use super::sysfs;
-use crate::model::{BusId, InterfaceName};
+use crate::model::{BusId, InterfaceName, Place};
 use nix::errno::Errno;
 use std::collections::BTreeSet;
 use std::fs;
@@ -119,20 +119,24 @@ impl Drivers {
         sysfs::write(&path, if allowed { "1" } else { "0" })
     }
 
-    /// Whether usbback has seen that a port names this device: it then lists it in `port_ids`, a
-    /// line `busid:domid:handle:port` each (`usbstub.c: usbstub_show_portids`). `None`: there is no
-    /// such list.
+    /// Whether usbback has seen that this port, and no other, names the device: it then lists it in
+    /// `port_ids`, a line `busid:domid:handle:port` each (`usbstub.c: usbstub_show_portids`). A port that
+    /// was cleared is listed until usbback has noticed, and as long as it is, an interface may be taken for
+    /// that one. `None`: there is no such list.
     ///
     /// # Errors
     ///
     /// When the list is there but cannot be read.
-    pub fn usbback_knows(&self, busid: &BusId) -> Result<Option<bool>, Error> {
+    pub fn usbback_knows(&self, busid: &BusId, place: Place) -> Result<Option<bool>, Error> {
         let list = sysfs::read(&self.driver(&DriverDir::usbback()).join("port_ids"))?;
-        let busid = busid.to_string();
-        let is_its_line = |line: &[u8]| {
-            line.strip_prefix(busid.as_bytes()).is_some_and(|rest| rest.starts_with(b":"))
+        let Place { domid, controller, port } = place;
+        let (device, there) = (format!("{busid}:"), format!("{domid}:{controller}:{port}"));
+        let is_only = |list: Vec<u8>| {
+            let lines = list.split(|byte| *byte == b'\n');
+            let its = lines.filter_map(|line| line.strip_prefix(device.as_bytes()));
+            its.collect::<Vec<_>>() == [there.as_bytes()]
         };
-        Ok(list.map(|list| list.split(|byte| *byte == b'\n').any(is_its_line)))
+        Ok(list.map(is_only))
     }
 
     /// The interfaces that usbback has.
@@ -178,6 +182,7 @@ impl Drivers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ControllerId;
     use std::os::unix::fs::symlink;
     use tempfile::TempDir;
 
@@ -303,15 +308,22 @@ mod tests {
     }
 
     #[test]
-    fn usbback_knows_the_devices_of_its_list() {
+    fn usbback_knows_a_device_when_its_list_has_that_port_of_it_alone() {
         let bus = Bus::new();
-        let knows = |busid: &str| bus.drivers.usbback_knows(&busid.parse().unwrap());
-        assert_eq!(knows("1-1"), Ok(None));
+        let knows = |busid: &str, port: u8| {
+            let (domid, port) = ("5".parse().unwrap(), port.to_string().parse().unwrap());
+            let place = Place { domid, controller: ControllerId::FIRST, port };
+            bus.drivers.usbback_knows(&busid.parse().unwrap(), place)
+        };
+        assert_eq!(knows("1-1", 1), Ok(None));
         let list = bus.root.path().join("drivers/usbback/port_ids");
-        fs::write(list, "1-1.4:5:0:1\n2-1:5:0:2\n").unwrap();
-        assert_eq!(knows("1-1.4"), Ok(Some(true)));
-        assert_eq!(knows("2-1"), Ok(Some(true)));
-        assert_eq!(knows("1-1"), Ok(Some(false)), "the beginning of another's name");
+        fs::write(&list, "1-1.4:5:0:1\n2-1:5:0:2\n").unwrap();
+        assert_eq!(knows("1-1.4", 1), Ok(Some(true)));
+        assert_eq!(knows("2-1", 2), Ok(Some(true)));
+        assert_eq!(knows("2-1", 1), Ok(Some(false)), "it is in a port that was cleared");
+        assert_eq!(knows("1-1", 1), Ok(Some(false)), "the beginning of another's name");
+        fs::write(&list, "1-1.4:5:0:1\n1-1.4:5:0:2\n").unwrap();
+        assert_eq!(knows("1-1.4", 2), Ok(Some(false)), "the other may be the one that counts");
     }
 
     #[test]

@@ -49,6 +49,56 @@ fn returning_for(scenery: &mut Scenery, at: &str, millis: u64) {
     scenery.since.returning.insert(busid(at), since);
 }
 
+/// The next plug of a device is in the port in which the agent had put the one before.
+#[test]
+fn a_port_that_somebody_had_emptied_is_not_cleared_for_the_next_plug() {
+    let mut it = scenery(POLICY, ControllerKind::Qusb);
+    attach(&mut it.observed, "1-1", place(4, 0, 1));
+    it.device("1-1").initialized = replugged(it.device("1-1")).initialized;
+    assert_eq!(next(&it, "1-1"), "clear port", "nobody was seen to empty it");
+    let note = it.observed.xen.notes[&busid("1-1")].clone();
+    it.since.taken_out.insert(busid("1-1"), note);
+    assert_eq!(next(&it, "1-1"), "forget note");
+    it.observed.xen.notes.clear();
+    assert_eq!(outlook(&it, "1-1").standing, Standing::AttachedByOthers(place(4, 0, 1)));
+}
+
+/// xl does not look whether the agent has attached the device since xl has last looked.
+#[test]
+fn interfaces_of_a_device_in_two_ports_are_left_with_usbback() {
+    let mut it = scenery(POLICY, ControllerKind::Pv);
+    attach(&mut it.observed, "1-1", place(4, 0, 1));
+    for number in [0, 1] {
+        bind(it.device("1-1"), number, Some("usbback"));
+    }
+    it.guest(4).life = Life::Dead;
+    assert_eq!(next(&it, "1-1"), "release interfaces");
+    let mut desk = guest(5, "desk");
+    desk.controllers.insert(ControllerId::FIRST, controller(ControllerKind::Pv, 2));
+    it.observed.xen.guests.insert(desk.domid, desk);
+    let elsewhere = place(5, 0, 2);
+    fill(&mut it.observed, elsewhere, PortContent::Taken(busid("1-1")));
+    let left_alone = Outlook::rest(Standing::AttachedByOthers(elsewhere));
+    assert_eq!(outlook(&it, "1-1"), left_alone);
+    unbind(&mut it, "1-1");
+    assert_eq!(next(&it, "1-1"), "clear port", "they are nobody's");
+}
+
+/// As long as dom0's drivers are not back, nothing tells that it is dom0's last mouse.
+#[test]
+fn what_xl_has_taken_out_gets_its_drivers_back_before_it_is_attached() {
+    let mut it = scenery(POLICY, ControllerKind::Qusb);
+    it.since.freed.insert(busid("1-1"), it.ago(Duration::from_secs(1)));
+    assert_eq!(next(&it, "1-1"), "claim port", "they are back");
+    unbind(&mut it, "1-1");
+    assert_eq!(next(&it, "1-1"), "wait 1500");
+    hold_back(&mut it, "1-1", true);
+    assert_eq!(next(&it, "1-1"), "rest", "it can have none");
+    hold_back(&mut it, "1-1", false);
+    it.since.freed.insert(busid("1-1"), it.ago(DRIVER_GRACE));
+    assert_eq!(next(&it, "1-1"), "claim port");
+}
+
 fn unbind(scenery: &mut Scenery, at: &str) {
     for number in [0, 1] {
         bind(scenery.device(at), number, None);
@@ -207,6 +257,17 @@ fn what_comes_back_goes_into_quarantine_only_if_it_may_go_to_a_domain_again() {
     it.leaving = false;
     assert_eq!(next(&it, "1-1"), "authorize", "it is let out right before its port is written");
 
+    it.guest(4).life = Life::Building;
+    assert_eq!(next(&it, "1-1"), "rest", "it waits for its domain outside");
+    let first = it.device("1-1").interfaces.values_mut().next().unwrap();
+    first.authorized = true;
+    assert_eq!(
+        next(&it, "1-1"),
+        "deauthorize",
+        "an agent that was killed has let out a part of it"
+    );
+    hold_back(&mut it, "1-1", true);
+
     it.observed.xen.guests.clear();
     assert_eq!(next(&it, "1-1"), "forget note", "its domain does not run: it stays outside");
     hold_back(&mut it, "1-1", false);
@@ -268,6 +329,11 @@ fn a_device_is_blocked_once_it_is_ready_and_what_was_found_blocked_gets_no_note(
     note(&mut it, "1-1", ControllerKind::Qusb, NoteState::Returning);
     hold_back(&mut it, "1-1", true);
     assert_eq!(next(&it, "1-1"), "deauthorize", "it is noted as something else");
+
+    unbind(&mut it, "1-2");
+    note(&mut it, "1-2", ControllerKind::Qusb, NoteState::Returning);
+    returning_for(&mut it, "1-2", 3000);
+    assert_eq!(next(&it, "1-2"), "return drivers", "dom0 needs it, and a domain had it");
 }
 
 #[test]

@@ -333,7 +333,7 @@ impl Reader<'_, '_> {
     }
 
     /// One of a few words.
-    fn word<'n>(
+    pub(crate) fn word<'n>(
         &mut self,
         node: &'n Node,
         expected: &str,
@@ -344,7 +344,8 @@ impl Reader<'_, '_> {
         if words.contains(&text) {
             return Some(text);
         }
-        let message = format!("`{}` is not one of {}", shown(text), super::list(words));
+        let one_of = if words.len() > 1 { "one of " } else { "" };
+        let message = format!("`{}` is not {one_of}{}", shown(text), super::list(words));
         let finding = Finding::new(code, node.span, message);
         self.report.add(match suggest::nearest(text, words) {
             Some(word) => finding.help(format!("did you mean `{word}`?")),
@@ -494,13 +495,13 @@ fn meant_category(text: &str) -> Option<&'static str> {
 }
 
 /// A name as udev's rules can give it.
-fn is_plain_name(name: &str) -> bool {
+pub(crate) fn is_plain_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_graphic() && !b"=\"".contains(&byte);
     (1..=128).contains(&name.len()) && name.bytes().all(plain)
 }
 
 /// A path below a device's directory in sysfs that does not lead out of it: `power/control`.
-fn is_attribute(name: &str) -> bool {
+pub(crate) fn is_attribute(name: &str) -> bool {
     let part = |part: &str| !matches!(part, "" | "." | "..");
     is_plain_name(name) && name.split('/').all(part)
 }

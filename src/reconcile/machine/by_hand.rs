@@ -62,7 +62,14 @@ impl Reconciler {
     /// Begins to note what was asked for the device, if anything was. Tells whether it has.
     pub(super) fn note_next_order(&mut self, busid: &BusId, job: &mut Job) -> bool {
         let departing = self.departing();
-        while let Some((id, request)) = self.asks.aimed_at(busid) {
+        while let Some((id, request, called)) = self.asks.aimed_at(busid) {
+            // Another may have been plugged there since it was found.
+            let device = self.observed.devices.get(busid);
+            let is_another = device.is_some_and(|device| !called.is_of(device));
+            if is_another && request.wanted != Wanted::Release {
+                self.decline(id, Objection::Unplugged(busid.clone()));
+                continue;
+            }
             let scene = self.scene(&departing);
             let Planned { step, waived, .. } = match orders::plan(request, &scene) {
                 Ok(planned) => planned,

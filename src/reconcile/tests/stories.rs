@@ -354,6 +354,18 @@ fn whoever_asks_for_what_was_plugged_a_moment_ago_is_not_sent_away() {
 }
 
 #[test]
+fn an_order_by_id_is_not_noted_for_what_is_plugged_there_instead() {
+    let mut world = about_to_attach(PORTS[0]);
+    let device = DeviceName::Id(IDS[0].parse().unwrap());
+    let id = world.ask(Request { device, wanted: Wanted::Hold, force: false }, true);
+    world.unplug(PORTS[0]);
+    world.plug(PORTS[0], IDS[2], false);
+    world.come_to_rest();
+    assert_eq!(declined(&world, id), "unplugged");
+    assert!(world.xen.overrides.is_empty());
+}
+
+#[test]
 fn an_order_that_cannot_be_noted_is_declined() {
     let mut world = attached(PORTS[0]);
     for (is_lost, code) in [(false, "failed"), (true, "xenstore-lost")] {

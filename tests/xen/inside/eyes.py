@@ -13,32 +13,69 @@ import struct
 import sys
 
 # xenstored's wire protocol (Xen's docs/misc/xenstore.txt).
-DIRECTORY, READ, GET_PERMS, ERROR = 1, 2, 3, 16
+DIRECTORY, READ, GET_PERMS, WATCH, WATCH_EVENT, ERROR = 1, 2, 3, 4, 15, 16
 # Requests under way at once: few enough that the socket's buffers hold them and their answers.
 BATCH = 90
 
 
 class Store:
+    """xenstored, and what it was last asked. The driver asks for the same trees ten times a second, and as
+    long as nothing there has changed, one request tells so: xenstored sends events and answers in order."""
+
     def __init__(self):
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect("/run/xenstored/socket")
         self._file = self._socket.makefile("rb")
+        # {question: (the path below which it was answered, answer)}
+        self._known = {}
+        for path in ["/", "@releaseDomain"]:
+            self._send(WATCH, f"{path}\0eyes\0".encode())
+            self._receive()
 
     def ask(self, questions):
         """[(type, path)] -> [bytes, or None for an error], in order."""
         answers = []
         for start in range(0, len(questions), BATCH):
             batch = questions[start:start + BATCH]
-            message = b""
             for kind, path in batch:
-                body = path.encode() + b"\0"
-                message += struct.pack("IIII", kind, 0, 0, len(body)) + body
-            self._socket.sendall(message)
-            for _ in batch:
-                kind, _, _, length = struct.unpack("IIII", self._file.read(16))
-                body = self._file.read(length)
-                answers.append(None if kind == ERROR else body)
+                self._send(kind, path.encode() + b"\0")
+            answers += [self._receive() for _ in batch]
         return answers
+
+    def known(self, question, below, find):
+        """The answer to a question about what is below a path: `find` gives it, unless it is known."""
+        self.ask([(READ, "/")])
+        if question not in self._known:
+            # First, so that what changes meanwhile is heard of.
+            self._known[question] = (below, None)
+            answer = find()
+            if question not in self._known:
+                return answer
+            self._known[question] = (below, answer)
+        return self._known[question][1]
+
+    def _send(self, kind, body):
+        self._socket.sendall(struct.pack("IIII", kind, 0, 0, len(body)) + body)
+
+    def _receive(self):
+        while True:
+            kind, _, _, length = struct.unpack("IIII", self._file.read(16))
+            body = self._file.read(length)
+            if kind != WATCH_EVENT:
+                return None if kind == ERROR else body
+            self._forget(body.split(b"\0")[0].decode())
+
+    def _forget(self, changed):
+        """A node, and what is below it, is not what it was."""
+        if changed.startswith("@"):
+            self._known.clear()
+        for question, (below, _) in list(self._known.items()):
+            if _is_below(changed, below) or _is_below(below, changed):
+                del self._known[question]
+
+
+def _is_below(path, other):
+    return path == other or other == "/" or path.startswith(f"{other}/")
 
 
 store = Store()
@@ -46,6 +83,15 @@ store = Store()
 
 def tree(path):
     """Every node at and below a path: {path: [value, permissions]}."""
+    return store.known(("tree", path), path, lambda: _tree(path))
+
+
+def domid(name):
+    """The domain of that name; None if there is none."""
+    return store.known(("domid", name), "/local/domain", lambda: _domid(name))
+
+
+def _tree(path):
     found, level = {}, [path]
     while level:
         answers = store.ask([(kind, node) for node in level for kind in (READ, GET_PERMS, DIRECTORY)])
@@ -62,8 +108,7 @@ def tree(path):
     return found
 
 
-def domid(name):
-    """The domain of that name; None if there is none."""
+def _domid(name):
     names = (store.ask([(DIRECTORY, "/local/domain")])[0] or b"").split(b"\0")
     domids = [one.decode() for one in names if one]
     values = store.ask([(READ, f"/local/domain/{one}/name") for one in domids])
@@ -71,9 +116,11 @@ def domid(name):
 
 
 def text(path, start=0):
-    """What stands in a file from there on; None if there is no such file."""
+    """What stands in a file from there on; None if there is no such file, or it is shorter."""
     try:
         with open(path, "rb") as file:
+            if file.seek(0, os.SEEK_END) < start:
+                return None
             file.seek(start)
             return file.read().decode("latin-1")
     except OSError:

@@ -1,0 +1,57 @@
+//! From a path to a host on paper, to what is seen of it, and to the policy that it is about.
+
+use super::look::{self, Unreadable};
+use super::{EX_CONFIG, EX_IOERR, EX_UNAVAILABLE, fail};
+use crate::host::xenstore::Endpoint;
+use crate::model::Observed;
+use crate::paper::{self, Sheet};
+use crate::policy::{Policy, Problems, Source};
+use crate::policy_file;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Reads the host in the file at `path`.
+///
+/// # Errors
+///
+/// Every problem of the file. A file that cannot be read is one, with the system's words.
+pub(super) fn load(path: &Path) -> Result<Sheet, Problems> {
+    let name = path.to_string_lossy();
+    let bytes = policy_file::read(path)
+        .map_err(|error| Problems::unreadable(&name, &policy_file::words(&error)))?;
+    paper::read(Source { name: &name, bytes: &bytes })
+}
+
+/// What is seen: of the host in the file, if one is named, or else of the one that this is.
+///
+/// # Errors
+///
+/// The exit code, when it was told why nothing can be seen.
+pub(super) fn see(
+    host: Option<&Path>,
+    endpoint: Endpoint,
+    libxl_dir: &Path,
+    policies: &[&Policy],
+    (err, colour): (&mut dyn Write, bool),
+) -> Result<(Observed, Unreadable, Option<look::Error>), u8> {
+    let Some(path) = host else {
+        return look::look_if_possible(endpoint, libxl_dir, policies)
+            .map_err(|error| fail(err, &error, EX_UNAVAILABLE));
+    };
+    let sheet = load(path).map_err(|problems| refuse(&problems, err, colour))?;
+    Ok((sheet.host().observed(), Unreadable::new(), None))
+}
+
+/// The policy that the text at `path` names, if it does: seen from where the text is.
+pub(super) fn policy_named_in(sheet: &Sheet, path: &Path) -> Option<PathBuf> {
+    let named = Path::new(sheet.policy()?);
+    Some(path.parent().map_or_else(|| named.to_owned(), |folder| folder.join(named)))
+}
+
+/// Tells on `err` what is wrong with a file; gives the exit code.
+pub(super) fn refuse(problems: &Problems, err: &mut dyn Write, colour: bool) -> u8 {
+    match write!(err, "{}", problems.render(colour)) {
+        Ok(()) => EX_CONFIG,
+        Err(_) => EX_IOERR,
+    }
+}
