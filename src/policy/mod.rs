@@ -42,7 +42,7 @@ pub use matcher::{
 };
 pub use needs::{Needs, UdevNames};
 pub use problem::{Code, Problem, Problems, Severity};
-pub use rule::{Action, Rule};
+pub use rule::{Action, OnUnplug, Rule, RuleName};
 pub use schema::json_schema;
 pub use source::{Location, MAX_BYTES, Position, Source};
 pub use target::{GuestPattern, Target, When};

@@ -153,6 +153,12 @@ pub enum Code {
     EmptyWhen,
     /// P076: `block` with another word than `true`.
     BadBlock,
+    /// P077: what only a rule that attaches can say, in one that does not.
+    OnlyWithAttach,
+    /// P078: a rule that has to be known again, without a name of its own.
+    UnnamedRule,
+    /// P079: not what can be done when a device is pulled or becomes another one.
+    BadKept,
     /// P090: a text whose format cannot be told, to be converted.
     UnknownFormat,
     /// P091: not what the format says that is converted.
@@ -181,7 +187,7 @@ pub enum Code {
 
 impl Code {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 71] = [
+    pub const ALL: [Self; 74] = [
         Self::Unreadable,
         Self::TooLong,
         Self::NotUtf8,
@@ -241,6 +247,9 @@ impl Code {
         Self::BadTargetPort,
         Self::EmptyWhen,
         Self::BadBlock,
+        Self::OnlyWithAttach,
+        Self::UnnamedRule,
+        Self::BadKept,
         Self::UnknownFormat,
         Self::BadForeignRule,
         Self::NotConvertible,
@@ -317,6 +326,9 @@ impl Code {
             Self::BadTargetPort => "P074",
             Self::EmptyWhen => "P075",
             Self::BadBlock => "P076",
+            Self::OnlyWithAttach => "P077",
+            Self::UnnamedRule => "P078",
+            Self::BadKept => "P079",
             Self::UnknownFormat => "P090",
             Self::BadForeignRule => "P091",
             Self::NotConvertible => "P092",

@@ -51,6 +51,8 @@ pub(super) struct Known {
     groups_by_name: BTreeMap<Box<str>, usize>,
     /// The names of groups that could not be read.
     bad_groups: BTreeSet<Box<str>>,
+    /// The names of rules that keep the way of their devices.
+    kept_names: BTreeSet<Box<str>>,
     /// How many regular expressions were read so far.
     regexes: usize,
     /// How many values the matches that were read so far compare.

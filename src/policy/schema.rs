@@ -76,6 +76,9 @@ fn value(form: &Form) -> Value {
             "type": ["string", "integer"], "maximum": 0, "minimum": 0,
             "pattern": "^([0-9]+(ms|s|m)|0)$",
         }),
+        Form::For(word) => json!({
+            "type": "string", "pattern": format!("^{word} +[0-9]+(ms|s|m)$"),
+        }),
         Form::Id => json!({
             "type": "string", "pattern": "^(\\*|([0-9A-Fa-f]{4}|\\*):([0-9A-Fa-f]{4}|\\*))$",
         }),

@@ -49,6 +49,37 @@ fn assert_no_notes(world: &World) {
 }
 
 #[test]
+fn why_a_device_is_where_it_is_is_said_when_it_comes_and_when_it_goes() {
+    everywhere(|mut world| {
+        let kiosk = world.domain(5, "kiosk");
+        world.bed.plug(&keyboard("1-1", 2));
+        let keys = "name: keys, match: {port: '1-1'}, attach: kiosk";
+        let mut agent = world.agent(&rules(&[keys]));
+        let rule = |line: usize| format!("keys ({}:{line})", world.policy_path().display());
+        let line = agent.wait_for_line("attached device=1-1", PATIENCE);
+        assert!(line.ends_with(&format!("because=\"{}\"", rule(4))), "{line}");
+
+        // That the rule has moved is no news, and `list` knows it.
+        let moved = rules(&["match: {port: '1-2'}, attach: kiosk", keys]);
+        world.reload(&mut agent, &moved);
+        world.settle_by(&kiosk, &keyboard("1-2", 3));
+        let said = agent.lines().iter().filter(|it| it.contains("attached device=1-1")).count();
+        assert_eq!(said, 1);
+        let (policy, libxl) = (world.policy_path(), world.libxl_dir());
+        let list = ["list", "--policy", policy.to_str().unwrap(), "--libxl-dir"];
+        let list = world.verb(&[&list[..], &[libxl.to_str().unwrap()]].concat());
+        let list = String::from_utf8(list.stdout).unwrap();
+        assert!(list.contains(&rule(5)), "{list}");
+
+        let kept = rules(&["name: mine, match: {port: '1-1'}, keep: dom0"]);
+        world.reload(&mut agent, &kept);
+        let line = agent.wait_for_line("detached device=1-1", PATIENCE);
+        let mine = format!("because=\"it stays in dom0: mine ({}:4)\"", policy.display());
+        assert!(line.ends_with(&mine), "{line}");
+    });
+}
+
+#[test]
 fn a_rule_that_goes_gives_the_device_back_and_touches_no_other() {
     everywhere(|mut world| {
         let kiosk = world.domain(5, "kiosk");

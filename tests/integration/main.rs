@@ -44,6 +44,7 @@ mod shipped;
 mod situations;
 mod storm;
 mod targets;
+mod trails;
 mod wire;
 mod world;
 mod zoo;

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use pvusb_agent::cli::check::{self, CheckArgs};
 use pvusb_agent::model::{Anchor, Device, Speed};
 use pvusb_agent::policy::{
-    Action, Candidate, Code, MAX_BYTES, Policy, Problem, Problems, Role, Rule, Severity, Source,
-    When, compile, lint_files,
+    Action, Candidate, Code, MAX_BYTES, OnUnplug, Policy, Problem, Problems, Role, Rule, Severity,
+    Source, When, compile, lint_files,
 };
 use pvusb_agent::policy_file;
 use std::collections::{BTreeMap, BTreeSet};
@@ -158,7 +158,9 @@ fn keys_of_rule(rule: &Rule) -> BTreeSet<String> {
         ("enabled", !rule.is_enabled()),
         ("when", *rule.when() != When::default()),
         ("limit", rule.limit().is_some()),
-        ("wait", rule.settle().is_some()),
+        ("on_unplug", rule.on_unplug() != OnUnplug::Clean),
+        ("on_identity_change", rule.on_identity_change().is_some()),
+        ("wait", rule.settle().is_some() || rule.patience().is_some()),
     ];
     keys.extend(own.iter().filter(|(_, is_said)| *is_said).map(|(key, _)| (*key).to_owned()));
     keys.insert(match rule.action() {
@@ -167,6 +169,13 @@ fn keys_of_rule(rule: &Rule) -> BTreeSet<String> {
         Action::Block => "block".into(),
     });
     keys
+}
+
+#[test]
+fn what_is_done_at_an_unplug_if_nothing_is_said_can_be_said() {
+    let rule = |more: &str| format!("version: 1\nrules: [{{match: {{id: '*'}}, attach: a{more}}}]");
+    assert_eq!(read(&rule("")), read(&rule(", on_unplug: clean")));
+    assert_ne!(read(&rule("")), read(&rule(", name: x, on_unplug: hold 1s")));
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub(in crate::policy) enum Form {
     Number(u32, u32),
     /// A duration with its unit.
     Duration,
+    /// This word and a duration: `keep 30s`.
+    For(&'static str),
     /// A USB id or a pattern of ids.
     Id,
     /// A USB port or a pattern of ports.
@@ -204,7 +206,7 @@ const TARGET_KEYS: [Key; 3] = [
 ];
 
 /// A rule.
-pub(in crate::policy) const RULE_KEYS: [Key; 10] = [
+pub(in crate::policy) const RULE_KEYS: [Key; 12] = [
     key("name", Form::Text, "What the rule is called in logs."),
     key("description", Form::Lines, "What people say about it. May run over lines."),
     key("enabled", Form::Truth, "`false`: as if the rule were not there."),
@@ -223,7 +225,19 @@ pub(in crate::policy) const RULE_KEYS: [Key; 10] = [
         "When its devices count as flapping, instead of `defaults.flapping`.",
     ),
     key("wait", Form::Map(&WAIT_KEYS, 0), "How long to wait, instead of as `defaults` say."),
+    key(
+        "on_identity_change",
+        Form::For("keep"),
+        "So long after an unplug, whatever comes into the same port goes to the same domain.",
+    ),
+    key(
+        "on_unplug",
+        Form::Either(&[Form::Words(|| vec![CLEAN]), Form::For("hold")]),
+        "Whether the place of a device is held for it after it was pulled, and how long.",
+    ),
 ];
+/// What is done at an unplug if nothing else is said.
+pub(super) const CLEAN: &str = "clean";
 /// What a rule can do: one of these keys it must have.
 pub(in crate::policy) const ACTIONS: [&str; 3] = ["attach", "keep", "block"];
 
@@ -231,8 +245,14 @@ const WHEN_KEYS: [Key; 2] = [
     key("running", Form::Some(&Form::Guest), "One of these domains runs."),
     key("absent", Form::Some(&Form::Guest), "None of these is there, not even while it is built."),
 ];
-const WAIT_KEYS: [Key; 1] =
-    [key("settle", Form::Duration, "How long to wait after udev has finished with the device.")];
+const WAIT_KEYS: [Key; 2] = [
+    key("settle", Form::Duration, "How long to wait after udev has finished with the device."),
+    key(
+        "attach",
+        Form::Duration,
+        "How long a domain of the list may take until the next one is tried.",
+    ),
+];
 
 /// A match, wherever it stands.
 pub(in crate::policy) const MATCH_KEYS: [Key; 19] = [
