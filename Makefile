@@ -15,7 +15,7 @@ INSTALL = install
 BUILT = $(or $(CARGO_TARGET_DIR),target)/release/pvusb-agent
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test test-xen xen-shell fuzz mutants lint doc build install
+.PHONY: help deps demo test test-xen xen-shell fuzz mutants lint doc generated build install
 
 help: ## list the commands
 	@echo 'pvusb-agent: USB devices in dom0 -> PVUSB ports of domains'
@@ -63,6 +63,9 @@ lint: ## check the formatting and let clippy complain
 doc: ## build the code's documentation; a broken link is an error
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
 
+generated: ## write the manual page and the JSON Schema anew, in dist/
+	SNAPSHOTS=overwrite $(CARGO) test --locked --test integration generated::
+
 build: ## build the program to install: target/release/pvusb-agent
 	$(CARGO) build --locked --release
 
@@ -77,7 +80,13 @@ install: ## install what make build built, the unit, the udev rules and the docu
 	chmod 0644 '$(DESTDIR)$(UNITDIR)/pvusb-agent.service'
 	$(INSTALL) -m 0644 udev/70-pvusb-agent.rules '$(DESTDIR)$(UDEVRULESDIR)'
 	$(INSTALL) -m 0644 udev/60-pvusb-agent-quarantine.rules '$(DESTDIR)$(DOCDIR)'
-	$(INSTALL) -m 0644 README.md CHANGELOG.md LICENSE policy.example.yaml '$(DESTDIR)$(DOCDIR)'
+	$(INSTALL) -m 0644 README.md CHANGELOG.md LICENSE '$(DESTDIR)$(DOCDIR)'
+	sed 's,/usr/share/pvusb-agent,$(PREFIX)/share/pvusb-agent,' policy.example.yaml \
+	    >'$(DESTDIR)$(DOCDIR)/policy.example.yaml'
+	chmod 0644 '$(DESTDIR)$(DOCDIR)/policy.example.yaml'
+	$(INSTALL) -m 0644 dist/policy.schema.json '$(DESTDIR)$(PREFIX)/share/pvusb-agent'
+	$(INSTALL) -D -m 0644 dist/pvusb-agent-policy.5 \
+	    '$(DESTDIR)$(PREFIX)/share/man/man5/pvusb-agent-policy.5'
 	$(INSTALL) -m 0644 rules/*.yaml '$(DESTDIR)$(RULESDIR)'
 	$(INSTALL) -d '$(DESTDIR)$(DOCDIR)/docs/scenarios' '$(DESTDIR)$(RULESDIR)/tests'
 	$(INSTALL) -m 0644 rules/tests/*.yaml '$(DESTDIR)$(RULESDIR)/tests'

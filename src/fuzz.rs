@@ -10,7 +10,7 @@ pub use crate::host::xenstore::fuzz::wire;
 use crate::control::protocol::Question;
 use crate::convert::{self, Format};
 use crate::paper::{self, Recording};
-use crate::policy::{self, Problems, Source};
+use crate::policy::{self, Linted, Problems, Role, Severity, Source};
 
 /// A line from a client of the control socket: it is a question, which can be written down and means
 /// the same again, or it gets an answer of one line that says what is wrong.
@@ -34,14 +34,21 @@ pub fn control(bytes: &[u8]) {
 }
 
 /// A policy's text: it is refused with a place, or understood so that what is understood can be
-/// written down and means the same again.
+/// written down and means the same again, and warned of in words that can be shown.
 ///
 /// # Panics
 ///
 /// When that does not hold.
 pub fn policy(bytes: &[u8]) {
-    match policy::compile(Source { name: "policy.yaml", bytes }) {
-        Ok(policy) => {
+    let source = Source { name: "policy.yaml", bytes };
+    match policy::lint_files(&[(Role::Main, source)]) {
+        Ok(Linted { policy, warnings, mentions }) => {
+            let nobody = mentions.unknown_to(&[]);
+            for warning in warnings.iter().chain(&nobody).flatten() {
+                assert_eq!(warning.severity(), Severity::Warning, "{warning}");
+                let shown = warning.render(false);
+                assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+            }
             let text = policy.to_yaml().unwrap_or_default();
             let again = policy::compile(Source { name: "again.yaml", bytes: text.as_bytes() });
             assert_eq!(again.ok(), Some(policy), "{text}");

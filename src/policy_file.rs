@@ -7,7 +7,7 @@ mod set;
 
 pub use set::{DROP_INS, PolicyFile, directories};
 
-use crate::policy::{self, Policy, Problems, Role};
+use crate::policy::{self, Linted, Mentions, Policy, Problems, Role};
 use nix::fcntl::OFlag;
 use set::Set;
 use std::fs::{File, OpenOptions};
@@ -21,7 +21,16 @@ use std::path::{Path, PathBuf};
 ///
 /// Every problem of the file. A file that cannot be read is one, with the system's words.
 pub fn load(path: &Path) -> Result<Policy, Problems> {
-    Ok(Set::of_one(path, Role::Main).compile()?.0)
+    Ok(lint(path, Role::Main)?.policy)
+}
+
+/// Loads the file at `path` alone, with warnings.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn lint(path: &Path, role: Role) -> Result<Linted, Problems> {
+    Ok(Set::of_one(path, role).compile()?.0)
 }
 
 /// Loads the drop-in at `path` alone. One that masks has no rules.
@@ -30,7 +39,7 @@ pub fn load(path: &Path) -> Result<Policy, Problems> {
 ///
 /// As [`load`].
 pub fn load_drop_in(path: &Path) -> Result<Policy, Problems> {
-    Ok(Set::of_one(path, Role::DropIn).compile()?.0)
+    Ok(lint(path, Role::DropIn)?.policy)
 }
 
 /// The drop-ins in a directory, in the order in which they would be read.
@@ -53,6 +62,10 @@ pub struct InForce {
     pub remembered: usize,
     /// The files that it was read from, in their order; without that of remembered rules.
     pub files: Vec<PolicyFile>,
+    /// What its files say that is hardly meant.
+    pub warnings: Option<Problems>,
+    /// The domains that its files speak of.
+    pub mentions: Mentions,
 }
 
 /// Loads the policy in the file at `path`, with the drop-ins and the remembered rules beside it.
@@ -64,9 +77,13 @@ pub fn load_in_force(path: &Path) -> Result<InForce, Problems> {
     let policy = Set::read(path).compile();
     let first = remembered::load(&remembered::beside(path));
     match (policy, first) {
-        (Ok((policy, files)), Ok(first)) => {
-            Ok(InForce { remembered: first.rules().len(), policy: first.before(policy), files })
-        }
+        (Ok((Linted { policy, warnings, mentions }, files)), Ok(first)) => Ok(InForce {
+            remembered: first.rules().len(),
+            policy: first.before(policy),
+            files,
+            warnings,
+            mentions,
+        }),
         (Ok(_), Err(problems)) | (Err(problems), Ok(_)) => Err(problems),
         (Err(one), Err(other)) => Err(one.and(other)),
     }

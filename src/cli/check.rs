@@ -1,15 +1,16 @@
 //! `pvusb-agent check`: every problem of policy files, shown at its place.
 //!
-//! Reads and shows. What a problem is, `policy` decides.
+//! Reads and shows. What a problem is, `policy` decides; which domains this host knows, `host` tells.
 
-use super::DEFAULT_POLICY;
-use crate::policy::{self, Policy, Problem, Problems, Role, Source};
+use super::{DEFAULT_POLICY, endpoint, look};
+use crate::host::configured;
+use crate::policy::{self, Linted, Mentions, Policy, Problem, Problems, Role, Source};
 use crate::policy_file::{self, DROP_INS, InForce, PolicyFile};
 use clap::Args;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// All files are good.
 const EX_OK: u8 = 0;
@@ -23,6 +24,7 @@ const MAIN: &str = "policy.yaml";
 
 /// Arguments of `check`.
 #[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub struct CheckArgs {
     /// Policy files, or directories of them; `-` is standard input. Without any: the policy that is
     /// installed, with all its files
@@ -37,17 +39,41 @@ pub struct CheckArgs {
     /// Show each good policy as it was understood, with the defaults filled in
     #[arg(long, conflicts_with = "json")]
     pub show: bool,
+    /// Print the JSON Schema of policy files, for editors, and check nothing
+    #[arg(long, conflicts_with_all = ["json", "show", "files"])]
+    pub schema: bool,
+    /// Let warnings count as errors do: with one, the exit code is 78
+    #[arg(long)]
+    pub deny_warnings: bool,
+    /// Where xl's configurations are: a domain that none of them knows, and none that is there now, is
+    /// warned of
+    #[arg(long, value_name = "DIR", default_value = configured::XL_DIR)]
+    pub domains: PathBuf,
 }
 
 /// Checks the files: what is good goes to `out`, problems go to `err`, in `colour` if wanted; all
-/// goes to `out` as JSON. Returns the exit code: 0 when all are good, 78 when one is not, 74 when
-/// the answer cannot be written.
+/// goes to `out` as JSON. Returns the exit code: 0 when all are good, 78 when one is not (or has
+/// warnings, if these are denied), 74 when the answer cannot be written.
 pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write, colour: bool) -> u8 {
-    let files: Vec<Checked> = if args.files.is_empty() {
+    if args.schema {
+        let written = serde_json::to_writer_pretty(&mut *out, &policy::json_schema())
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out))
+            .and_then(|()| out.flush());
+        return if written.is_ok() { EX_OK } else { EX_IOERR };
+    }
+    let mut files: Vec<Checked> = if args.files.is_empty() {
         vec![Checked::whole(Path::new(DEFAULT_POLICY))]
     } else {
         args.files.iter().flat_map(checked).collect()
     };
+    if let Some(known) = look::known_domains(&args.domains, endpoint()) {
+        for file in &mut files {
+            file.miss(&known);
+        }
+    }
+    let is_good =
+        |file: &Checked| file.result.is_ok() && !(args.deny_warnings && file.warnings.is_some());
     let written = if args.json {
         write_json(&files, out)
     } else {
@@ -55,7 +81,7 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write, colour: b
     };
     match written.and_then(|()| out.flush()) {
         Err(_) => EX_IOERR,
-        Ok(()) if files.iter().all(|file| file.result.is_ok()) => EX_OK,
+        Ok(()) if files.iter().all(is_good) => EX_OK,
         Ok(()) => EX_CONFIG,
     }
 }
@@ -63,6 +89,8 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write, colour: b
 struct Checked {
     name: String,
     result: Result<Policy, Problems>,
+    warnings: Option<Problems>,
+    mentions: Mentions,
     /// The files that it has besides the one that names it.
     drop_ins: Vec<PolicyFile>,
 }
@@ -76,47 +104,55 @@ fn checked(argument: &OsString) -> Vec<Checked> {
     }
     let in_drop_ins = |path: &Path| path.parent().is_some_and(|parent| parent.ends_with(DROP_INS));
     if !path.is_dir() {
-        let load = if in_drop_ins(path) { policy_file::load_drop_in } else { policy_file::load };
-        return vec![Checked::file(path, load)];
+        let role = if in_drop_ins(path) { Role::DropIn } else { Role::Main };
+        return vec![Checked::file(path, role)];
     }
     let main = path.join(MAIN);
     if main.exists() {
         return vec![Checked::whole(&main)];
     }
     match policy_file::drop_ins(path) {
-        Ok(paths) => {
-            paths.iter().map(|path| Checked::file(path, policy_file::load_drop_in)).collect()
-        }
+        Ok(paths) => paths.iter().map(|path| Checked::file(path, Role::DropIn)).collect(),
         Err(problems) => vec![Checked::alone(Err(problems), path.to_string_lossy().into_owned())],
     }
 }
 
 impl Checked {
-    fn alone(result: Result<Policy, Problems>, name: String) -> Self {
-        Self { name, result, drop_ins: Vec::new() }
+    fn alone(result: Result<Linted, Problems>, name: String) -> Self {
+        let (result, warnings, mentions) = match result {
+            Ok(Linted { policy, warnings, mentions }) => (Ok(policy), warnings, mentions),
+            Err(problems) => (Err(problems), None, Mentions::default()),
+        };
+        Self { name, result, warnings, mentions, drop_ins: Vec::new() }
     }
 
-    fn file(path: &Path, load: fn(&Path) -> Result<Policy, Problems>) -> Self {
-        Self::alone(load(path), path.to_string_lossy().into_owned())
+    fn file(path: &Path, role: Role) -> Self {
+        Self::alone(policy_file::lint(path, role), path.to_string_lossy().into_owned())
+    }
+
+    /// Warns of the domains that are none of these.
+    fn miss(&mut self, known: &[configured::Known]) {
+        let missed = self.mentions.unknown_to(known);
+        self.warnings = Problems::joined(self.warnings.take().into_iter().chain(missed));
     }
 
     /// A policy with everything that belongs to it.
     fn whole(main: &Path) -> Self {
         let name = main.to_string_lossy().into_owned();
         match policy_file::load_in_force(main) {
-            Ok(InForce { policy, files, .. }) => {
+            Ok(InForce { policy, files, warnings, mentions, .. }) => {
                 let drop_ins = files.into_iter().filter(|file| file.role == Role::DropIn).collect();
-                Self { name, result: Ok(policy), drop_ins }
+                Self { name, result: Ok(policy), warnings, mentions, drop_ins }
             }
             Err(problems) => Self::alone(Err(problems), name),
         }
     }
 }
 
-fn from_stdin(name: &str) -> Result<Policy, Problems> {
+fn from_stdin(name: &str) -> Result<Linted, Problems> {
     let bytes = policy_file::read_from(io::stdin().lock())
         .map_err(|error| Problems::unreadable(name, &policy_file::words(&error)))?;
-    policy::compile(Source { name, bytes: &bytes })
+    policy::lint_files(&[(Role::Main, Source { name, bytes: &bytes })])
 }
 
 fn write_text(
@@ -130,6 +166,13 @@ fn write_text(
     match &file.result {
         Ok(policy) => {
             let rules = counted(policy.rules().len(), "rule");
+            let said = match &file.warnings {
+                None => "no problem".to_owned(),
+                Some(warnings) => {
+                    writeln!(err, "{}", warnings.render(colour))?;
+                    counted(warnings.len(), "warning")
+                }
+            };
             let name = match file.drop_ins.len() {
                 0 => name.to_string(),
                 count => format!("{name} with {}", counted(count, "drop-in")),
@@ -137,9 +180,9 @@ fn write_text(
             if show {
                 // The line stands as a comment above the policy, so that the whole is one.
                 let yaml = policy.to_yaml().map_err(io::Error::other)?;
-                write!(out, "# {name}: {rules}, no problem\n---\n{yaml}")
+                write!(out, "# {name}: {rules}, {said}\n---\n{yaml}")
             } else {
-                writeln!(out, "{name}: {rules}, no problem")
+                writeln!(out, "{name}: {rules}, {said}")
             }
         }
         Err(problems) => {
@@ -164,6 +207,7 @@ struct FileAnswer<'a> {
     ok: bool,
     /// How many rules it has; `null` when it is not a policy.
     rules: Option<usize>,
+    /// Errors, or warnings when it is one.
     problems: Vec<&'a Problem>,
     /// The drop-ins that it was read with.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -181,7 +225,14 @@ fn write_json(files: &[Checked], out: &mut dyn Write) -> io::Result<()> {
         file: &file.name,
         ok: file.result.is_ok(),
         rules: file.result.as_ref().ok().map(|policy| policy.rules().len()),
-        problems: file.result.as_ref().err().into_iter().flatten().collect(),
+        problems: file
+            .result
+            .as_ref()
+            .err()
+            .or(file.warnings.as_ref())
+            .into_iter()
+            .flatten()
+            .collect(),
         drop_ins: file.drop_ins.iter().map(shown).collect(),
     });
     serde_json::to_writer_pretty(&mut *out, &Answer { files: files.collect() })?;

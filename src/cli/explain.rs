@@ -10,7 +10,7 @@ use crate::host::xenstore::Endpoint;
 use crate::model::{BusId, Device, DeviceName, Observed, Text, chain};
 use crate::paper::Host;
 use crate::plan::{Aside, Explanation, Next, Outlook, Step};
-use crate::policy::{Action, Part, Policy, Verdict};
+use crate::policy::{Action, Part, Policy, Rule, Verdict};
 use crate::reconcile::preview;
 use clap::Args;
 use serde::Serialize;
@@ -55,6 +55,8 @@ pub(super) struct Answer {
     name: String,
     /// What a person said, if that goes before the policy.
     order: Option<String>,
+    /// Which device it follows in its place, if its way is kept, and the rule that goes before the others.
+    follows: Option<FollowsAnswer>,
     rules: Vec<RuleAnswer>,
     /// How many rules stand below the one that matches.
     unasked: usize,
@@ -67,6 +69,14 @@ pub(super) struct Answer {
     because: Option<String>,
     /// What would be done next.
     next: Option<String>,
+}
+
+#[derive(Serialize)]
+struct FollowsAnswer {
+    /// The id of the device before.
+    id: String,
+    rule: String,
+    location: String,
 }
 
 #[derive(Serialize)]
@@ -224,6 +234,11 @@ pub(super) fn explain(
         id: device.id.to_string(),
         name: names.join(" "),
         order: explanation.order.map(|said| said.order.to_string()),
+        follows: explanation.follows.as_ref().map(|(rule, trail)| FollowsAnswer {
+            id: trail.plug.id.to_string(),
+            rule: rule.label(),
+            location: rule.location().to_string(),
+        }),
         rules: explanation
             .asked
             .iter()
@@ -235,7 +250,7 @@ pub(super) fn explain(
                     Aside::SwitchedOff => "enabled",
                     Aside::NotNow => "when",
                 }),
-                action: action_words(asked.rule.action()),
+                action: action_words(asked.rule),
                 conditions: conditions(&asked.verdict),
             })
             .collect(),
@@ -267,13 +282,14 @@ fn condition(part: &Part) -> ConditionAnswer {
     }
 }
 
-fn action_words(action: &Action) -> String {
-    match action {
+fn action_words(rule: &Rule) -> String {
+    match rule.action() {
         Action::Keep => "keep: dom0".to_owned(),
         Action::Block => "block: true".to_owned(),
         Action::Attach(targets) => {
             let targets: Vec<_> = targets.iter().map(ToString::to_string).collect();
-            format!("attach: {}", targets.join(", "))
+            let patience = rule.patience().map(|it| format!(" (each has {it:?})"));
+            format!("attach: {}{}", targets.join(", "), patience.unwrap_or_default())
         }
     }
 }
@@ -296,6 +312,15 @@ pub(super) fn write_text(answer: &Answer, out: &mut dyn Write) -> io::Result<()>
     writeln!(out, "{}", format!("{busid}  {id}  {name}").trim_end())?;
     if let Some(order) = &answer.order {
         writeln!(out, "\nBy hand: {order}. That goes before every rule.")?;
+    }
+    if let Some(FollowsAnswer { id: before, rule, location }) = &answer.follows {
+        // Its own trail names it once it is attached.
+        let what = if before == id { "another device" } else { before };
+        writeln!(
+            out,
+            "\nIdentity kept: it follows {what} in its port, and goes the same way. That goes before every \
+             rule.\n  {rule} ({location})"
+        )?;
     }
     if answer.rules.is_empty() {
         writeln!(out, "\nThere is no rule.")?;

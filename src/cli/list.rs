@@ -1,22 +1,34 @@
-//! `pvusb-agent list`: what is attached where, by the agent and by others.
+//! `pvusb-agent list`: what is attached where, by the agent and by others, and why.
+//!
+//! Why, `reconcile` decides, as for `explain`.
 
-use super::{EX_IOERR, EX_OK, EX_OSERR, EX_UNAVAILABLE, fail, table};
-use crate::host::look::XenReader;
-use crate::host::usb::UsbReader;
+use super::look::look_if_possible;
+use super::{EX_IOERR, EX_OK, EX_UNAVAILABLE, Loaded, fail, load_policy, table};
 use crate::host::userdata::UserData;
-use crate::host::xenstore::{self, Endpoint, Xenstore};
-use crate::model::{BusId, Device, Devices, Place, Text, XenView};
+use crate::host::xenstore::Endpoint;
+use crate::model::{BusId, Device, Observed, Place, Text, XenView};
+use crate::plan::{Outlook, Standing};
+use crate::policy::Policy;
+use crate::reconcile::preview;
 use clap::Args;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::PathBuf;
+use std::time::Instant;
 
 /// Arguments of `list`.
 #[derive(Args, Clone, Debug)]
 pub(super) struct ListArgs {
+    /// The policy to tell reasons by; without it, the installed one if there is one
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// Answer in JSON
     #[arg(long)]
     json: bool,
+    /// Where libxl keeps its files about domains
+    #[arg(long, value_name = "DIR", default_value = UserData::DIR)]
+    libxl_dir: PathBuf,
 }
 
 /// One taken port, as it is told. The names of the fields are an interface.
@@ -33,6 +45,9 @@ struct Row {
     name: Option<String>,
     /// `agent` or `others`.
     by: &'static str,
+    /// Why the agent keeps it there, in the words of `explain`; null for what others attached, and when
+    /// there is no policy to tell it by.
+    because: Option<String>,
     /// Whether nothing is plugged there any more.
     stale: bool,
 }
@@ -42,26 +57,29 @@ pub(super) fn run(
     endpoint: Endpoint,
     out: &mut dyn Write,
     err: &mut dyn Write,
+    colour: bool,
 ) -> u8 {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(err, &error, EX_OSERR),
+    let policy = match load_policy(args.policy.as_deref(), err, colour) {
+        Loaded::Policy(policy) => Some(policy),
+        Loaded::Failed(code) if args.policy.is_some() => return code,
+        // What is attached can be told all the same.
+        Loaded::None | Loaded::Failed(_) => None,
     };
-    let view = match runtime.block_on(look(endpoint)) {
-        Ok(view) => view,
-        Err(error) => return fail(err, &error, EX_UNAVAILABLE),
+    let asked: Vec<&Policy> = policy.iter().collect();
+    let observed = match look_if_possible(endpoint, &args.libxl_dir, &asked) {
+        Ok((observed, _, None)) => observed,
+        Ok((_, _, Some(error))) | Err(error) => return fail(err, &error, EX_UNAVAILABLE),
     };
-    // A host without USB, or one whose sysfs cannot be read, still has ports to list.
-    let devices = match UsbReader::new().devices() {
-        Ok(scan) => scan.devices,
-        Err(error) => return fail(err, &error, EX_UNAVAILABLE),
-    };
-    let rows: Vec<Row> =
-        view.taken_ports().map(|(place, busid)| row(&view, &devices, place, busid)).collect();
+    let xen = &observed.xen;
+    let reasons = reasons(policy.as_ref(), &observed);
+    let rows: Vec<Row> = xen
+        .taken_ports()
+        .map(|(place, busid)| row(&observed, place, busid, reasons.get(busid)))
+        .collect();
     let written = if args.json {
         write_json(&rows, out)
     } else {
-        write_text(&rows, out).and_then(|()| write_broken(&view, err))
+        write_text(&rows, out).and_then(|()| write_broken(xen, err))
     };
     match written.and_then(|()| out.flush()) {
         Ok(()) => EX_OK,
@@ -69,15 +87,22 @@ pub(super) fn run(
     }
 }
 
-async fn look(endpoint: Endpoint) -> Result<XenView, xenstore::Error> {
-    let xs = Xenstore::connect(endpoint).await?;
-    XenReader::new(xs, UserData::new(Path::new(UserData::DIR))).view().await
+#[expect(clippy::disallowed_methods, reason = "what comes next needs some present to begin with")]
+fn reasons(policy: Option<&Policy>, observed: &Observed) -> BTreeMap<BusId, String> {
+    let none = Policy::default();
+    let outlooks = preview(policy.unwrap_or(&none), observed, Instant::now()).into_iter();
+    let reasons = outlooks.filter_map(|(busid, Outlook { standing, .. })| {
+        Some((busid, because(&standing, policy.is_some())?))
+    });
+    reasons.collect()
 }
 
-fn row(view: &XenView, devices: &Devices, place: Place, busid: &BusId) -> Row {
+fn row(observed: &Observed, place: Place, busid: &BusId, because: Option<&String>) -> Row {
+    let view = &observed.xen;
     let guest = view.guests.get(&place.domid);
     let kind = guest.and_then(|guest| Some(guest.controllers.get(&place.controller)?.kind));
-    let device = devices.get(busid);
+    let device = observed.devices.get(busid);
+    let is_ours = view.is_ours(busid, place);
     Row {
         domid: place.domid.get(),
         domain: guest.map(|guest| guest.name.to_string()).unwrap_or_default(),
@@ -88,9 +113,22 @@ fn row(view: &XenView, devices: &Devices, place: Place, busid: &BusId) -> Row {
         bus_address: device.map(|device| device.address.to_string()),
         id: device.map(|device| device.id.to_string()),
         name: device.map(name),
-        by: if view.is_ours(busid, place) { "agent" } else { "others" },
+        by: if is_ours { "agent" } else { "others" },
+        because: because.filter(|_| is_ours && device.is_some()).cloned(),
         stale: device.is_none(),
     }
+}
+
+/// Who wants it there, or, if there are rules to tell it by, why it is about to leave.
+fn because(standing: &Standing, with_rules: bool) -> Option<String> {
+    if let Standing::Attached { route, .. }
+    | Standing::Attaching(route)
+    | Standing::WaitingForController { route, .. } = standing
+    {
+        return Some(route.by.to_string());
+    }
+    let Standing::Detaching { because, .. } = standing else { return None };
+    with_rules.then(|| format!("on its way back: {because}"))
 }
 
 fn name(device: &Device) -> String {
@@ -104,10 +142,21 @@ fn write_json(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn write_text(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
-    let headings =
-        ["DOMID", "DOMAIN", "CONTROLLER", "TYPE", "PORT", "BUSID", "BUS.DEV", "ID", "BY", "NAME"];
+    let headings = [
+        "DOMID",
+        "DOMAIN",
+        "CONTROLLER",
+        "TYPE",
+        "PORT",
+        "BUSID",
+        "BUS.DEV",
+        "ID",
+        "BY",
+        "NAME",
+        "BECAUSE",
+    ];
     let cells = |row: &Row| {
-        let unplugged = || "-".to_owned();
+        let none = || "-".to_owned();
         [
             row.domid.to_string(),
             row.domain.clone(),
@@ -115,10 +164,11 @@ fn write_text(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
             row.r#type.clone(),
             row.port.to_string(),
             row.busid.clone(),
-            row.bus_address.clone().unwrap_or_else(unplugged),
-            row.id.clone().unwrap_or_else(unplugged),
+            row.bus_address.clone().unwrap_or_else(none),
+            row.id.clone().unwrap_or_else(none),
             row.by.to_owned(),
             row.name.clone().unwrap_or_else(|| "(nothing is plugged there: stale)".to_owned()),
+            row.because.clone().unwrap_or_else(none),
         ]
     };
     table::write(out, headings, &rows.iter().map(cells).collect::<Vec<_>>())

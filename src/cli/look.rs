@@ -1,5 +1,6 @@
 //! What the verbs see of this host when they look for themselves and ask no agent.
 
+use crate::host::configured;
 use crate::host::look::XenReader;
 use crate::host::usb::{self, UsbReader};
 use crate::host::userdata::UserData;
@@ -61,6 +62,20 @@ pub(super) fn look_if_possible(
     let usb = UsbReader::asking(Arc::new(attributes.collect()));
     let (observed, unreadable) = beside(xen, &usb)?;
     Ok((observed, unreadable, why))
+}
+
+/// The domains that are on this host or could be: those of the configurations in `xl_dir`, and those
+/// that are there now. `None` when that is not known, or there is none.
+pub(super) fn known_domains(xl_dir: &Path, endpoint: Endpoint) -> Option<Vec<configured::Known>> {
+    let mut known = configured::domains(xl_dir)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let view = runtime.block_on(async {
+        let xs = Xenstore::connect(endpoint).await?;
+        XenReader::new(xs, UserData::new(Path::new(UserData::DIR))).view().await
+    });
+    let there = view.ok().into_iter().flat_map(|view| view.guests.into_values());
+    known.extend(there.map(|guest| (guest.name, Some(guest.uuid))));
+    (!known.is_empty()).then_some(known)
 }
 
 fn beside(xen: XenView, usb: &UsbReader) -> Result<(Observed, Unreadable), usb::Error> {

@@ -70,6 +70,7 @@ fn status_text(status: &StatusOutcome) -> String {
         format!("xenstore  {xenstore}"),
         format!("devices   {} plugged, {} attached", status.devices, status.attached),
         format!("orders    {}", status.orders),
+        format!("kept ways {}", status.kept_ways),
     ]
     .join("\n")
 }

@@ -194,6 +194,9 @@ pub struct StatusOutcome {
     pub attached: usize,
     /// How many orders by hand are in force.
     pub orders: usize,
+    /// In how many places what is plugged there next goes where the device before it was.
+    #[serde(default)]
+    pub kept_ways: usize,
 }
 
 /// A file of the policy in force.
@@ -408,6 +411,9 @@ impl OrderOutcome {
                 let targets = targets.join(" or ");
                 let message = format!("{device} is in dom0 and waits until domain {targets} runs");
                 (Progress::Waits, message, None)
+            }
+            Some(it @ (S::Awaiting { .. } | S::WayKept { .. })) => {
+                (Progress::Waits, format!("{device} {it}"), None)
             }
             Some(S::Building(route)) => {
                 let message = format!("{device} waits until {route} is built");

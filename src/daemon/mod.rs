@@ -56,7 +56,11 @@ pub struct Options {
 /// When the policy is bad, another agent runs, or udev cannot be listened to. A xenstored that is not there is waited
 /// for.
 pub fn run(options: &Options) -> Result<(), Error> {
-    let InForce { policy, remembered, files } = policy_file::load_in_force(&options.policy)?;
+    let in_force = policy_file::load_in_force(&options.policy)?;
+    let InForce { policy, remembered, files, warnings, mentions: _ } = in_force;
+    if let Some(warnings) = &warnings {
+        telemetry::log(&Notable::Warned(warnings));
+    }
     let policy = Arc::new(policy);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

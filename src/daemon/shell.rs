@@ -12,7 +12,7 @@ use crate::control::server::{Heard, Responder};
 use crate::host::look::XenReader;
 use crate::host::perform::Performer;
 use crate::host::usb::UsbReader;
-use crate::model::{Asker, BusId, Device, Order, chain};
+use crate::model::{Asker, BusId, Device, Observed, Order, Trail, chain};
 use crate::plan::{Scene, Wanted, orders};
 use crate::policy::{Policy, Problems, Reload};
 use crate::policy_file::remembered::{self, RememberError};
@@ -275,7 +275,10 @@ impl Shell {
     fn take(&mut self, loaded: Result<InForce, Problems>) -> Result<Arc<Policy>, Problems> {
         self.policy_is_current = loaded.is_ok();
         match loaded {
-            Ok(InForce { policy, remembered, files }) => {
+            Ok(InForce { policy, remembered, files, warnings, mentions: _ }) => {
+                if let Some(warnings) = &warnings {
+                    telemetry::log(&Notable::Warned(warnings));
+                }
                 (self.remembered_rules, self.files) = (remembered, files);
                 telemetry::log(&Notable::Reloaded { rules: policy.rules().len() });
                 self.watch(policy.reload());
@@ -441,8 +444,18 @@ impl Shell {
             devices: observed.devices.len(),
             attached: self.attached(),
             orders: observed.xen.overrides.len(),
+            kept_ways: kept_ways(observed),
         }
     }
+}
+
+/// Places from which a device has gone that another may follow.
+fn kept_ways(observed: &Observed) -> usize {
+    let is_there = |busid: &BusId, trail: &Trail| {
+        let device = observed.devices.get(busid);
+        device.is_some_and(|device| trail.plug.may_become(&device.plug()))
+    };
+    observed.xen.trails.iter().filter(|(busid, trail)| !is_there(busid, trail)).count()
 }
 
 fn shown(file: &PolicyFile) -> FileOutcome {

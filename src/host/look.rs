@@ -8,15 +8,16 @@
 
 use super::device_models::{self, DeviceModels};
 use super::nodes::{
-    ControllerPaths, DEVICE_NOTES, DomainPaths, LIBXL, OVERRIDES, USBBACK, backend_root,
-    device_note, driver_path, override_node, parse_note, parse_override, parse_vm, usbback,
+    ControllerPaths, DEVICE_NOTES, DomainPaths, LIBXL, OVERRIDES, TRAILS, USBBACK, backend_root,
+    device_note, driver_path, override_node, parse_note, parse_override, parse_trail, parse_vm,
+    trail_node, usbback,
 };
 use super::userdata::{Built, UserData};
 use super::xenstore::{Error, Reply, Xenstore};
 use crate::model::{
     BusId, Controller, ControllerFault, ControllerId, ControllerKind, DeviceModel, DomId, Guest,
     GuestKind, GuestName, InterfaceName, Leftover, Life, Note, Override, PortContent, PortNumber,
-    Returns, Text, UsbVersion, XenPart, XenView, XenbusState,
+    Returns, Text, Trail, UsbVersion, XenPart, XenView, XenbusState,
 };
 use futures::future::{try_join, try_join_all, try_join3, try_join4};
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,8 +50,13 @@ impl XenReader {
     ///
     /// When xenstore does not answer. A malformed node is no error.
     pub async fn view(&self) -> Result<XenView, Error> {
-        let (domids, notes, overrides, returns) =
-            try_join4(self.domids(), self.notes(), self.overrides(), self.returns()).await?;
+        let ((domids, notes), overrides, trails, returns) = try_join4(
+            try_join(self.domids(), self.notes()),
+            self.overrides(),
+            self.trails(),
+            self.returns(),
+        )
+        .await?;
         if let Some(models) = &self.device_models {
             models.retain(&domids);
         }
@@ -58,7 +64,7 @@ impl XenReader {
         let (guests, leftovers) = try_join(guests, self.leftovers(&domids)).await?;
         let guests =
             guests.into_iter().filter_map(|(domid, guest)| Some((domid, guest?))).collect();
-        Ok(XenView { domids, guests, notes, overrides, returns, leftovers })
+        Ok(XenView { domids, guests, notes, overrides, trails, returns, leftovers })
     }
 
     /// Looks at some domains, and at the agent's notes.
@@ -67,10 +73,10 @@ impl XenReader {
     ///
     /// When xenstore does not answer.
     pub async fn part(&self, which: &BTreeSet<DomId>) -> Result<XenPart, Error> {
-        let domains = try_join(self.domids(), self.guests(which));
-        let ((domids, guests), notes, overrides, returns) =
-            try_join4(domains, self.notes(), self.overrides(), self.returns()).await?;
-        Ok(XenPart { domids, guests, notes, overrides, returns })
+        let domains = try_join3(self.domids(), self.guests(which), self.notes());
+        let ((domids, guests, notes), overrides, trails, returns) =
+            try_join4(domains, self.overrides(), self.trails(), self.returns()).await?;
+        Ok(XenPart { domids, guests, notes, overrides, trails, returns })
     }
 
     async fn domids(&self) -> Result<BTreeSet<DomId>, Error> {
@@ -226,6 +232,16 @@ impl XenReader {
             Ok::<_, Error>(value.as_deref().and_then(parse_override).map(|it| (busid, it)))
         });
         Ok(try_join_all(overrides).await?.into_iter().flatten().collect())
+    }
+
+    async fn trails(&self) -> Result<BTreeMap<BusId, Trail>, Error> {
+        let keys = listing(self.xs.directory(TRAILS)).await?;
+        let busids = keys.iter().filter_map(|key| BusId::from_key(key).ok());
+        let trails = busids.map(async |busid| {
+            let value = self.optional(&trail_node(&busid)).await?;
+            Ok::<_, Error>(value.as_deref().and_then(parse_trail).map(|trail| (busid, trail)))
+        });
+        Ok(try_join_all(trails).await?.into_iter().flatten().collect())
     }
 
     async fn returns(&self) -> Result<Returns, Error> {

@@ -20,7 +20,7 @@ impl ControllerId {
     pub const LAST: Self = Self(9);
 
     /// The number.
-    pub fn get(self) -> u32 {
+    pub const fn get(self) -> u32 {
         self.0
     }
 
@@ -144,7 +144,7 @@ impl PortNumber {
     }
 
     /// The number.
-    pub fn get(self) -> u8 {
+    pub const fn get(self) -> u8 {
         self.0
     }
 

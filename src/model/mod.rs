@@ -13,6 +13,7 @@ mod guest;
 mod observed;
 mod order;
 mod text;
+mod trail;
 mod udev_facts;
 mod usage;
 
@@ -29,5 +30,6 @@ pub use guest::{DeviceModel, Guest, GuestKind, Life};
 pub use observed::{Desk, Devices, Leftover, Observed, Returns, XenPart, XenView};
 pub use order::{DeviceName, Order, Override};
 pub use text::{Text, chain};
+pub use trail::Trail;
 pub use udev_facts::UdevFacts;
 pub use usage::Use;

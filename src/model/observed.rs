@@ -7,6 +7,7 @@ use super::device::{Device, InterfaceName};
 use super::domain::DomId;
 use super::guest::Guest;
 use super::order::Override;
+use super::trail::Trail;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The plugged devices by their place.
@@ -27,6 +28,8 @@ pub struct XenView {
     pub notes: BTreeMap<BusId, Note>,
     /// What people said over the policy's head.
     pub overrides: BTreeMap<BusId, Override>,
+    /// What is kept of devices for those that follow them.
+    pub trails: BTreeMap<BusId, Trail>,
     /// Drivers noted for the way back.
     pub returns: Returns,
     /// Backends of domains that are gone.
@@ -44,6 +47,8 @@ pub struct XenPart {
     pub notes: BTreeMap<BusId, Note>,
     /// What people said over the policy's head.
     pub overrides: BTreeMap<BusId, Override>,
+    /// What is kept of devices for those that follow them.
+    pub trails: BTreeMap<BusId, Trail>,
     /// Drivers noted for the way back.
     pub returns: Returns,
 }
@@ -88,6 +93,7 @@ impl XenView {
         self.domids = part.domids;
         self.notes = part.notes;
         self.overrides = part.overrides;
+        self.trails = part.trails;
         self.returns = part.returns;
         for (domid, guest) in part.guests {
             match guest {

@@ -96,7 +96,9 @@ fn end(standing: &Standing) -> End {
         Standing::Protected { refusal, .. } | Standing::NotBlocked { refusal, .. } => {
             Guard::of(refusal).map_or(End::Between, End::Guarded)
         }
-        Standing::NoDomainRuns { .. } | Standing::Ordered(Order::Attach(_)) => End::Waits,
+        Standing::NoDomainRuns { .. }
+        | Standing::Awaiting { .. }
+        | Standing::Ordered(Order::Attach(_)) => End::Waits,
         Standing::Stuck { route, .. } => End::Stuck(route.guest.clone()),
         Standing::NotReady
         | Standing::Settling
@@ -110,6 +112,7 @@ fn end(standing: &Standing) -> End {
         | Standing::TakenOutByHand(_)
         | Standing::NotReturned(_)
         | Standing::Hanging(_)
+        | Standing::WayKept { .. }
         | Standing::Unplugged => End::Between,
     }
 }

@@ -1,10 +1,14 @@
 //! Where a device should be, by what a person said, by policy and by what runs.
 
+use super::next::Moment;
 use super::standing::Problem;
-use crate::model::{BusId, Device, DomId, Guest, Life, NoteState, Observed, Order, XenView};
+use super::trail::{followed, held_for};
+use super::turns::{self, Turned};
+use crate::model::{BusId, Device, DomId, Guest, Life, NoteState, Observed, Order, Trail, XenView};
 use crate::policy::{Action, Candidate, GuestPattern, Policy, Rule, Target, TargetWish};
 use std::collections::BTreeMap;
 use std::slice::from_ref;
+use std::time::Instant;
 
 /// Where a device should be.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +31,8 @@ pub enum Desired<'a> {
 pub enum By<'a> {
     /// This rule.
     Rule(&'a Rule),
+    /// This rule, which wanted the device before it there.
+    Trail(&'a Rule),
     /// A person.
     Order,
 }
@@ -46,19 +52,44 @@ pub enum Reason<'a> {
     Blocked(&'a Rule),
     /// This rule wants it elsewhere, but none of its domains runs.
     NoDomainRuns(&'a Rule),
+    /// A domain of this rule's list does not run and has some time left to start.
+    Awaited {
+        /// The rule.
+        rule: &'a Rule,
+        /// The domain.
+        target: &'a GuestPattern,
+        /// Until when the next of the list is not tried.
+        until: Instant,
+    },
 }
 
-/// Where `device` should be. What a person said about this plug goes before the policy.
+/// What is known of the domains of a list besides what was seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Obstacles<'a> {
+    /// Those that do not take the device, and what keeps it from there.
+    pub barred: &'a BTreeMap<DomId, Problem>,
+    /// When it is, to tell whose time is over. Without it, that of each domain that could be waited
+    /// for is.
+    pub moment: Option<&'a Moment<'a>>,
+}
+
+impl Obstacles<'static> {
+    /// Nothing.
+    pub const NONE: Self = Self { barred: &BTreeMap::new(), moment: None };
+}
+
+/// Where `device` should be. What a person said about this plug goes before the policy, and that it
+/// follows another one before what its rules say of it.
 ///
 /// A device that the agent has put into one of its rule's domains stays there as long as that
 /// domain runs, even if one that stands before it in the list is started later: nothing is pulled
-/// out of a running domain without need. One that does not take it (`barred`) is passed over, as long
-/// as another of the list runs.
+/// out of a running domain without need. One that does not take it (`barred`), or has not taken it in
+/// the time that its rule gives, is passed over, as long as another of the list runs.
 pub fn desired<'a>(
     policy: &'a Policy,
     device: &Device,
     observed: &'a Observed,
-    barred: &BTreeMap<DomId, Problem>,
+    obstacles: &Obstacles<'_>,
 ) -> Desired<'a> {
     let xen = &observed.xen;
     if device.is_hub() {
@@ -70,7 +101,7 @@ pub fn desired<'a>(
                 let target =
                     Target { guest: GuestPattern::Named(name.clone()), wish: TargetWish::ANY };
                 let targets = from_ref(&target);
-                choose(&device.busid, targets, xen, barred)
+                choose(&device.busid, targets, xen, obstacles.barred)
                     .map_or(Desired::Dom0(Reason::Order(&said.order)), |(guest, wish)| {
                         Desired::In { guest, by: By::Order, wish }
                     })
@@ -78,17 +109,64 @@ pub fn desired<'a>(
             Order::Stay | Order::Hold => Desired::Dom0(Reason::Order(&said.order)),
         };
     }
+    if let Some((rule, trail)) =
+        followed(device, policy, observed, obstacles.moment.map(|it| it.since))
+        && let Action::Attach(targets) = rule.action()
+    {
+        let home = present_home(&device.busid, targets, xen);
+        let chosen = home
+            .or_else(|| same_guest(&trail, targets, xen, obstacles.barred))
+            .or_else(|| first_running(targets, xen, obstacles.barred));
+        return chosen.map_or(Desired::Dom0(Reason::NoDomainRuns(rule)), |(guest, wish)| {
+            Desired::In { guest, by: By::Trail(rule), wish }
+        });
+    }
     let Some(rule) = policy.judge_beside(&Candidate::of(device, observed), xen) else {
         return Desired::Dom0(Reason::NoRule);
     };
     match rule.action() {
         Action::Keep => Desired::Dom0(Reason::Kept(rule)),
         Action::Block => Desired::Dom0(Reason::Blocked(rule)),
-        Action::Attach(targets) => choose(&device.busid, targets, xen, barred).map_or(
-            Desired::Dom0(Reason::NoDomainRuns(rule)),
-            |(guest, wish)| Desired::In { guest, by: By::Rule(rule), wish },
-        ),
+        Action::Attach(targets) => {
+            let since = obstacles.moment.map(|it| it.since);
+            let held = held_for(device, rule, observed, since);
+            let held = held.and_then(|trail| same_guest(&trail, targets, xen, obstacles.barred));
+            match held {
+                Some((guest, wish)) => Desired::In { guest, by: By::Rule(rule), wish },
+                None => in_turn(device, rule, targets, xen, obstacles),
+            }
+        }
     }
+}
+
+/// Where a device of `rule` belongs, when each domain of its list has its turn.
+fn in_turn<'a>(
+    device: &Device,
+    rule: &'a Rule,
+    targets: &'a [Target],
+    xen: &'a XenView,
+    obstacles: &Obstacles<'_>,
+) -> Desired<'a> {
+    let turned = obstacles.moment.zip(rule.patience()).map(|(moment, patience)| {
+        let home = present_home(&device.busid, targets, xen);
+        match home.filter(|(guest, _)| !turns::is_over(device, guest, patience, moment)) {
+            Some((guest, wish)) => Turned::In(guest, wish),
+            None => turns::whose(device, targets, patience, (xen, moment)),
+        }
+    });
+    let chosen = match turned {
+        Some(Turned::Awaits(target, until)) => {
+            return Desired::Dom0(Reason::Awaited { rule, target, until });
+        }
+        Some(Turned::In(guest, wish)) => Some((guest, wish)),
+        // All have had their time, or it is not counted.
+        Some(Turned::Nobody) | None => choose(&device.busid, targets, xen, obstacles.barred),
+    };
+    chosen.map_or(Desired::Dom0(Reason::NoDomainRuns(rule)), |(guest, wish)| Desired::In {
+        guest,
+        by: By::Rule(rule),
+        wish,
+    })
 }
 
 /// The domain of the list in which the agent has put the device, or else the first that takes it.
@@ -110,6 +188,20 @@ fn present_home<'x>(
     let guest = xen.guests.get(&place.domid)?;
     let is_there = guest.uuid == uuid && guest.life == Life::Running;
     let target = targets.iter().find(|target| is_there && target.guest.matches(guest))?;
+    Some((guest, target.wish))
+}
+
+/// The domain that had the device before, as long as it runs and takes this one.
+fn same_guest<'x>(
+    trail: &Trail,
+    targets: &[Target],
+    xen: &'x XenView,
+    barred: &BTreeMap<DomId, Problem>,
+) -> Option<(&'x Guest, TargetWish)> {
+    let guest = xen.guests.get(&trail.place.domid)?;
+    let runs = guest.uuid == trail.uuid && guest.life == Life::Running;
+    let takes = runs && !barred.contains_key(&guest.domid);
+    let target = targets.iter().find(|target| takes && target.guest.matches(guest))?;
     Some((guest, target.wish))
 }
 
@@ -146,7 +238,7 @@ mod tests {
 
     /// The number of the domain in which the device should be; none for dom0.
     fn wanted_in(observed: &Observed) -> Option<u16> {
-        match desired(&policy(EITHER), &observed.devices[&busid("1-1")], observed, &BTreeMap::new())
+        match desired(&policy(EITHER), &observed.devices[&busid("1-1")], observed, &Obstacles::NONE)
         {
             Desired::In { guest, .. } => Some(guest.domid.get()),
             Desired::Dom0(_) => None,
@@ -220,7 +312,8 @@ mod tests {
         };
         for (barred, expected) in [(&[][..], 4), (&[6], 4), (&[4], 6), (&[4, 6], 4), (&[4, 5], 6)] {
             let barred = refusals(barred);
-            match desired(&policy, &device, &observed, &barred) {
+            let obstacles = Obstacles { barred: &barred, moment: None };
+            match desired(&policy, &device, &observed, &obstacles) {
                 Desired::In { guest, .. } => assert_eq!(guest.domid.get(), expected, "{barred:?}"),
                 Desired::Dom0(reason) => panic!("{reason:?}"),
             }

@@ -4,11 +4,12 @@
 //! Decides nothing: it asks what decides, and keeps the answers. What would be done now is not here:
 //! that takes more than one look ([`preview`](crate::reconcile::preview)).
 
-use super::desired::{Desired, desired};
+use super::desired::{Desired, Obstacles, desired};
 use super::interlock::{Refusal, Scene, guard};
-use crate::model::{Device, GuestName, Observed, Override};
+use super::trail::followed;
+use crate::model::{Device, GuestName, Observed, Override, Trail};
 use crate::policy::{Candidate, Policy, Rule, Verdict};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Why a device is judged as it is.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub struct Explanation<'a> {
     pub device: &'a Device,
     /// What a person said about this plug: it goes before all rules.
     pub order: Option<&'a Override>,
+    /// The device that it follows in its place, and by which rule: that goes before all others.
+    pub follows: Option<(&'a Rule, Trail)>,
     /// The rules in the order in which they were asked. The last one matches, or none does.
     pub asked: Vec<Asked<'a>>,
     /// How many rules stand below the one that matches, and were not asked.
@@ -70,6 +73,7 @@ impl<'a> Explanation<'a> {
         Self {
             device,
             order: observed.xen.override_of(device),
+            follows: followed(device, policy, observed, None),
             unasked: policy.rules().len() - asked.len(),
             asked,
             refusal: guard(device, &scene).err(),
@@ -97,10 +101,12 @@ impl Destination {
     /// Where `device`, one of those that were seen, belongs. One that is in a domain already is not
     /// kept there or called back by the interlock.
     pub fn of(device: &Device, policy: &Policy, observed: &Observed) -> Self {
-        let rule = policy.judge_beside(&Candidate::of(device, observed), &observed.xen);
+        let follows = followed(device, policy, observed, None).map(|(rule, _)| rule);
+        let judge = || policy.judge_beside(&Candidate::of(device, observed), &observed.xen);
+        let rule = follows.or_else(judge);
         let rule = rule.map(Rule::label);
         let rule = rule.filter(|_| observed.xen.override_of(device).is_none());
-        let Desired::In { guest, .. } = desired(policy, device, observed, &BTreeMap::new()) else {
+        let Desired::In { guest, .. } = desired(policy, device, observed, &Obstacles::NONE) else {
             return Self { guest: None, rule, refusal: None };
         };
         let is_there =

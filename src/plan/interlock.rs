@@ -266,6 +266,7 @@ mod tests {
 
     fn claim(device: &Device) -> Step {
         Step::Claim(Claim {
+            trail: None,
             busid: device.busid.clone(),
             plug: device.plug(),
             place: crate::model::Place {

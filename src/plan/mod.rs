@@ -18,6 +18,8 @@ pub mod ports;
 mod since;
 pub mod standing;
 pub mod step;
+pub mod trail;
+pub mod turns;
 
 pub use desired::{Desired, Reason};
 pub use explain::{Aside, Asked, Destination, Explanation};
@@ -28,3 +30,4 @@ pub use orders::{Objection, Planned, Request, Wanted};
 pub use since::{HeldDown, Plugs, Since};
 pub use standing::{Problem, Standing};
 pub use step::{AfterClear, Cause, Claim, Step, StepError, Survey};
+pub use turns::Turns;

@@ -3,18 +3,20 @@
 //! The order of the questions is the order of safety: what must be undone comes before what is to
 //! be done, and what somebody else did is left alone.
 
-use super::desired::{By, Desired, Reason, desired};
+use super::desired::{By, Desired, Obstacles, Reason, desired};
 use super::interlock::{Scene, guard, guard_data};
 use super::ports::{self, Choice, ControllerOutlook};
 use super::since::{HeldDown, Since};
 use super::standing::{Problem, Route, RouteBy, Standing};
 use super::step::{AfterClear, Claim, Step, Survey};
+use super::trail;
 use crate::model::{
-    BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, InterfaceName, Life,
-    Note, NoteState, Observed, Order, Place, PortContent, XenView,
+    BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, GuestUuid,
+    InterfaceName, Life, Note, NoteState, Observed, Order, Place, PortContent, Trail, XenView,
 };
 use crate::policy::{Action, Candidate, Policy, Rule, StalePorts};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::{Duration, Instant};
 
 /// How long a backend may take to let go of a device after its port was cleared.
@@ -67,7 +69,8 @@ impl<'a> Moment<'a> {
     }
 
     fn desired(&self, device: &Device) -> Desired<'a> {
-        desired(self.policy, device, self.observed, self.barred)
+        let obstacles = Obstacles { barred: self.barred, moment: Some(self) };
+        desired(self.policy, device, self.observed, &obstacles)
     }
 }
 
@@ -110,7 +113,7 @@ impl Outlook {
 /// An order about an earlier plug is dropped when nothing else is to be done: until then it is not
 /// heeded, so it does no harm.
 pub fn for_device(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
-    let outlook = for_plug(busid, moment);
+    let outlook = trail::look_after(busid, for_plug(busid, moment), moment);
     let is_busy = outlook.as_ref().is_some_and(|it| matches!(it.next, Next::Run(_)));
     let said = moment.observed.xen.overrides.get(busid);
     let device = moment.observed.devices.get(busid);
@@ -146,7 +149,7 @@ fn for_plug(busid: &BusId, moment: &Moment<'_>) -> Option<Outlook> {
     }
     Some(match home(busid, note, xen) {
         Home::Held { place, guest } => for_held(device, note, place, guest, moment),
-        Home::Abandoned(place) => detach(device, note, place, moment),
+        Home::Abandoned(place) => detach(device, note, place, "its domain is dead", moment),
         Home::TakenOut(place) => match xen.places_of(busid).next() {
             Some(elsewhere) => Outlook::rest(Standing::AttachedByOthers(elsewhere)),
             None if moment.leaving => forget(busid, Standing::TakenOutByHand(place)),
@@ -310,19 +313,28 @@ fn for_held(
     guest: &Guest,
     moment: &Moment<'_>,
 ) -> Outlook {
-    if moment.leaving || moment.barred.contains_key(&guest.domid) {
-        return detach(device, note, place, moment);
+    let back =
+        |because: &dyn fmt::Display| detach(device, note, place, &because.to_string(), moment);
+    if moment.leaving {
+        return back(&"the agent is ending");
+    }
+    if let Some(problem) = moment.barred.get(&guest.domid) {
+        return back(problem);
     }
     let route = match moment.desired(device) {
         Desired::In { guest: wanted, by, .. } if wanted.domid == guest.domid => route(wanted, by),
-        Desired::In { .. } | Desired::Dom0(_) => return detach(device, note, place, moment),
+        Desired::In { guest, by, .. } => {
+            let route = route(guest, by);
+            return back(&format_args!("it goes to {route}: {}", route.by));
+        }
+        Desired::Dom0(reason) => return back(&format_args!("it {}", at_home(&reason))),
     };
     let Some(controller) = guest.controllers.get(&place.controller) else {
         return Outlook::rest(Standing::TakenOutByHand(place));
     };
     // The states of a controller stay as they were when the device model that served it dies.
     if guest.device_model == DeviceModel::Dead && controller.kind == ControllerKind::Qusb {
-        return detach(device, note, place, moment);
+        return back(&Problem::DeviceModelDead);
     }
     if moment.policy.quarantine() {
         // Its driver has chosen another configuration, whose interfaces are new ones.
@@ -338,9 +350,11 @@ fn for_held(
             interfaces if interfaces.is_empty() => {
                 Outlook::rest(Standing::Attached { route, place })
             }
-            // Its port was claimed, dom0 still has it, and has begun to use it.
-            _ if guard_data(device).is_err() => detach(device, note, place, moment),
-            interfaces => take_interfaces(device, interfaces, route, place, moment),
+            interfaces => match guard_data(device) {
+                // Its port was claimed, dom0 still has it, and has begun to use it.
+                Err(refusal) => back(&refusal),
+                Ok(()) => take_interfaces(device, interfaces, route, place, moment),
+            },
         },
         ControllerOutlook::Connecting { until } => Outlook::until(
             Standing::WaitingForController { route, controller: place.controller },
@@ -351,8 +365,11 @@ fn for_held(
         ControllerOutlook::Gone => {
             Outlook::rest(Standing::WaitingForController { route, controller: place.controller })
         }
-        ControllerOutlook::NotServed | ControllerOutlook::WithoutFrontend => {
-            detach(device, note, place, moment)
+        ControllerOutlook::NotServed => {
+            back(&Problem::NotServed { controller: place.controller, kind: controller.kind })
+        }
+        ControllerOutlook::WithoutFrontend => {
+            back(&Problem::NoFrontend { controller: place.controller })
         }
     }
 }
@@ -402,10 +419,16 @@ pub fn without_usbback(device: &Device, kind: ControllerKind) -> Vec<InterfaceNa
 ///
 /// If somebody has put the device into another `pv` port in the same moment, nothing tells whose the
 /// interfaces are. Then both ports stay as they are until one of them goes.
-fn detach(device: &Device, note: &Note, place: Place, moment: &Moment<'_>) -> Outlook {
+fn detach(
+    device: &Device,
+    note: &Note,
+    place: Place,
+    because: &str,
+    moment: &Moment<'_>,
+) -> Outlook {
     let busid = device.busid.clone();
     let interfaces = on_usbback(device);
-    let standing = Standing::Detaching { place };
+    let standing = Standing::Detaching { place, because: because.into() };
     if note.kind == ControllerKind::Pv && !interfaces.is_empty() {
         let is_other =
             |other: &Place| *other != place && kind_at(*other, moment) == ControllerKind::Pv;
@@ -499,7 +522,10 @@ fn for_quarantined(device: &Device, moment: &Moment<'_>) -> Option<Outlook> {
         }
         Desired::In { .. }
         | Desired::Dom0(
-            Reason::NoDomainRuns(_) | Reason::Blocked(_) | Reason::Order(Order::Attach(_)),
+            Reason::NoDomainRuns(_)
+            | Reason::Awaited { .. }
+            | Reason::Blocked(_)
+            | Reason::Order(Order::Attach(_)),
         ) => true,
         Desired::Dom0(
             Reason::Hub
@@ -572,16 +598,11 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
         let standing = Standing::Protected { route, refusal };
         return with_drivers(device, standing, moment);
     }
-    let ready = match moment.since.ready.get(&device.busid) {
-        Some((plug, when)) if *plug == device.plug() => *when,
-        _ => moment.now,
-    };
     let rule = match by {
-        By::Rule(rule) => Some(rule),
+        By::Rule(rule) | By::Trail(rule) => Some(rule),
         By::Order => None,
     };
-    let settle = rule.and_then(Rule::settle).unwrap_or(moment.policy.settle());
-    let settled = ready + settle;
+    let settled = settled_at(device, rule, moment);
     if moment.now < settled {
         return Outlook::until(Standing::Settling, settled, "a new device to settle");
     }
@@ -622,13 +643,13 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
     }
     match choice {
         Choice::Take { place, kind } => {
-            let step = Step::Claim(claim(device, guest, place, kind, moment));
+            let step = Step::Claim(claim(device, guest, (place, kind), by, moment));
             Outlook::run(Standing::Attaching(route), step)
         }
         Choice::Create { place, spec } => Outlook::run(
             Standing::Attaching(route),
             Step::CreateController {
-                claim: claim(device, guest, place, spec.kind, moment),
+                claim: claim(device, guest, (place, spec.kind), by, moment),
                 spec,
                 with_device: spec.kind == ControllerKind::Qusb,
             },
@@ -647,6 +668,15 @@ fn for_free(device: &Device, moment: &Moment<'_>) -> Outlook {
     }
 }
 
+/// When a device that is ready has settled.
+pub(super) fn settled_at(device: &Device, rule: Option<&Rule>, moment: &Moment<'_>) -> Instant {
+    let ready = match moment.since.ready.get(&device.busid) {
+        Some((plug, when)) if *plug == device.plug() => *when,
+        _ => moment.now,
+    };
+    ready + rule.and_then(Rule::settle).unwrap_or(moment.policy.settle())
+}
+
 /// A device that stays in dom0. If it is in quarantine it is let out once that is decided: a hub at
 /// once, since nothing behind it shows before; others when udev has finished with them, since a rule
 /// may ask for what udev finds out.
@@ -661,11 +691,20 @@ fn for_dom0(device: &Device, reason: &Reason<'_>, moment: &Moment<'_>) -> Outloo
             device.is_ready()
         }
         // What dom0 needs would stay if the domain ran.
-        Reason::NoDomainRuns(_) | Reason::Blocked(_) | Reason::Order(Order::Attach(_)) => {
+        Reason::NoDomainRuns(_)
+        | Reason::Awaited { .. }
+        | Reason::Blocked(_)
+        | Reason::Order(Order::Attach(_)) => {
             device.is_ready() && guard(device, &moment.scene()).is_err()
         }
     };
-    if is_decided { with_drivers(device, standing, moment) } else { Outlook::rest(standing) }
+    if is_decided {
+        with_drivers(device, standing, moment)
+    } else if let Reason::Awaited { until, .. } = reason {
+        Outlook::until(standing, *until, "a domain of a rule's list to run")
+    } else {
+        Outlook::rest(standing)
+    }
 }
 
 /// A device that nobody is to have. What the agent takes from its drivers it notes, so that it can be
@@ -674,15 +713,15 @@ fn for_blocked(device: &Device, note: Option<&Note>, rule: &Rule, moment: &Momen
     if !device.is_ready() {
         return Outlook::rest(Standing::NotReady);
     }
-    let label: Box<str> = rule.label().into();
+    let name = rule.told();
     let interfaces: Vec<_> = device.authorized().cloned().collect();
     let is_noted = note.is_some_and(|note| note.state == NoteState::Blocked);
-    let standing = Standing::Blocked { rule: label.clone() };
+    let standing = Standing::Blocked { rule: name.clone() };
     if interfaces.is_empty() && (note.is_none() || is_noted) {
         return Outlook::rest(standing);
     }
     if let Err(refusal) = guard(device, &moment.scene()) {
-        let standing = Standing::NotBlocked { rule: label, refusal };
+        let standing = Standing::NotBlocked { rule: name, refusal };
         return with_drivers(device, standing, moment);
     }
     let (busid, plug) = (device.busid.clone(), device.plug());
@@ -721,8 +760,8 @@ fn admit(device: &Device, route: &Route, moment: &Moment<'_>) -> Option<Outlook>
 fn claim(
     device: &Device,
     guest: &Guest,
-    place: Place,
-    kind: ControllerKind,
+    (place, kind): (Place, ControllerKind),
+    by: By<'_>,
     moment: &Moment<'_>,
 ) -> Claim {
     let drivers = Candidate::of(device, moment.observed).drivers();
@@ -733,8 +772,27 @@ fn claim(
         uuid: guest.uuid,
         kind,
         drivers: drivers.into_iter().map(Into::into).collect(),
+        trail: trail_for(device, (place, guest.uuid), by, &moment.observed.xen),
         survey: Survey::of(&moment.observed.xen),
     }
+}
+
+/// What is to be kept of the device for the one that follows it, as long as not too much is kept.
+fn trail_for(
+    device: &Device,
+    (place, uuid): (Place, GuestUuid),
+    by: By<'_>,
+    xen: &XenView,
+) -> Option<Box<Trail>> {
+    let (rule, follows) = match by {
+        By::Rule(rule) => (rule, false),
+        By::Trail(rule) => (rule, true),
+        By::Order => return None,
+    };
+    trail::longest(rule)?;
+    let has_room = xen.trails.len() < Trail::MOST || xen.trails.contains_key(&device.busid);
+    let rule = rule.name().filter(|_| has_room)?.into();
+    Some(Box::new(Trail { plug: device.plug(), place, uuid, rule, follows }))
 }
 
 fn at_home(reason: &Reason<'_>) -> Standing {
@@ -742,10 +800,15 @@ fn at_home(reason: &Reason<'_>) -> Standing {
         Reason::Hub => Standing::Hub,
         Reason::Order(order) => Standing::Ordered((*order).clone()),
         Reason::NoRule => Standing::NoRule,
-        Reason::Kept(rule) => Standing::Kept { rule: rule.label().into() },
-        Reason::Blocked(rule) => Standing::Blocked { rule: rule.label().into() },
+        Reason::Kept(rule) => Standing::Kept { rule: rule.told() },
+        Reason::Blocked(rule) => Standing::Blocked { rule: rule.told() },
+        Reason::Awaited { rule, target, .. } => Standing::Awaiting {
+            rule: rule.told(),
+            target: (*target).clone(),
+            patience: rule.patience().unwrap_or_default(),
+        },
         Reason::NoDomainRuns(rule) => Standing::NoDomainRuns {
-            rule: rule.label().into(),
+            rule: rule.told(),
             targets: match rule.action() {
                 Action::Attach(targets) => {
                     targets.iter().map(|target| target.guest.clone()).collect()
@@ -758,7 +821,8 @@ fn at_home(reason: &Reason<'_>) -> Standing {
 
 fn route(guest: &Guest, by: By<'_>) -> Route {
     let by = match by {
-        By::Rule(rule) => RouteBy::Rule(rule.label().into()),
+        By::Rule(rule) => RouteBy::Rule(rule.told()),
+        By::Trail(rule) => RouteBy::Trail(rule.told()),
         By::Order => RouteBy::Order,
     };
     Route { guest: guest.name.clone(), domid: guest.domid, by }

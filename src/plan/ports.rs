@@ -2,11 +2,13 @@
 
 use super::next::Moment;
 use super::standing::Problem;
+use super::trail::{held_for, held_for_others};
 use crate::model::{
     Controller, ControllerId, ControllerKind, ControllerSpec, Device, DeviceModel, Guest,
     GuestKind, Place, PortContent, PortNumber, Speed, UsbVersion, XenbusState,
 };
-use crate::policy::{KindWish, TargetWish};
+use crate::policy::{Candidate, KindWish, TargetWish};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// How long a backend may take to notice a controller. libxl waits as long
@@ -55,7 +57,22 @@ pub enum Choice {
 /// Chooses a port in `guest` for `device`: the first free port of the first connected controller
 /// that can carry it and that is as wished; else it waits for a controller that is connecting; else it
 /// makes one.
+///
+/// A port that is held for a device that was pulled goes to nobody else; that device gets it, if it can be
+/// had.
 pub fn choose(device: &Device, guest: &Guest, wish: TargetWish, moment: &Moment<'_>) -> Choice {
+    let held: BTreeSet<Place> = held_for_others(device, moment).collect();
+    if held.is_empty() {
+        return choose_among(device, guest, wish, moment);
+    }
+    let reserved = moment.reserved.union(&held).copied().collect();
+    choose_among(device, guest, wish, &Moment { reserved: &reserved, ..*moment })
+}
+
+fn choose_among(device: &Device, guest: &Guest, wish: TargetWish, moment: &Moment<'_>) -> Choice {
+    if let Some(choice) = held_place(device, guest, wish, moment) {
+        return choice;
+    }
     let mut rest_ends: Option<Instant> = None;
     let mut connecting: Option<(ControllerId, Instant)> = None;
     let mut without_frontend: Option<ControllerId> = None;
@@ -93,6 +110,32 @@ pub fn choose(device: &Device, guest: &Guest, wish: TargetWish, moment: &Moment<
         Choice::None(Problem::NoFrontend { controller })
     } else {
         create(device, guest, wish, moment).unwrap_or_else(Choice::None)
+    }
+}
+
+/// The port that is held for the device, if it can be had.
+fn held_place(
+    device: &Device,
+    guest: &Guest,
+    wish: TargetWish,
+    moment: &Moment<'_>,
+) -> Option<Choice> {
+    let rule =
+        moment.policy.judge_beside(&Candidate::of(device, moment.observed), &moment.observed.xen);
+    let trail = held_for(device, rule?, moment.observed, Some(moment.since))?;
+    let place = trail.place;
+    let controller = guest.controllers.get(&place.controller)?;
+    let is_there = (place.domid, trail.uuid) == (guest.domid, guest.uuid)
+        && controller.ports.get(&place.port) == Some(&PortContent::Free)
+        && wish.port.is_none_or(|port| port == place.port)
+        && is_wished(place.controller, controller, wish)
+        && carries(controller, device)
+        && is_served(controller.kind, guest, moment)
+        && outlook(guest, place.controller, controller, moment) == ControllerOutlook::Usable;
+    match vacancy(place, guest, controller.kind, moment) {
+        Free::Now(place) if is_there => Some(Choice::Take { place, kind: controller.kind }),
+        Free::At(when) if is_there => Some(Choice::AwaitRest(when)),
+        Free::Now(_) | Free::At(_) | Free::Never => None,
     }
 }
 

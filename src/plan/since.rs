@@ -1,8 +1,9 @@
 //! Since when things are as they are: what the present alone does not show.
 
+use super::turns::Turns;
 use crate::model::{
     BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, GuestUuid, Note, Place,
-    Plug, XenbusState,
+    Plug, Trail, XenbusState,
 };
 use crate::policy::Flapping;
 use std::collections::{BTreeMap, VecDeque};
@@ -35,6 +36,10 @@ pub struct Since {
     pub freed: BTreeMap<BusId, Instant>,
     /// When a device was first seen on its way back.
     pub returning: BTreeMap<BusId, Instant>,
+    /// When the device that a trail speaks of was first seen to be gone.
+    pub vanished: BTreeMap<BusId, (Trail, Instant)>,
+    /// Whose turn it is to take a device, of the domains of its rule's list.
+    pub turns: BTreeMap<BusId, Turns>,
     /// Controllers that nobody served and that were removed again, with the device model of then.
     pub unserved: BTreeMap<(DomId, GuestUuid), (ControllerId, ControllerKind, DeviceModel)>,
 }
@@ -76,6 +81,8 @@ impl Since {
             + self.loose.len()
             + self.freed.len()
             + self.returning.len()
+            + self.vanished.len()
+            + self.turns.len()
             + self.unserved.len()
             + self.plugs.len()
     }
@@ -125,6 +132,8 @@ mod tests {
         let (at, now) = (|| busid("1-1"), it.now);
         let (plug, there) = (it.observed.devices[&at()].plug(), place(4, 0, 1));
         let unserved = (there.controller, ControllerKind::Qusb, DeviceModel::Absent);
+        let (uuid_there, rule) = (uuid(domid(4)), "x".into());
+        let trail = Trail { plug, place: there, uuid: uuid_there, rule, follows: false };
         let (kind, state) = (ControllerKind::Qusb, NoteState::Returning);
         let note = Note { plug, kind, state, drivers: None };
         let since = Since {
@@ -138,9 +147,11 @@ mod tests {
             loose: [(at(), now)].into(),
             freed: [(at(), now)].into(),
             returning: [(at(), now)].into(),
+            vanished: [(at(), (trail, now))].into(),
+            turns: [(at(), Turns::new(plug))].into(),
             unserved: [((domid(4), uuid(domid(4))), unserved)].into(),
         };
-        assert_eq!(since.size(), 11);
+        assert_eq!(since.size(), 13);
         assert_eq!(Since::default().size(), 0);
     }
 

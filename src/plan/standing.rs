@@ -5,7 +5,7 @@ use crate::model::{
     ControllerId, ControllerKind, DomId, GuestName, InterfaceName, Order, Place, PortNumber,
     UsbVersion,
 };
-use crate::policy::GuestPattern;
+use crate::policy::{GuestPattern, RuleName};
 use std::fmt;
 use std::time::Duration;
 
@@ -23,17 +23,17 @@ pub enum Standing {
     /// It stays in dom0: a rule says so.
     Kept {
         /// The rule.
-        rule: Box<str>,
+        rule: RuleName,
     },
     /// Nobody has it, dom0 neither: a rule says so.
     Blocked {
         /// The rule.
-        rule: Box<str>,
+        rule: RuleName,
     },
     /// A rule wants nobody to have it, and dom0 needs it: it keeps its drivers.
     NotBlocked {
         /// The rule.
-        rule: Box<str>,
+        rule: RuleName,
         /// What it is needed for.
         refusal: Refusal,
     },
@@ -51,9 +51,19 @@ pub enum Standing {
     /// It stays in dom0 until one of its domains runs.
     NoDomainRuns {
         /// The rule.
-        rule: Box<str>,
+        rule: RuleName,
         /// The domains it wants.
         targets: Vec<GuestPattern>,
+    },
+    /// It stays in dom0 for now: a domain of its rule's list does not run, and has a while to start before
+    /// the next one is tried.
+    Awaiting {
+        /// The rule.
+        rule: RuleName,
+        /// The domain.
+        target: GuestPattern,
+        /// How long it has.
+        patience: Duration,
     },
     /// It stays in dom0: the agent is ending.
     Leaving(Route),
@@ -81,6 +91,8 @@ pub enum Standing {
     Detaching {
         /// Where it was.
         place: Place,
+        /// Why it is taken out, as people are told.
+        because: Box<str>,
     },
     /// Its port is empty; dom0's drivers are to have it back.
     Returning,
@@ -112,6 +124,13 @@ pub enum Standing {
     NotReturned(Problem),
     /// A step on its way does not end. Nothing else happens to the device until it does.
     Hanging(Problem),
+    /// Nothing is plugged there, and what comes there within this time goes where the device before it was.
+    WayKept {
+        /// The rule that says so.
+        rule: RuleName,
+        /// How long.
+        time: Duration,
+    },
     /// A device that was unplugged while it was attached: its port is being cleared.
     Unplugged,
 }
@@ -130,6 +149,7 @@ impl Standing {
             Self::Ordered(_) => "ordered",
             Self::HeldDown { .. } => "held down",
             Self::NoDomainRuns { .. } => "no domain runs",
+            Self::Awaiting { .. } => "awaiting domain",
             Self::Leaving(_) => "leaving",
             Self::Building(_) => "domain is built",
             Self::WaitingForController { .. } => "waiting for controller",
@@ -146,6 +166,7 @@ impl Standing {
             Self::Stuck { .. } => "stuck",
             Self::NotReturned(_) => "not returned",
             Self::Hanging(_) => "hanging",
+            Self::WayKept { .. } => "way kept",
             Self::Unplugged => "unplugged",
         }
     }
@@ -182,7 +203,9 @@ pub struct Route {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteBy {
     /// This rule.
-    Rule(Box<str>),
+    Rule(RuleName),
+    /// This rule, which wanted the device before it there.
+    Trail(RuleName),
     /// A person.
     Order,
 }
@@ -332,7 +355,8 @@ impl Problem {
 impl fmt::Display for RouteBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Rule(rule) => f.write_str(rule),
+            Self::Rule(rule) => rule.fmt(f),
+            Self::Trail(rule) => write!(f, "identity kept: {rule}"),
             Self::Order => f.write_str("an order by hand"),
         }
     }
@@ -374,6 +398,10 @@ impl fmt::Display for Standing {
                 let targets: Vec<_> = targets.iter().map(ToString::to_string).collect();
                 write!(f, "stays in dom0: {} does not run ({rule})", targets.join(" or "))
             }
+            Self::Awaiting { rule, target, patience } => write!(
+                f,
+                "stays in dom0 for now: {target} does not run and has {patience:?} to start ({rule})"
+            ),
             Self::Leaving(_) => f.write_str("stays in dom0: the agent is ending"),
             Self::Building(route) => write!(f, "waits: {route} is being built"),
             Self::WaitingForController { route, controller } => {
@@ -386,7 +414,9 @@ impl fmt::Display for Standing {
                 "is in {route}, controller {} port {}: {}",
                 place.controller, place.port, route.by
             ),
-            Self::Detaching { place } => write!(f, "is on its way back from {place}"),
+            Self::Detaching { place, because } => {
+                write!(f, "is on its way back from {place}: {because}")
+            }
             Self::Returning => f.write_str("is on its way back to dom0's drivers"),
             Self::AttachedByOthers(place) => {
                 write!(f, "is left alone: somebody else attached it, {place}")
@@ -403,6 +433,9 @@ impl fmt::Display for Standing {
             Self::Stuck { route, problem } => write!(f, "cannot go to {route}: {problem}"),
             Self::NotReturned(problem) => write!(f, "is not back in dom0: {problem}"),
             Self::Hanging(problem) => write!(f, "hangs: {problem}"),
+            Self::WayKept { rule, time } => {
+                write!(f, "is not plugged: its way is kept for {time:?} ({rule})")
+            }
             Self::Unplugged => f.write_str("is unplugged: its port is being cleared"),
         }
     }
@@ -411,7 +444,7 @@ impl fmt::Display for Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::made_up::{domid, place};
+    use crate::plan::made_up::{domid, place, policy};
     use std::collections::BTreeSet;
 
     fn route(by: RouteBy) -> Route {
@@ -455,7 +488,7 @@ mod tests {
             Standing::NotReady,
             Standing::Settling,
             Standing::Attaching(by_order()),
-            Standing::Detaching { place },
+            Standing::Detaching { place, because: "the agent is ending".into() },
             Standing::Returning,
             Standing::Unplugged,
             Standing::DomainEnding(place),
@@ -478,6 +511,8 @@ mod tests {
     fn a_route_names_the_domain_and_who_wants_it() {
         assert_eq!(route(RouteBy::Order).to_string(), "kiosk (domain 4)");
         assert_eq!(RouteBy::Order.to_string(), "an order by hand");
-        assert_eq!(RouteBy::Rule("scanner".into()).to_string(), "scanner");
+        let text = "{version: 1, rules: [{name: scanner, match: {id: '*'}, attach: kiosk}]}";
+        let rule = policy(text).rules()[0].told();
+        assert_eq!(RouteBy::Rule(rule).to_string(), "scanner (policy.yaml:1)");
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::model::{
     BusId, ControllerId, ControllerKind, ControllerSpec, DomId, Drivers, GuestUuid, InterfaceName,
-    Leftover, Note, Override, Place, Plug, PortNumber, XenView,
+    Leftover, Note, Override, Place, Plug, PortNumber, Trail, XenView,
 };
 use std::collections::BTreeSet;
 
@@ -105,6 +105,13 @@ pub enum Step {
         /// the device counts as on its way back. The port must still be without it.
         taken_out: Option<Note>,
     },
+    /// Removes the trail of a device that nobody is to follow any more.
+    DropTrail {
+        /// The device's place.
+        busid: BusId,
+        /// What it must still be.
+        trail: Trail,
+    },
     /// Removes a controller of the agent's own that nobody serves, in one transaction.
     RemoveController {
         /// The domain.
@@ -134,6 +141,7 @@ impl Step {
             | Self::Authorize { busid, .. }
             | Self::Deauthorize { busid, .. }
             | Self::Forget { busid }
+            | Self::DropTrail { busid, .. }
             | Self::NoteOrder { busid, .. } => Some(busid),
             Self::RemoveController { .. } | Self::RemoveLeftover(_) => None,
         }
@@ -158,6 +166,7 @@ impl Step {
             | Self::ClearPort { .. }
             | Self::ReturnDrivers { .. }
             | Self::Forget { .. }
+            | Self::DropTrail { .. }
             | Self::NoteOrder { .. }
             | Self::RemoveController { .. }
             | Self::RemoveLeftover(_) => None,
@@ -178,6 +187,7 @@ impl Step {
             | Self::Authorize { .. }
             | Self::Deauthorize { .. }
             | Self::Forget { .. }
+            | Self::DropTrail { .. }
             | Self::NoteOrder { .. } => None,
         }
     }
@@ -206,6 +216,7 @@ impl Step {
             Self::Deauthorize { .. } => "deauthorize",
             Self::Forget { .. } => "forget note",
             Self::NoteOrder { .. } => "note order",
+            Self::DropTrail { .. } => "drop trail",
             Self::RemoveController { .. } => "remove controller",
             Self::RemoveLeftover(_) => "remove leftover",
         }
@@ -227,6 +238,8 @@ pub struct Claim {
     pub kind: ControllerKind,
     /// The drivers that dom0 has for the device, to be noted: rules can ask for them.
     pub drivers: Drivers,
+    /// What is to be kept of it for the one that follows it, if its rule says so.
+    pub trail: Option<Box<Trail>>,
     /// All controllers of the host as they were seen: none of them may hold the device.
     pub survey: Survey,
 }

@@ -289,6 +289,31 @@ impl Cost {
 }
 
 impl Condition {
+    /// How many values it compares itself, without the matches in it; one of these counts as one.
+    pub(super) fn own_values(&self) -> usize {
+        match self {
+            Self::Device(groups) => groups.len(),
+            Self::Behind(matchers)
+            | Self::Not(matchers)
+            | Self::Any(matchers)
+            | Self::All(matchers) => matchers.len(),
+            Self::Id(_)
+            | Self::Port(_)
+            | Self::BusAddress(_)
+            | Self::Serial(_)
+            | Self::Manufacturer(_)
+            | Self::Product(_)
+            | Self::Class(_)
+            | Self::Interface(_)
+            | Self::Category(_)
+            | Self::Speed(_)
+            | Self::UsbVersion(_)
+            | Self::Removable(_)
+            | Self::Driver(_)
+            | Self::Udev(_) => self.cost().values,
+        }
+    }
+
     fn cost(&self) -> Cost {
         let values = match self {
             Self::Id(values) => values.len(),

@@ -16,6 +16,7 @@
 
 mod defaults;
 mod edit;
+mod lint;
 mod matcher;
 mod needs;
 mod problem;
@@ -23,6 +24,7 @@ mod read;
 mod render;
 mod rule;
 mod rules;
+mod schema;
 mod show;
 mod source;
 mod suggest;
@@ -32,6 +34,7 @@ mod wish;
 
 pub use defaults::{Flapping, Reload, StalePorts};
 pub use edit::{EditError, forget, remember};
+pub use lint::Mentions;
 pub use matcher::{
     Candidate, Category, ClassPattern, Condition, Group, IdPattern, InterfaceSet, Matcher, Part,
     PatternError, PortPattern, ReleasePattern, TextPattern, TextPatternError, UdevMatch, Verdict,
@@ -39,7 +42,8 @@ pub use matcher::{
 };
 pub use needs::{Needs, UdevNames};
 pub use problem::{Code, Problem, Problems, Severity};
-pub use rule::{Action, Rule};
+pub use rule::{Action, OnUnplug, Rule, RuleName};
+pub use schema::json_schema;
 pub use source::{Location, MAX_BYTES, Position, Source};
 pub use target::{GuestPattern, Target, When};
 pub use wish::{ControllerWish, KindWish, TargetWish};
@@ -86,6 +90,11 @@ pub struct KeepLast {
     pub keyboard: bool,
     /// Mice and touchpads.
     pub pointer: bool,
+}
+
+impl KeepLast {
+    /// The policy's words for the kinds.
+    pub const WORDS: [&str; 2] = ["keyboard", "pointer"];
 }
 
 impl Default for KeepLast {
@@ -257,6 +266,37 @@ pub enum Role {
 ///
 /// Every problem of every file, in the order of the files; for each as [`compile`].
 pub fn compile_files(files: &[(Role, Source<'_>)]) -> Result<Policy, Problems> {
+    read_files(files, |_, policy| policy)
+}
+
+/// A policy, and what it says that is understood, and hardly what was meant.
+#[derive(Clone, Debug)]
+pub struct Linted {
+    /// The policy.
+    pub policy: Policy,
+    /// Problems of which none keeps it from being used.
+    pub warnings: Option<Problems>,
+    /// The domains that it speaks of.
+    pub mentions: Mentions,
+}
+
+/// The same as [`compile_files`], with warnings.
+///
+/// # Errors
+///
+/// As [`compile_files`].
+pub fn lint_files(files: &[(Role, Source<'_>)]) -> Result<Linted, Problems> {
+    read_files(files, |files, policy| {
+        let (warnings, mentions) = lint::lint(files, &policy);
+        Linted { policy, warnings, mentions }
+    })
+}
+
+/// Reads all files, and gives what `then` makes of them if there is no problem in any.
+fn read_files<T>(
+    files: &[(Role, Source<'_>)],
+    then: impl FnOnce(&[lint::File<'_>], Policy) -> T,
+) -> Result<T, Problems> {
     let texts: Vec<_> = files.iter().map(|(_, source)| source::SourceText::new(*source)).collect();
     let mut grown = Vec::new();
     let mut known = read::Known::default();
@@ -277,14 +317,18 @@ pub fn compile_files(files: &[(Role, Source<'_>)]) -> Result<Policy, Problems> {
     }
     let mut policy = Policy::default();
     let mut problems = Vec::new();
-    for (role, root, mut report) in grown {
-        if let Some(root) = root {
-            read::file(&root, role, &mut report, (&mut known, &mut policy));
+    let mut roots = Vec::new();
+    for ((role, root, mut report), (source, _)) in grown.into_iter().zip(&texts) {
+        if let Some(root) = &root {
+            read::file(root, role, &mut report, (&mut known, &mut policy));
         }
         problems.extend(report.finish());
+        roots.extend(root.map(|root| (role, root, source)));
     }
-    match Problems::joined(problems) {
-        Some(problems) => Err(problems),
-        None => Ok(policy),
+    if let Some(problems) = Problems::joined(problems) {
+        return Err(problems);
     }
+    let files: Vec<_> =
+        roots.iter().map(|(role, root, source)| lint::File { role: *role, root, source }).collect();
+    Ok(then(&files, policy))
 }

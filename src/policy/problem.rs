@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub enum Severity {
     /// The policy is refused.
     Error,
-    /// The policy is taken, but hardly says what was meant. None is given yet.
+    /// The policy is taken, but hardly says what was meant.
     Warning,
 }
 
@@ -32,6 +32,7 @@ pub enum Severity {
 /// | P070 – P089 | domains, what rules do, files |
 /// | P090 – P092 | policies of others that are converted |
 /// | P099 | the list of problems itself |
+/// | P100 – P199 | warnings: what is understood, and hardly meant |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Code {
     /// P001: the file cannot be read.
@@ -152,6 +153,12 @@ pub enum Code {
     EmptyWhen,
     /// P076: `block` with another word than `true`.
     BadBlock,
+    /// P077: what only a rule that attaches can say, in one that does not.
+    OnlyWithAttach,
+    /// P078: a rule that has to be known again, without a name of its own.
+    UnnamedRule,
+    /// P079: not what can be done when a device is pulled or becomes another one.
+    BadKept,
     /// P090: a text whose format cannot be told, to be converted.
     UnknownFormat,
     /// P091: not what the format says that is converted.
@@ -160,11 +167,27 @@ pub enum Code {
     NotConvertible,
     /// P099: there are more problems than are listed.
     MoreProblems,
+    /// P100: a rule that is never asked: those above it take all of its devices.
+    NeverAsked,
+    /// P101: a match that no device can satisfy.
+    Impossible,
+    /// P102: a rule that has the name of another.
+    SameName,
+    /// P103: a domain that nothing on this host knows.
+    UnknownDomain,
+    /// P104: something that PVUSB cannot do for the devices of a rule.
+    CannotWork,
+    /// P105: a rule that takes dom0's last keyboard or pointer.
+    LastInput,
+    /// P106: a value without quotes that other readers of YAML take for no text.
+    ReadsDifferently,
+    /// P199: there are more warnings than are listed.
+    MoreWarnings,
 }
 
 impl Code {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 63] = [
+    pub const ALL: [Self; 74] = [
         Self::Unreadable,
         Self::TooLong,
         Self::NotUtf8,
@@ -224,10 +247,21 @@ impl Code {
         Self::BadTargetPort,
         Self::EmptyWhen,
         Self::BadBlock,
+        Self::OnlyWithAttach,
+        Self::UnnamedRule,
+        Self::BadKept,
         Self::UnknownFormat,
         Self::BadForeignRule,
         Self::NotConvertible,
         Self::MoreProblems,
+        Self::NeverAsked,
+        Self::Impossible,
+        Self::SameName,
+        Self::UnknownDomain,
+        Self::CannotWork,
+        Self::LastInput,
+        Self::ReadsDifferently,
+        Self::MoreWarnings,
     ];
 
     /// The number, as it is shown: `P012`.
@@ -292,16 +326,28 @@ impl Code {
             Self::BadTargetPort => "P074",
             Self::EmptyWhen => "P075",
             Self::BadBlock => "P076",
+            Self::OnlyWithAttach => "P077",
+            Self::UnnamedRule => "P078",
+            Self::BadKept => "P079",
             Self::UnknownFormat => "P090",
             Self::BadForeignRule => "P091",
             Self::NotConvertible => "P092",
             Self::MoreProblems => "P099",
+            Self::NeverAsked => "P100",
+            Self::Impossible => "P101",
+            Self::SameName => "P102",
+            Self::UnknownDomain => "P103",
+            Self::CannotWork => "P104",
+            Self::LastInput => "P105",
+            Self::ReadsDifferently => "P106",
+            Self::MoreWarnings => "P199",
         }
     }
 
     /// How bad it is.
     pub fn severity(self) -> Severity {
-        Severity::Error
+        // As the numbers say.
+        if self >= Self::NeverAsked { Severity::Warning } else { Severity::Error }
     }
 }
 
@@ -404,6 +450,13 @@ impl Problems {
         self
     }
 
+    /// The same with a way out of each.
+    #[must_use]
+    pub(super) fn with_help(mut self, help: &str) -> Self {
+        self.0.iter_mut().for_each(|problem| problem.help = Some(help.to_owned()));
+        self
+    }
+
     /// The problems, in the order of the text.
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
         self.0.iter()
@@ -498,8 +551,12 @@ impl<'t> Report<'t> {
     pub(crate) fn finish(mut self) -> Option<Problems> {
         self.findings.sort_by_key(|finding| finding.span.start);
         if let Some(last) = self.findings.last().filter(|_| self.more > 0) {
-            let message = format!("there are {} more problems", self.more);
-            self.findings.push(Finding::new(Code::MoreProblems, last.span, message));
+            let (code, noun) = match last.code.severity() {
+                Severity::Error => (Code::MoreProblems, "problems"),
+                Severity::Warning => (Code::MoreWarnings, "warnings"),
+            };
+            let message = format!("there are {} more {noun}", self.more);
+            self.findings.push(Finding::new(code, last.span, message));
         }
         let source = self.source;
         let problems: Vec<_> = self.findings.into_iter().map(|it| place(it, source)).collect();

@@ -3,9 +3,11 @@
 //! Each function reads one thing and is total: what is wrong goes into the report, and the reading
 //! goes on with what is right. A policy counts only when the report stays empty.
 //!
-//! What a match says is read in [`matching`], what a rule does in [`actions`].
+//! Which keys there are is in [`keys`]. What a match says is read in [`matching`], what a rule does in
+//! [`actions`].
 
 mod actions;
+pub(super) mod keys;
 mod matching;
 
 pub(crate) use matching::{is_attribute, is_plain_name};
@@ -19,6 +21,7 @@ use super::tree::{Entry, Node, Value};
 use super::wish::{ControllerWish, KindWish};
 use super::{KeepLast, Policy, Role, suggest};
 use crate::model::{PortNumber, Text, UsbVersion};
+use keys::{CONTROLLER, DEFAULTS, DROP_IN, FLAPPING, POLICY, REMEMBERED};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::str::FromStr;
@@ -30,20 +33,6 @@ pub(crate) struct Shape {
     pub(crate) what: &'static str,
     pub(crate) keys: &'static [&'static str],
 }
-
-const POLICY: Shape = Shape {
-    what: "a policy",
-    keys: &["version", "defaults", "domains", "devices", "protect", "rules"],
-};
-const DROP_IN: Shape =
-    Shape { what: "a drop-in", keys: &["version", "domains", "devices", "protect", "rules"] };
-const REMEMBERED: Shape = Shape { what: "a file of remembered rules", keys: &["version", "rules"] };
-const DEFAULTS: Shape = Shape {
-    what: "`defaults`",
-    keys: &["controller", "settle", "keep_last", "stale_ports", "flapping", "quarantine", "reload"],
-};
-const FLAPPING: Shape = Shape { what: "`flapping`", keys: &["plugs", "within", "pause"] };
-const CONTROLLER: Shape = Shape { what: "`controller`", keys: &["type", "version", "ports"] };
 
 /// The version of the language that is read here.
 const VERSION: &str = "1";
@@ -58,8 +47,12 @@ pub(super) struct Known {
     domains: Domains,
     /// The groups of devices that were read so far.
     groups: Vec<Arc<Group>>,
+    /// Their places, by their names.
+    groups_by_name: BTreeMap<Box<str>, usize>,
     /// The names of groups that could not be read.
     bad_groups: BTreeSet<Box<str>>,
+    /// The names of rules that keep the way of their devices.
+    kept_names: BTreeSet<Box<str>>,
     /// How many regular expressions were read so far.
     regexes: usize,
     /// How many values the matches that were read so far compare.
@@ -350,11 +343,11 @@ impl Reader<'_, '_> {
         }
         let message = format!("unknown key `{}` in {}", shown(&entry.key), shape.what);
         let finding = Finding::new(Code::UnknownKey, entry.key_span, message);
-        let meant = suggest::nearest(&entry.key, shape.keys);
+        let meant = suggest::key(&entry.key, shape.keys);
         let is_misplaced = shape.what == DROP_IN.what && entry.key == "defaults";
         self.report.add(finding.help(match meant {
             _ if is_misplaced => "what holds for all rules is in the main file alone".to_owned(),
-            Some(key) => format!("did you mean `{key}`?"),
+            Some(key) => suggest::advice(&entry.key, key),
             None => format!("the keys here are {}", list(shape.keys)),
         }));
         meant

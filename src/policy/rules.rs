@@ -2,11 +2,12 @@
 //! it.
 //!
 //! A rule that asks for an id, a port, a bus address or a serial number, in so many words, can only
-//! match a device that has one of those: it stands in the index under each of them. All other rules
+//! match a device that has one of those: it stands in the index under each of them. A rule that asks for
+//! a name with wildcards stands there under four bytes in a row that the name must have. All other rules
 //! are tried with every device. What comes out is what a plain scan would give
 //! (`the_index_decides_as_the_plain_scan_does`).
 
-use super::matcher::{Candidate, Condition, IdPattern, Matcher, PortPattern};
+use super::matcher::{Candidate, Condition, IdPattern, Matcher, PortPattern, TextPattern};
 use super::rule::Rule;
 use crate::model::{Anchor, BusAddress, BusId, Device};
 use std::collections::BTreeMap;
@@ -34,7 +35,22 @@ enum Fact {
     AnchoredBelow(Anchor),
     Product(u16),
     Vendor(u16),
+    Gram(Field, Gram),
 }
+
+/// A text that a device has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Field {
+    Serial,
+    Manufacturer,
+    Product,
+}
+
+/// Bytes in a row of such a text.
+type Gram = [u8; 4];
+
+/// How many parts of one pattern are looked at, to find the rarest.
+const MAX_GRAMS: usize = 64;
 
 impl Rules {
     pub(super) fn new(rules: Vec<Rule>) -> Self {
@@ -114,7 +130,52 @@ impl Eq for Rules {}
 
 /// For each condition that names facts, those of which every device that matches has one.
 fn choices(matcher: &Matcher) -> impl Iterator<Item = Vec<Fact>> {
-    matcher.conditions().iter().filter_map(facts)
+    matcher.conditions().iter().flat_map(|condition| {
+        let parts = texts(condition).map(|(field, patterns)| parts(field, patterns));
+        facts(condition).into_iter().chain(parts.unwrap_or_default())
+    })
+}
+
+/// What a condition asks of a text of which a device has but one.
+fn texts(condition: &Condition) -> Option<(Field, &[TextPattern])> {
+    match condition {
+        Condition::Serial(patterns) => Some((Field::Serial, patterns)),
+        Condition::Manufacturer(patterns) => Some((Field::Manufacturer, patterns)),
+        Condition::Product(patterns) => Some((Field::Product, patterns)),
+        Condition::Id(_)
+        | Condition::Port(_)
+        | Condition::BusAddress(_)
+        | Condition::Class(_)
+        | Condition::Interface(_)
+        | Condition::Category(_)
+        | Condition::Speed(_)
+        | Condition::UsbVersion(_)
+        | Condition::Removable(_)
+        | Condition::Driver(_)
+        | Condition::Udev(_)
+        | Condition::Behind(_)
+        | Condition::Device(_)
+        | Condition::Not(_)
+        | Condition::Any(_)
+        | Condition::All(_) => None,
+    }
+}
+
+/// Of one pattern each part is a choice of its own: a text that matches has all of them. Of several, each
+/// gives its last part, which tells more than the first where names are counted.
+fn parts(field: Field, patterns: &[TextPattern]) -> Vec<Vec<Fact>> {
+    if let [pattern] = patterns {
+        let grams = pattern.pieces().flat_map(grams).take(MAX_GRAMS);
+        return grams.map(|gram| vec![Fact::Gram(field, gram)]).collect();
+    }
+    let last = |pattern: &TextPattern| pattern.pieces().flat_map(grams).last();
+    let all: Option<Vec<Fact>> =
+        patterns.iter().map(|it| last(it).map(|gram| Fact::Gram(field, gram))).collect();
+    all.into_iter().collect()
+}
+
+fn grams(text: &str) -> impl Iterator<Item = Gram> {
+    text.as_bytes().windows(4).filter_map(|bytes| bytes.try_into().ok())
 }
 
 /// The most telling of these, if there is one.
@@ -187,7 +248,7 @@ fn vagueness(facts: &[Fact]) -> (usize, usize) {
     let of_one = |fact: &Fact| match fact {
         Fact::Address(_) | Fact::Serial(_) | Fact::At(_) | Fact::AnchoredAt(_) => 0,
         Fact::Id(..) => 1,
-        Fact::Below(_) | Fact::AnchoredBelow(_) | Fact::Product(_) => 2,
+        Fact::Below(_) | Fact::AnchoredBelow(_) | Fact::Product(_) | Fact::Gram(..) => 2,
         Fact::Vendor(_) => 3,
     };
     (facts.iter().map(of_one).max().unwrap_or(0), facts.len())
@@ -208,5 +269,14 @@ fn facts_of_device(device: &Device) -> impl Iterator<Item = Fact> {
     let anchored = device.anchor.iter().flat_map(|anchor| {
         iter::once(Fact::AnchoredAt(anchor.clone())).chain(anchor.hubs().map(Fact::AnchoredBelow))
     });
-    own.into_iter().chain(serial).chain(above).chain(anchored)
+    let texts = [
+        (Field::Serial, &device.serial),
+        (Field::Manufacturer, &device.manufacturer),
+        (Field::Product, &device.product),
+    ];
+    let parts = texts.into_iter().flat_map(|(field, text)| {
+        let text = text.as_ref().map_or("", |text| text.as_str());
+        grams(text).map(move |gram| Fact::Gram(field, gram))
+    });
+    own.into_iter().chain(serial).chain(above).chain(anchored).chain(parts)
 }

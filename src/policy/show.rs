@@ -98,6 +98,10 @@ struct ShownRule<'p> {
     limit: Option<ShownFlapping>,
     #[serde(skip_serializing_if = "Option::is_none")]
     wait: Option<ShownWait>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_identity_change: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_unplug: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -110,7 +114,10 @@ struct ShownWhen {
 
 #[derive(Serialize)]
 struct ShownWait {
-    settle: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    settle: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attach: Option<String>,
 }
 
 /// Without wishes, the domain alone.
@@ -157,7 +164,12 @@ fn shown_rule(rule: &Rule) -> ShownRule<'_> {
         keep: (*rule.action() == Action::Keep).then_some("dom0"),
         block: (*rule.action() == Action::Block).then_some(true),
         limit: rule.limit().map(shown_flapping),
-        wait: rule.settle().map(|settle| ShownWait { settle: duration(settle) }),
+        wait: (rule.settle().is_some() || rule.patience().is_some()).then(|| ShownWait {
+            settle: rule.settle().map(duration),
+            attach: rule.patience().map(duration),
+        }),
+        on_identity_change: rule.on_identity_change().map(|it| format!("keep {}", duration(it))),
+        on_unplug: rule.on_unplug().hold().map(|it| format!("hold {}", duration(it))),
     }
 }
 

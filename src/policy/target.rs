@@ -49,9 +49,17 @@ impl GuestPattern {
     /// Whether a domain of this name and UUID is meant.
     pub fn is_called(&self, name: &GuestName, uuid: GuestUuid) -> bool {
         match self {
+            Self::Named(_) | Self::Like(_) => self.is_like(name),
+            Self::Uuid(meant) => *meant == uuid,
+        }
+    }
+
+    /// Whether a domain of this name is meant by it.
+    pub(super) fn is_like(&self, name: &GuestName) -> bool {
+        match self {
             Self::Named(meant) => meant == name,
             Self::Like(pattern) => is_like(pattern.as_str(), name.as_str()),
-            Self::Uuid(meant) => *meant == uuid,
+            Self::Uuid(_) => false,
         }
     }
 

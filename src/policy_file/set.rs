@@ -1,7 +1,7 @@
 //! The files of a policy: the main one and the drop-ins beside it, in their order.
 
 use super::{read, words};
-use crate::policy::{Policy, Problems, Role, Source, compile_files};
+use crate::policy::{Linted, Problems, Role, Source, lint_files};
 use nix::sys::stat::makedev;
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
@@ -79,18 +79,18 @@ impl Set {
     }
 
     /// The policy that they are together, and which files it has.
-    pub(super) fn compile(self) -> Result<(Policy, Vec<PolicyFile>), Problems> {
+    pub(super) fn compile(self) -> Result<(Linted, Vec<PolicyFile>), Problems> {
         let read = self.files.iter().filter(|(file, _)| !file.masked);
         let named: Vec<_> = read
             .map(|(file, bytes)| (file.role, file.path.to_string_lossy().into_owned(), bytes))
             .collect();
         let sources: Vec<_> =
             named.iter().map(|(role, name, bytes)| (*role, Source { name, bytes })).collect();
-        let compiled = compile_files(&sources);
+        let compiled = lint_files(&sources);
         let problems = self.unreadable.into_iter().chain(compiled.as_ref().err().cloned());
         match (compiled, Problems::joined(problems)) {
-            (Ok(policy), None) => {
-                Ok((policy, self.files.into_iter().map(|(file, _)| file).collect()))
+            (Ok(linted), None) => {
+                Ok((linted, self.files.into_iter().map(|(file, _)| file).collect()))
             }
             (_, Some(problems)) | (Err(problems), None) => Err(problems),
         }

@@ -3,6 +3,7 @@
 use super::doors::RequestId;
 use crate::model::{Asker, BusId, Device, DeviceName, DomId, GuestName, Order};
 use crate::plan::{Refusal, Standing, Step, Wanted};
+use crate::policy::{GuestPattern, RuleName};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +22,8 @@ pub enum Event {
     Unreadable(BusId, Box<str>),
     /// It stands differently with a device.
     Standing(BusId, Standing),
-    /// A step was performed.
-    Performed(Arc<Step>),
+    /// A step was performed; one that takes a device out of its port, for this reason.
+    Performed(Arc<Step>, Option<Box<str>>),
     /// A step failed and will be tried again after the pause.
     Failed {
         /// The step.
@@ -64,6 +65,18 @@ pub enum Event {
         force: bool,
         /// Why not.
         cause: Box<str>,
+    },
+    /// A domain has not taken a device in the time that its rule gives. The next of the list is tried, if
+    /// there is one.
+    TurnOver {
+        /// The device.
+        busid: BusId,
+        /// The domain, as the rule calls it.
+        target: GuestPattern,
+        /// How long it had.
+        patience: Duration,
+        /// The rule.
+        rule: RuleName,
     },
     /// The interlock refused a step.
     Refused(BusId, Refusal),

@@ -222,6 +222,7 @@ pub(super) fn reserves(step: &Step) -> Option<Place> {
         | Step::Deauthorize { .. }
         | Step::Forget { .. }
         | Step::NoteOrder { .. }
+        | Step::DropTrail { .. }
         | Step::RemoveController { .. }
         | Step::RemoveLeftover(_) => None,
     }

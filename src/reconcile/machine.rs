@@ -22,6 +22,7 @@ use super::lookout::{Begin, Looks, Scope, Turn, XenLooks};
 use super::memory;
 use crate::model::{BusId, Device, DomId, Leftover, NoteState, Observed, Place, XenView, chain};
 use crate::plan::next::{for_controller, for_device, on_usbback};
+use crate::plan::turns::{self, Counted, PassedOver};
 use crate::plan::{
     Cause, Moment, Next, Outlook, Problem, Scene, Since, Standing, Step, StepError, interlock,
 };
@@ -409,7 +410,11 @@ impl Reconciler {
             Ok(()) => {
                 job.succeeded(&step);
                 memory::remember_step(&mut self.since, &step, &self.observed);
-                Event::Performed(step)
+                let because = match &job.said {
+                    Some(Standing::Detaching { because, .. }) => Some(because.clone()),
+                    Some(_) | None => None,
+                };
+                Event::Performed(step, because)
             }
             Err(StepError::Stale(cause)) => {
                 let cause: Box<str> = chain(&*cause).into();
@@ -551,6 +556,11 @@ impl Reconciler {
         let observed = &self.observed;
         let signature = |domid| Signature::of(subject, domid, observed);
         job.reconsider(signature);
+        if let Subject::Device(busid) = subject {
+            self.take_turns(now, busid, job);
+        }
+        let observed = &self.observed;
+        let signature = |domid| Signature::of(subject, domid, observed);
         let Some(Outlook { standing, next }) = self.outlook(now, subject, job) else { return };
         match next {
             Next::Rest => job.rest(signature),
@@ -584,8 +594,40 @@ impl Reconciler {
         self.say(subject, job, standing);
     }
 
+    /// Counts the time that the domains of a rule's list have for the device.
+    fn take_turns(&mut self, now: Instant, busid: &BusId, job: &Job) {
+        let turns = self.with_moment(now, job, |moment| turns::count(busid, moment));
+        let Some(Counted { turns, passed_over, until }) = turns else {
+            self.since.turns.remove(busid);
+            return;
+        };
+        if let Some(until) = until {
+            self.wake(until, "a domain of a rule's list to take a device");
+        }
+        for PassedOver { target, patience, rule } in passed_over {
+            self.report(Event::TurnOver { busid: busid.clone(), target, patience, rule });
+        }
+        self.since.turns.insert(busid.clone(), turns);
+    }
+
     /// How it stands with the subject of `job`, and what comes next for it.
     fn outlook(&self, now: Instant, subject: &Subject, job: &Job) -> Option<Outlook> {
+        self.with_moment(now, job, |moment| match subject {
+            Subject::Device(busid) => for_device(busid, moment),
+            Subject::Controller(domid, id) => {
+                let guest = self.observed.xen.guests.get(domid)?;
+                let next = for_controller(guest, *id, moment);
+                Some(Outlook { standing: Standing::NotReady, next })
+            }
+            Subject::Leftover(leftover) => Some(Outlook {
+                standing: Standing::NotReady,
+                next: Next::Run(Step::RemoveLeftover(*leftover)),
+            }),
+        })
+    }
+
+    /// Asks about `job` with all that a decision depends on.
+    fn with_moment<T>(&self, now: Instant, job: &Job, ask: impl FnOnce(&Moment<'_>) -> T) -> T {
         let pending = || self.jobs.values().filter_map(Job::pending);
         let reserved: BTreeSet<Place> = pending().filter_map(reserves).collect();
         let creating: BTreeSet<DomId> = pending()
@@ -594,7 +636,7 @@ impl Reconciler {
             .collect();
         let departing = self.departing();
         let barred = job.bars_to_attaching();
-        let moment = Moment {
+        ask(&Moment {
             now,
             observed: &self.observed,
             policy: &self.policy,
@@ -604,19 +646,7 @@ impl Reconciler {
             departing: &departing,
             barred: &barred,
             leaving: self.leaving.is_some(),
-        };
-        match subject {
-            Subject::Device(busid) => for_device(busid, &moment),
-            Subject::Controller(domid, id) => {
-                let guest = self.observed.xen.guests.get(domid)?;
-                let next = for_controller(guest, *id, &moment);
-                Some(Outlook { standing: Standing::NotReady, next })
-            }
-            Subject::Leftover(leftover) => Some(Outlook {
-                standing: Standing::NotReady,
-                next: Next::Run(Step::RemoveLeftover(*leftover)),
-            }),
-        }
+        })
     }
 
     /// The domain that a step has to do with: interfaces are taken for the one whose port is noted.
@@ -686,7 +716,7 @@ impl Reconciler {
 /// The devices that xenstore speaks of.
 fn named(xen: &XenView) -> BTreeSet<BusId> {
     let ports = xen.taken_ports().map(|(_, busid)| busid);
-    let noted = xen.notes.keys().chain(xen.overrides.keys());
+    let noted = xen.notes.keys().chain(xen.overrides.keys()).chain(xen.trails.keys());
     ports.chain(noted).chain(xen.returns.keys()).cloned().collect()
 }
 

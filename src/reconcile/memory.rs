@@ -1,7 +1,7 @@
 //! Keeping [`Since`] up to date after each look and each step.
 
 use crate::model::{
-    BusId, ControllerKind, DomId, Note, NoteState, Observed, Place, PortContent, XenView,
+    BusId, ControllerKind, DomId, Note, NoteState, Observed, Place, PortContent, Trail, XenView,
     XenbusState,
 };
 use crate::plan::next::{DRIVER_GRACE, is_taken_out, without_usbback};
@@ -33,6 +33,8 @@ pub(super) fn remember(
     remember_tenants(since, before, observed, is_read);
     remember_taken_out(since, covered, observed);
     remember_whole(since, now, observed);
+    remember_vanished(since, now, observed);
+    since.turns.retain(|busid, turns| turns.are_of(observed.devices.get(busid)));
     since.unserved.retain(|(domid, uuid), _| {
         observed.xen.guests.get(domid).is_some_and(|guest| guest.uuid == *uuid)
     });
@@ -157,6 +159,19 @@ fn remember_returning(since: &mut Since, now: Instant, observed: &Observed) {
     since.returning.retain(|busid, _| returning.contains(busid));
     for busid in returning {
         since.returning.entry(busid.clone()).or_insert(now);
+    }
+}
+
+/// A device has vanished when its trail is there and it is not plugged any more.
+fn remember_vanished(since: &mut Since, now: Instant, observed: &Observed) {
+    let is_gone = |(busid, trail): &(&BusId, &Trail)| {
+        let device = observed.devices.get(busid);
+        !device.is_some_and(|device| trail.plug.may_become(&device.plug()))
+    };
+    let gone: BTreeMap<_, _> = observed.xen.trails.iter().filter(is_gone).collect();
+    since.vanished.retain(|busid, (trail, _)| gone.get(busid) == Some(&&*trail));
+    for (busid, trail) in gone {
+        since.vanished.entry(busid.clone()).or_insert_with(|| (trail.clone(), now));
     }
 }
 

@@ -31,7 +31,7 @@ const IDS: [&str; 3] = ["05e0:1200", "0951:1666", "1111:2222"];
 /// The devices with this id are keyboards.
 const KEYBOARD: &str = IDS[1];
 const NAMES: [&str; 3] = ["kiosk", "desk", "lab"];
-const POLICIES: [&str; 3] = [
+const POLICIES: [&str; 4] = [
     "{version: 1, rules: [{match: {id: '05e0:*'}, attach: kiosk}, \
      {match: {port: '1-2.*'}, attach: [desk, kiosk]}, {match: {id: '*:*'}, keep: dom0}]}",
     "{version: 1, defaults: {controller: {ports: 1}, \
@@ -39,6 +39,10 @@ const POLICIES: [&str; 3] = [
      rules: [{match: {port: '2-1'}, attach: lab}, \
      {match: {id: '*:*'}, attach: [desk, lab]}]}",
     "{version: 1, rules: []}",
+    "{version: 1, rules: [{name: way, match: {id: '05e0:*'}, attach: [kiosk, desk], \
+     on_identity_change: keep 3s}, {name: other, match: {id: '1111:*'}, attach: lab, \
+     on_identity_change: keep 1s, wait: {attach: 2s}}, {name: held, match: {port: '1-2'}, \
+     attach: [lab, kiosk], on_unplug: hold 4s}]}",
 ];
 
 /// dom0 has a mouse on PS/2, and no keyboard.
@@ -433,6 +437,7 @@ impl World {
                 guests: domids.iter().map(|d| (*d, self.xen.guests.get(d).cloned())).collect(),
                 notes: self.xen.notes.clone(),
                 overrides: self.xen.overrides.clone(),
+                trails: self.xen.trails.clone(),
                 returns: self.xen.returns.clone(),
             }),
         };
@@ -517,6 +522,12 @@ impl World {
                     None => drop(self.xen.overrides.remove(busid)),
                 }
             }
+            Step::DropTrail { busid, trail } => {
+                if self.xen.trails.get(busid) != Some(trail) {
+                    return Err("the trail is another one");
+                }
+                self.xen.trails.remove(busid);
+            }
             Step::Authorize { .. }
             | Step::Deauthorize { .. }
             | Step::TakeInterfaces { .. }
@@ -558,6 +569,10 @@ impl World {
             drivers: Some(claim.drivers.clone()),
         };
         self.xen.notes.insert(claim.busid.clone(), note);
+        match &claim.trail {
+            Some(trail) => drop(self.xen.trails.insert(claim.busid.clone(), (**trail).clone())),
+            None => drop(self.xen.trails.remove(&claim.busid)),
+        }
     }
 
     /// What dom0 does with a device: nothing, if it is in a port.
@@ -659,6 +674,24 @@ impl World {
             || (is_keyboard(device) && keyboards == 1)
     }
 
+    fn rule_named(&self, name: &str) -> Option<&policy::Rule> {
+        let mut rules = self.policy.rules().iter();
+        let leaves = |rule: &policy::Rule| {
+            rule.on_identity_change().is_some() || rule.on_unplug().hold().is_some()
+        };
+        rules.find(|rule| rule.name() == Some(name) && leaves(rule))
+    }
+
+    /// By which rule a device goes the way of the one before it. All time has passed: one that is there
+    /// and did not come in time has no trail beside it.
+    fn rule_of_follower(&self, busid: &BusId, device: &Device) -> Option<&policy::Rule> {
+        let trail = self.xen.trails.get(busid).filter(|_| !device.is_hub())?;
+        let is_other = trail.plug.id != device.id;
+        let follows = if trail.plug == device.plug() { trail.follows } else { is_other };
+        let rule = self.rule_named(&trail.rule).filter(|_| follows)?;
+        rule.on_identity_change().map(|_| rule)
+    }
+
     /// Every device is where it should be, found out the slow way.
     fn check_end(&self) {
         for (place, busid) in self.xen.taken_ports() {
@@ -683,7 +716,9 @@ impl World {
                 Order::Hold => said.plug.id == device.id,
                 Order::Attach(_) | Order::Stay => said.plug == device.plug(),
             });
-            let rule = self.policy.judge(&Candidate::alone(device)).map(policy::Rule::action);
+            let rule = self.rule_of_follower(busid, device);
+            let rule = rule.or_else(|| self.policy.judge(&Candidate::alone(device)));
+            let rule = rule.map(policy::Rule::action);
             let targets = match (said.map(|said| &said.order), rule) {
                 (Some(Order::Attach(guest)), _) => vec![guest.to_string()],
                 (None, Some(Action::Attach(targets))) if !device.is_hub() => {
@@ -710,6 +745,14 @@ impl World {
             let holds = said.order == Order::Hold
                 || device.is_some_and(|device| device.plug() == said.plug);
             assert!(holds, "an order of an earlier plug of {busid} is left");
+        }
+        for (busid, trail) in &self.xen.trails {
+            let device = self.devices.get(busid);
+            let rule = self.rule_named(&trail.rule);
+            let is_put = self.xen.places_of(busid).any(|place| self.xen.is_ours(busid, place));
+            let leads =
+                device.is_some_and(|device| trail.plug != device.plug() || trail.follows || is_put);
+            assert!(leads && rule.is_some(), "a trail is left at {busid}: {trail:?}");
         }
         for (busid, note) in &self.xen.notes {
             let attached = matches!(note.state, NoteState::Attached { .. });

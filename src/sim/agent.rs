@@ -215,8 +215,9 @@ impl World {
             | Event::DomainGone(..)
             | Event::Unreadable(..)
             | Event::Standing(..)
+            | Event::TurnOver { .. }
             | Event::Declined { .. }
-            | Event::Performed(_) => {}
+            | Event::Performed(..) => {}
         }
         if self.setting.listen {
             let at = self.time();

@@ -194,6 +194,7 @@ impl World {
                 };
                 self.transact(work, ask, note)
             }
+            Step::DropTrail { .. } => stale("no rule leaves trails"),
             Step::Forget { busid } => self.transact(work, |_| Ok(()), |world| world.forget(busid)),
             Step::RemoveController { domid, uuid, controller, ports, .. } => {
                 let ask = |world: &Self| world.may_remove(*domid, *uuid, *controller, ports);

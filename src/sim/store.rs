@@ -151,6 +151,8 @@ impl Store {
             notes: self.notes.clone(),
             returns: self.returns.clone(),
             overrides: self.overrides.clone(),
+            // No rule of these worlds leaves trails.
+            trails: BTreeMap::new(),
             leftovers: self.leftovers(),
         }
     }
@@ -163,6 +165,8 @@ impl Store {
             notes: self.notes.clone(),
             returns: self.returns.clone(),
             overrides: self.overrides.clone(),
+            // No rule of these worlds leaves trails.
+            trails: BTreeMap::new(),
         }
     }
 

@@ -4,9 +4,9 @@ use crate::host::{usb, xenstore};
 use crate::model::{
     Asker, BusId, ControllerSpec, Device, DomId, Leftover, Order, Place, Text, chain,
 };
-use crate::plan::standing::Route;
+use crate::plan::standing::{Route, RouteBy};
 use crate::plan::{AfterClear, Standing, Step};
-use crate::policy::Problems;
+use crate::policy::{GuestPattern, Problems, RuleName};
 use crate::reconcile::Event;
 use std::error::Error;
 use std::io;
@@ -34,6 +34,8 @@ pub enum Notable<'a> {
         /// How many rules it has.
         rules: usize,
     },
+    /// The policy is taken, but hardly says what was meant.
+    Warned(&'a Problems),
     /// The new policy is bad; the old one stays in force.
     NotReloaded(&'a Problems),
     /// Somebody wants the policy to be read anew.
@@ -72,6 +74,16 @@ pub fn log(notable: &Notable<'_>) {
                     place = %place(problem),
                     problem = %quoted(Text::from(problem.message()).as_str()),
                     "policy not reloaded, the old one stays in force"
+                );
+            }
+        }
+        Notable::Warned(warnings) => {
+            for warning in *warnings {
+                warn!(
+                    code = warning.code().number(),
+                    place = %place(warning),
+                    problem = %quoted(Text::from(warning.message()).as_str()),
+                    "the policy hardly says what was meant"
                 );
             }
         }
@@ -120,7 +132,7 @@ fn log_event(event: &Event) {
             warn!(%device, cause = %quoted(cause), "device cannot be read");
         }
         Event::Standing(device, standing) => log_standing(device, standing),
-        Event::Performed(step) => log_performed(step),
+        Event::Performed(step, because) => log_performed(step, because.as_deref()),
         Event::Failed { step, cause, pause } => log_failed(step, cause, *pause),
         Event::Overtaken { step, cause } => {
             let (device, cause) = (subject(step), quoted(cause));
@@ -146,6 +158,13 @@ fn log_event(event: &Event) {
             let order = quoted(&wanted.to_string());
             warn!(%device, %order, force, %cause, %who, "order declined");
         }
+        Event::TurnOver { busid, target, patience, rule } => {
+            let (domain, rule) = (quoted(&target.to_string()), quoted(rule.label()));
+            info!(
+                device = %busid, %domain, %rule, wait = ?patience,
+                "passed over: the domain has not taken the device in the time that it has"
+            );
+        }
         Event::Refused(device, refusal) => {
             warn!(%device, cause = %quoted(&refusal.to_string()), "refused");
         }
@@ -157,15 +176,15 @@ fn log_standing(device: &BusId, standing: &Standing) {
         Standing::Hub => debug!(%device, "stays in dom0: it is a hub"),
         Standing::NoRule => info!(%device, "stays in dom0: no rule matches"),
         Standing::Kept { rule } => {
-            info!(%device, rule = %quoted(rule), "stays in dom0: a rule keeps it");
+            info!(%device, rule = %quoted(rule.label()), "stays in dom0: a rule keeps it");
         }
         Standing::Blocked { rule } => {
-            info!(%device, rule = %quoted(rule), "nobody gets it: a rule blocks it");
+            info!(%device, rule = %quoted(rule.label()), "nobody gets it: a rule blocks it");
         }
         Standing::NotBlocked { rule, refusal } => {
             let (cause, advice) = (quoted(&refusal.to_string()), quoted(refusal.advice()));
             warn!(
-                %device, rule = %quoted(rule), %cause, %advice,
+                %device, rule = %quoted(rule.label()), %cause, %advice,
                 "stays in dom0 and is not blocked: it is protected"
             );
         }
@@ -181,8 +200,11 @@ fn log_standing(device: &BusId, standing: &Standing) {
         }
         Standing::NoDomainRuns { rule, targets } => {
             let targets: Vec<_> = targets.iter().map(ToString::to_string).collect();
-            let (domains, rule) = (quoted(&targets.join(", ")), quoted(rule));
+            let (domains, rule) = (quoted(&targets.join(", ")), quoted(rule.label()));
             info!(%device, %domains, %rule, "stays in dom0: none of its domains runs");
+        }
+        Standing::Awaiting { rule, target, patience } => {
+            log_awaiting(device, rule, target, *patience);
         }
         Standing::HeldDown { route, plugs, pause } => {
             let Words { domain, domid, rule } = Words::of(route);
@@ -201,8 +223,9 @@ fn log_standing(device: &BusId, standing: &Standing) {
             info!(%device, %domain, %domid, %rule, "waits: the domain is being built");
         }
         Standing::Attached { route, place: Place { controller, port, .. } } => {
-            let Words { domain, domid, rule } = Words::of(route);
-            info!(%device, %domain, %domid, %controller, %port, %rule, "attached");
+            let Words { domain, domid, .. } = Words::of(route);
+            let because = quoted(&route.by.to_string());
+            info!(%device, %domain, %domid, %controller, %port, %because, "attached");
         }
         Standing::AttachedByOthers(Place { domid, controller, port }) => {
             info!(%device, %domid, %controller, %port, "left alone: attached by somebody else");
@@ -240,6 +263,7 @@ fn log_standing(device: &BusId, standing: &Standing) {
             let Words { domain, domid, .. } = Words::of(route);
             debug!(%device, %domain, %domid, state = standing.name(), "on its way");
         }
+        Standing::WayKept { rule, time } => log_way_kept(device, rule, *time),
         Standing::NotReady
         | Standing::Settling
         | Standing::Detaching { .. }
@@ -249,7 +273,20 @@ fn log_standing(device: &BusId, standing: &Standing) {
     }
 }
 
-fn log_performed(step: &Step) {
+fn log_way_kept(device: &BusId, rule: &RuleName, keep: Duration) {
+    let rule = quoted(rule.label());
+    info!(%device, %rule, ?keep, "its way is kept for a while");
+}
+
+fn log_awaiting(device: &BusId, rule: &RuleName, target: &GuestPattern, wait: Duration) {
+    let (domain, rule) = (quoted(&target.to_string()), quoted(rule.label()));
+    info!(
+        %device, %domain, %rule, ?wait,
+        "stays in dom0 for now: a domain of its list does not run and has a while to start"
+    );
+}
+
+fn log_performed(step: &Step, because: Option<&str>) {
     match step {
         Step::CreateController { claim, spec, .. } => {
             let Place { domid, controller, .. } = claim.place;
@@ -262,7 +299,10 @@ fn log_performed(step: &Step) {
                 AfterClear::Gone | AfterClear::Replaced(_) => {
                     info!(%device, %domid, %controller, %port, "port cleared");
                 }
-                AfterClear::Returning(_) => info!(%device, %domid, %controller, %port, "detached"),
+                AfterClear::Returning(_) => {
+                    let because = quoted(because.unwrap_or_default());
+                    info!(%device, %domid, %controller, %port, %because, "detached");
+                }
             }
         }
         Step::RemoveController { domid, controller, .. } => {
@@ -283,6 +323,7 @@ fn log_performed(step: &Step) {
         | Step::TakeInterfaces { .. }
         | Step::ReleaseInterfaces { .. }
         | Step::Forget { .. }
+        | Step::DropTrail { .. }
         | Step::NoteOrder { .. } => debug!(device = %subject(step), step = step.name(), "done"),
     }
 }
@@ -309,7 +350,10 @@ impl<'a> Words<'a> {
         Self {
             domain: quoted(&route.guest.to_string()),
             domid: &route.domid,
-            rule: quoted(&route.by.to_string()),
+            rule: match &route.by {
+                RouteBy::Rule(rule) | RouteBy::Trail(rule) => quoted(rule.label()),
+                RouteBy::Order => quoted(&route.by.to_string()),
+            },
         }
     }
 }

@@ -108,8 +108,9 @@ impl Stage {
         self.listen(what);
         println!("  the agent says:");
         let lines = self.log().split_off(self.shown);
+        let directory = format!("{}/", self.dir.path().display());
         for line in &lines {
-            println!("    {}", line.trim());
+            println!("    {}", line.trim().replace(&directory, ""));
         }
         let warning = lines.iter().find(|line| !line.trim_start().starts_with("INFO"));
         assert!(warning.is_none(), "the agent is not content: {warning:?}");

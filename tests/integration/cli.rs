@@ -182,13 +182,24 @@ fn list_says_what_is_attached_where_and_by_whom() {
         let mut store = world.xenstored.client();
         store.write("/libxl/3/device/vusb/4/frontend", "").unwrap();
 
-        let output = on(&world, &["list"]);
+        let list = |more: &[&str]| on(&world, &[&["list"], more].concat());
+        let libxl_dir = world.libxl_dir();
+        let (libxl_dir, policy) = (libxl_dir.to_str().unwrap(), world.policy_path());
+        let by = ["--libxl-dir", libxl_dir, "--policy", policy.to_str().unwrap()];
+        let own_directory = format!("{}/", world.own_directory().display());
+        let shown = |output: &Output| out(output).replace(&own_directory, "");
+        let output = list(&by);
         assert_eq!(code(&output), 0);
-        assert_golden(out(&output), "list.txt");
+        assert_golden(&shown(&output), "list.txt");
         assert_golden(err(&output), "list.err.txt");
-        let output = on(&world, &["list", "--json"]);
+        let output = list(&[&by[..], &["--json"]].concat());
         assert_eq!((code(&output), err(&output)), (0, ""));
-        assert_golden(out(&output), "list.json");
+        assert_golden(&shown(&output), "list.json");
+        // Without a policy there is no reason to be told.
+        let output = list(&["--json"]);
+        assert_eq!((code(&output), out(&output).matches("\"because\": null").count()), (0, 3));
+        world.write_policy("version: 2");
+        assert_eq!(code(&list(&by)), 78);
     }
 }
 

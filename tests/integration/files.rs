@@ -44,7 +44,8 @@ fn names(main: &Path) -> Vec<String> {
 
 fn check(directory: &Path, args: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pvusb-agent"));
-    let output = command.arg("check").args(args).arg(directory).output().unwrap();
+    let output =
+        command.args(["check", "--domains", "/none"]).args(args).arg(directory).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
@@ -151,10 +152,13 @@ fn an_alias_is_known_to_all_files_and_defined_in_one() {
 #[test]
 fn check_takes_a_directory_for_a_policy_or_for_drop_ins() {
     let dir = directory(&keep("main"), &[("10-a.yaml", &keep("a")), ("20-b.yaml", "")]);
-    let (code, out, _) = check(dir.path(), &[]);
+    let (code, out, err) = check(dir.path(), &[]);
     let main = dir.path().join("policy.yaml");
-    let told = format!("{} with 2 drop-ins: 2 rules, no problem\n", main.display());
+    let told = format!("{} with 2 drop-ins: 2 rules, 1 warning\n", main.display());
     assert_eq!((code, out), (Some(0), told));
+    // What is in one file can take all that another is about.
+    let warning = format!("rule \"a\" is never asked: rule \"main\" ({}:3)", main.display());
+    assert!(err.contains(&warning) && err.contains("rules.d/10-a.yaml:3:"), "{err}");
 
     let drop_ins = dir.path().join("rules.d");
     let (code, out, _) = check(&drop_ins, &[]);

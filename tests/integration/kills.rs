@@ -8,6 +8,7 @@
 use crate::harness::agent::Agent;
 use crate::harness::backend::Controller;
 use crate::harness::time::{PATIENCE, wait_until};
+use crate::harness::usb::UsbDevice;
 use crate::harness::xenstored::Lost;
 use crate::world::{
     Domain, Server, World, everywhere, hurry, keyboard, keyboards_to_kiosk, rules, takes_effect,
@@ -176,6 +177,41 @@ fn an_unplug_survives_the_agents_death() {
             let stopped = kill_at(&world, &mut agent, n, |_| world.bed.unplug("1-1"), gone);
             let _agent = world.agent(&keyboards_to_kiosk());
             world.wait_until_forgotten("1-1");
+            stopped
+        });
+    });
+}
+
+#[test]
+fn a_change_of_identity_survives_the_agents_death() {
+    everywhere(|mut world| {
+        hurry(&world);
+        let kiosk = world.domain(5, "kiosk");
+        let policy = rules(&[
+            "name: keys, match: {id: '046d:c31c'}, attach: kiosk, on_identity_change: keep 60s",
+        ]);
+        let mut devnum = 1;
+        at_each_point(|n| {
+            devnum += 2;
+            let mut agent = world.ready_agent(&policy);
+            world.bed.plug(&keyboard("1-1", devnum));
+            world.wait_until_given(&kiosk, "1-1");
+            let stick = UsbDevice::storage("1-1", devnum + 1, "S");
+            let change = |_: &mut Agent| {
+                world.bed.unplug("1-1");
+                world.bed.plug(&stick);
+            };
+            let is_stick = || world.note("1-1").is_some_and(|note| note.contains("id=0781:5581"));
+            let given = || is_stick() && world.is_given(&kiosk, "1-1");
+            let stopped = kill_at(&world, &mut agent, n, change, given);
+            let mut agent = world.agent(&policy);
+            wait_until(PATIENCE, "the stick follows", given);
+            agent.kill();
+            let _agent = world.agent(&rules(&["match: {id: '*'}, keep: dom0"]));
+            world.wait_until_home("1-1");
+            world.bed.unplug("1-1");
+            world.wait_until_forgotten("1-1");
+            world.wait_for_node("/tool/pvusb-agent/trails/1-1", None);
             stopped
         });
     });

@@ -49,6 +49,37 @@ fn assert_no_notes(world: &World) {
 }
 
 #[test]
+fn why_a_device_is_where_it_is_is_said_when_it_comes_and_when_it_goes() {
+    everywhere(|mut world| {
+        let kiosk = world.domain(5, "kiosk");
+        world.bed.plug(&keyboard("1-1", 2));
+        let keys = "name: keys, match: {port: '1-1'}, attach: kiosk";
+        let mut agent = world.agent(&rules(&[keys]));
+        let rule = |line: usize| format!("keys ({}:{line})", world.policy_path().display());
+        let line = agent.wait_for_line("attached device=1-1", PATIENCE);
+        assert!(line.ends_with(&format!("because=\"{}\"", rule(4))), "{line}");
+
+        // That the rule has moved is no news, and `list` knows it.
+        let moved = rules(&["match: {port: '1-2'}, attach: kiosk", keys]);
+        world.reload(&mut agent, &moved);
+        world.settle_by(&kiosk, &keyboard("1-2", 3));
+        let said = agent.lines().iter().filter(|it| it.contains("attached device=1-1")).count();
+        assert_eq!(said, 1);
+        let (policy, libxl) = (world.policy_path(), world.libxl_dir());
+        let list = ["list", "--policy", policy.to_str().unwrap(), "--libxl-dir"];
+        let list = world.verb(&[&list[..], &[libxl.to_str().unwrap()]].concat());
+        let list = String::from_utf8(list.stdout).unwrap();
+        assert!(list.contains(&rule(5)), "{list}");
+
+        let kept = rules(&["name: mine, match: {port: '1-1'}, keep: dom0"]);
+        world.reload(&mut agent, &kept);
+        let line = agent.wait_for_line("detached device=1-1", PATIENCE);
+        let mine = format!("because=\"it stays in dom0: mine ({}:4)\"", policy.display());
+        assert!(line.ends_with(&mine), "{line}");
+    });
+}
+
+#[test]
 fn a_rule_that_goes_gives_the_device_back_and_touches_no_other() {
     everywhere(|mut world| {
         let kiosk = world.domain(5, "kiosk");
@@ -103,6 +134,21 @@ fn a_bad_policy_changes_nothing_and_says_so() {
         world.settle_by(&kiosk, &keyboard("1-2", 3));
         world.wait_until_given(&kiosk, "1-1");
         assert!(!world.changes().iter().any(|(_, path)| path.ends_with("/1-1")));
+    });
+}
+
+#[test]
+fn a_policy_that_hardly_says_what_was_meant_is_taken_with_a_warning() {
+    on_both(|world| {
+        let hidden = "  - {name: never, match: {id: '046d:c31c'}, keep: dom0}\n";
+        let mut agent = world.agent(&format!("{}{hidden}", keyboards_to_kiosk()));
+        let told = agent.wait_for_line("the policy hardly says what was meant", PATIENCE);
+        assert!(told.contains("code=\"P100\"") && told.contains("policy.yaml:"), "{told}");
+        agent.wait_for_line("started", PATIENCE);
+        world.write_policy("version: 1\nrules:\n  - {match: {serial: 12}, attach: kiosk}\n");
+        agent.signal("HUP");
+        agent.wait_for_line("code=\"P106\"", PATIENCE);
+        agent.wait_for_line("policy reloaded", PATIENCE);
     });
 }
 

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use pvusb_agent::model::{
     ControllerKind, Device, Devices, Interface, Note, NoteState, Removable, Speed, UsbRelease,
 };
-use pvusb_agent::policy::{Candidate, Policy, Source, Verdict, compile};
+use pvusb_agent::policy::{
+    Candidate, Code, Policy, Role, Rule, Source, Verdict, compile, lint_files,
+};
 use std::collections::BTreeSet;
 
 fn read(text: &str) -> Policy {
@@ -23,7 +25,7 @@ fn rule(matcher: &str) -> Policy {
 }
 
 /// Keys with values that meet the devices of [`device`] often.
-const LEAVES: [&str; 44] = [
+const LEAVES: [&str; 48] = [
     "id: '05e0:1200'",
     "id: '05e0:*'",
     "id: '*:1200'",
@@ -45,6 +47,10 @@ const LEAVES: [&str; 44] = [
     "manufacturer: '?ymbol'",
     "product: '*'",
     "product: '/(?i)SCAN/'",
+    "product: '*canne?'",
+    "product: ['*Stick*', Scanner]",
+    "manufacturer: ['Sym*', '*ther']",
+    "serial: 'S???*'",
     "class: '00'",
     "class: ['09', 'ff:*:*']",
     "interface: '03'",
@@ -102,6 +108,28 @@ fn rules() -> impl Strategy<Value = Policy> {
         let rules: Vec<_> =
             matches.iter().map(|it| format!("- match: {it}\n  attach: a\n")).collect();
         read(&format!("version: 1\n{GROUPS}rules:\n{}", rules.concat()))
+    })
+}
+
+/// Rules of which many are special cases of others, as a policy's text: each on a line of its own.
+fn rules_with_relatives() -> impl Strategy<Value = String> {
+    let pick = (any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..5);
+    let picks = prop::collection::vec(pick, 0..6);
+    (prop::collection::vec(written_match(), 1..8), picks).prop_map(|(first, picks)| {
+        let mut matches = first.clone();
+        for (one, other, kind) in picks {
+            let (one, other) = (one.get(&first).clone(), other.get(&first).clone());
+            matches.push(match kind {
+                0 => one,
+                1 => format!("{{all: [{one}, {other}]}}"),
+                2 => format!("{{any: [{one}, {other}]}}"),
+                3 => format!("{{all: [{one}, {{not: {other}}}]}}"),
+                _ => format!("{{not: [{one}, {other}]}}"),
+            });
+        }
+        let rules: Vec<_> =
+            matches.iter().map(|it| format!("- {{match: {it}, attach: a}}\n")).collect();
+        format!("version: 1\n{GROUPS}rules:\n{}", rules.concat())
     })
 }
 
@@ -212,6 +240,32 @@ proptest! {
                 let verdict = rule.matcher().examine(&candidate);
                 prop_assert_eq!(verdict.holds, rule.matcher().matches(&candidate));
                 assert_adds_up(&verdict);
+            }
+        }
+    }
+
+    #[test]
+    fn a_rule_that_is_said_to_be_shadowed_is_never_reached(
+        text in rules_with_relatives(), worlds in prop::collection::vec(devices(), 8)
+    ) {
+        let source = Source { name: "policy.yaml", bytes: text.as_bytes() };
+        let linted = lint_files(&[(Role::Main, source)]).unwrap();
+        let policy = linted.policy;
+        let line_of = |rule: &Rule| rule.location().position().line;
+        for warning in linted.warnings.iter().flatten() {
+            let line = warning.start().unwrap().line;
+            let Some(rule) = policy.rules().iter().find(|it| line_of(it) == line) else { continue };
+            for devices in &worlds {
+                for device in devices.values() {
+                    let candidate = Candidate::new(device, devices, None);
+                    let judged = policy.judge(&candidate).map(std::ptr::from_ref);
+                    if warning.code() == Code::NeverAsked {
+                        prop_assert!(judged != Some(std::ptr::from_ref(rule)), "{warning}\n{device:?}");
+                    }
+                    if warning.code() == Code::Impossible {
+                        prop_assert!(!rule.matcher().matches(&candidate), "{warning}\n{device:?}");
+                    }
+                }
             }
         }
     }

@@ -339,7 +339,7 @@ fn what_is_remembered_holds_after_the_next_boot_until_it_is_released() {
         world.wait_until_given(&desk, "1-1");
         assert_eq!(order(&world, "1-1"), None);
         let line = agent.wait_for_line("attached device=1-1", PATIENCE);
-        assert!(line.contains("rule=\"by hand: 046d:c31c to desk\""), "{line}");
+        assert!(line.contains("because=\"by hand: 046d:c31c to desk ("), "{line}");
 
         let told = done(&world, &["release", "1-1"]);
         assert!(told.contains("attached to kiosk") && told.contains("forgotten in "), "{told}");

@@ -10,7 +10,8 @@ use proptest::prelude::*;
 use pvusb_agent::cli::check::{self, CheckArgs};
 use pvusb_agent::model::{Anchor, Device, Speed};
 use pvusb_agent::policy::{
-    Action, Candidate, Code, MAX_BYTES, Policy, Problems, Rule, Source, When, compile,
+    Action, Candidate, Code, MAX_BYTES, OnUnplug, Policy, Problem, Problems, Role, Rule, Severity,
+    Source, When, compile, lint_files,
 };
 use pvusb_agent::policy_file;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,16 +19,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+#[path = "../policy/hostile.rs"]
+mod hostile;
+use hostile::hostile;
+
 fn read(text: &str) -> Result<Policy, Problems> {
     compile(Source { name: "policy.yaml", bytes: text.as_bytes() })
 }
 
 fn codes(problems: &Problems) -> Vec<Code> {
-    problems.iter().map(pvusb_agent::policy::Problem::code).collect()
+    problems.iter().map(Problem::code).collect()
 }
 
 /// The files of `tests/policy/<folder>` that end in `.yaml`, with their names.
-fn files(folder: &str) -> Vec<(String, PathBuf)> {
+pub(crate) fn files(folder: &str) -> Vec<(String, PathBuf)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policy").join(folder);
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let yaml = entries.filter(|path| path.extension().is_some_and(|end| end == "yaml"));
@@ -35,7 +40,7 @@ fn files(folder: &str) -> Vec<(String, PathBuf)> {
     named.collect::<BTreeMap<_, _>>().into_iter().collect()
 }
 
-fn assert_file(actual: String, expected: &Path) {
+pub(crate) fn assert_file(actual: String, expected: &Path) {
     let assert = snapbox::Assert::new().action_env(snapbox::assert::DEFAULT_ACTION_ENV);
     assert.eq(actual, snapbox::Data::read_from(expected, None).raw());
 }
@@ -47,6 +52,22 @@ fn each_rejected_policy_is_answered_as_it_stands_in_its_file() {
         let problems = compile(Source { name: &name, bytes: &bytes }).expect_err(&name);
         assert_file(problems.render(false), &path.with_extension("stderr"));
     }
+}
+
+#[test]
+fn each_policy_of_hardly_any_sense_is_warned_of_as_it_stands_in_its_file() {
+    for (name, path) in files("lint") {
+        let warnings = warnings(&name, &path).expect(&name);
+        let is_warning = |it: &Problem| it.severity() == Severity::Warning;
+        assert!(warnings.iter().all(is_warning), "{warnings}");
+        assert_file(warnings.render(false), &path.with_extension("stderr"));
+    }
+}
+
+fn warnings(name: &str, path: &Path) -> Option<Problems> {
+    let bytes = fs::read(path).unwrap();
+    let linted = lint_files(&[(Role::Main, Source { name, bytes: &bytes })]);
+    linted.unwrap_or_else(|problems| panic!("{problems}")).warnings
 }
 
 #[test]
@@ -69,11 +90,16 @@ fn every_code_has_an_example() {
         Code::BadForeignRule,
         Code::NotConvertible,
         Code::MoreProblems,
+        // It takes a host: `a_domain_that_nobody_knows_is_warned_of`.
+        Code::UnknownDomain,
     ];
     let mut seen = BTreeSet::from(generated);
     for (name, path) in files("reject") {
         let bytes = fs::read(path).unwrap();
         seen.extend(codes(&compile(Source { name: &name, bytes: &bytes }).unwrap_err()));
+    }
+    for (name, path) in files("lint") {
+        seen.extend(codes(&warnings(&name, &path).unwrap()));
     }
     let unseen: Vec<_> = Code::ALL.iter().filter(|code| !seen.contains(code)).collect();
     assert!(unseen.is_empty(), "no example of {unseen:?}");
@@ -86,8 +112,14 @@ fn each_accepted_policy_is_understood_as_it_stands_in_its_file() {
         let policy = compile(Source { name: &name, bytes: &bytes })
             .unwrap_or_else(|problems| panic!("{problems}"));
         let shown = policy.to_yaml().unwrap();
-        assert_eq!(read(&shown), Ok(policy), "{name}");
+        assert_eq!(read(&shown).as_ref(), Ok(&policy), "{name}");
         assert_file(shown, &path.with_extension("shown"));
+        assert_file(crate::zoo::decisions(&policy), &path.with_extension("decisions"));
+        let said = warnings(&name, &path).map(|it| it.render(false)).unwrap_or_default();
+        let warned = path.with_extension("warnings");
+        if !said.is_empty() || warned.exists() {
+            assert_file(said, &warned);
+        }
     }
 }
 
@@ -126,7 +158,9 @@ fn keys_of_rule(rule: &Rule) -> BTreeSet<String> {
         ("enabled", !rule.is_enabled()),
         ("when", *rule.when() != When::default()),
         ("limit", rule.limit().is_some()),
-        ("wait", rule.settle().is_some()),
+        ("on_unplug", rule.on_unplug() != OnUnplug::Clean),
+        ("on_identity_change", rule.on_identity_change().is_some()),
+        ("wait", rule.settle().is_some() || rule.patience().is_some()),
     ];
     keys.extend(own.iter().filter(|(_, is_said)| *is_said).map(|(key, _)| (*key).to_owned()));
     keys.insert(match rule.action() {
@@ -135,6 +169,13 @@ fn keys_of_rule(rule: &Rule) -> BTreeSet<String> {
         Action::Block => "block".into(),
     });
     keys
+}
+
+#[test]
+fn what_is_done_at_an_unplug_if_nothing_is_said_can_be_said() {
+    let rule = |more: &str| format!("version: 1\nrules: [{{match: {{id: '*'}}, attach: a{more}}}]");
+    assert_eq!(read(&rule("")), read(&rule(", on_unplug: clean")));
+    assert_ne!(read(&rule("")), read(&rule(", name: x, on_unplug: hold 1s")));
 }
 
 #[test]
@@ -368,63 +409,6 @@ fn check_answer(bytes: &[u8]) {
 
 // Hostile texts.
 
-/// Texts made to exhaust a reader, each with the code that it deserves.
-fn hostile() -> Vec<(&'static str, Vec<u8>, Code)> {
-    let mib = 1 << 20;
-    let fill = |piece: &str| piece.repeat(mib / piece.len()).into_bytes();
-    let after = |start: &str, piece: &str| {
-        let room = mib - start.len();
-        (start.to_owned() + &piece.repeat(room / piece.len())).into_bytes()
-    };
-    let lines = |count: usize, line: &dyn Fn(usize) -> String| -> String {
-        (0..count).map(line).collect::<Vec<_>>().concat()
-    };
-    let laughs = lines(9, &|i| match i {
-        0 => "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".into(),
-        _ => format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 9].join(",")),
-    });
-    let stairs = lines(1400, &|depth| format!("{}a:\n", " ".repeat(depth)));
-    vec![
-        ("100 000 brackets", "[".repeat(100_000).into(), Code::Syntax),
-        ("a MiB of brackets", fill("["), Code::Syntax),
-        ("a MiB of braces", fill("{a: "), Code::Syntax),
-        ("17 brackets, then width", after(&"[".repeat(17), "a,"), Code::TooMany),
-        ("dashes", fill("- "), Code::TooDeep),
-        ("question marks", fill("? "), Code::TooDeep),
-        ("stairs", stairs.into(), Code::TooDeep),
-        ("billion laughs", laughs.into(), Code::UnusedYaml),
-        ("a wide list", after("a: [", "b,"), Code::TooMany),
-        ("a wide list at the top", after("[", "b,"), Code::TooMany),
-        ("as wide as it goes", after("[", "b ,      "), Code::Syntax),
-        ("a wide map", after("{", "a: b,"), Code::TooMany),
-        ("quotes in a flow", after("[", "\"\":"), Code::TooMany),
-        ("tags in a flow", after("[", "! "), Code::TooMany),
-        ("a long list", fill("-\n"), Code::TooMany),
-        ("a long map", fill("a:\n"), Code::TooMany),
-        ("a huge text", fill("a"), Code::WrongShape),
-        ("a huge quoted key", (format!("\"{}\": b\n", "a".repeat(mib - 10))).into(), Code::Syntax),
-        (
-            "a huge unknown key",
-            format!("? {}\n: b\n", "a".repeat(mib - 10)).into(),
-            Code::UnknownKey,
-        ),
-        ("an open quote", after("\"", "a"), Code::Syntax),
-        ("quote marks", fill("\""), Code::Syntax),
-        ("blank lines in a block", after("a: |\n", " \n"), Code::UnknownKey),
-        ("tag directives", lines(40_000, &|i| format!("%TAG !{i}! tag:x\n")).into(), Code::Syntax),
-        ("unknown keys", lines(70_000, &|i| format!("rulez{i}: 1\n")).into(), Code::UnknownKey),
-        ("problems on one line", after("version: 1\nrules: [", "aaaaaaaaaaaa, "), Code::Syntax),
-        ("zeros", vec![0; mib], Code::HiddenCharacter),
-        (
-            "not text",
-            (0..mib).map(|i| u8::try_from(i * 7919 % 251).unwrap()).collect(),
-            Code::NotUtf8,
-        ),
-        ("not text at the end", [vec![b' '; mib - 1], vec![0xff]].concat(), Code::NotUtf8),
-        ("one byte too many", vec![b' '; MAX_BYTES + 1], Code::TooLong),
-    ]
-}
-
 #[test]
 fn hostile_texts_are_refused_at_once() {
     let limit = Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 100 });
@@ -477,7 +461,9 @@ struct Cli {
 
 /// Runs `check` with these arguments: exit code, standard output, standard error.
 fn run_check(args: &[&str]) -> (u8, String, String) {
-    let args = Cli::parse_from(std::iter::once(&"check").chain(args)).check;
+    // Whatever domains this machine has, unless the test has a word on it.
+    let usual: &[&str] = if args.contains(&"--domains") { &[] } else { &["--domains", "/none"] };
+    let args = Cli::parse_from(std::iter::once(&"check").chain(usual).chain(args)).check;
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let code = check::run(&args, &mut out, &mut err, false);
     (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
@@ -513,6 +499,48 @@ fn check_shows_a_policy_that_can_be_used() {
     assert_eq!(code, 0);
     assert!(out.starts_with(&format!("# {good}: 1 rule, no problem\n")), "{out}");
     assert_eq!(read(&out), Ok(policy_file::load(Path::new(&good)).unwrap()));
+}
+
+#[test]
+fn warnings_are_told_and_count_when_they_are_denied() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("policy.yaml");
+    fs::write(&path, "version: 1\nrules: [{match: {serial: 12}, attach: a}]\n").unwrap();
+    let file = path.to_str().unwrap();
+    let (code, out, err) = run_check(&[file]);
+    assert_eq!((code, out), (0, format!("{file}: 1 rule, 1 warning\n")));
+    assert!(err.starts_with("warning[P106]: without quotes"), "{err}");
+    assert_eq!(run_check(&["--deny-warnings", file]).0, 78);
+    let (code, out, _) = run_check(&["--json", file]);
+    let answer: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let (told, problem) = (&answer["files"][0], &answer["files"][0]["problems"][0]);
+    assert_eq!((code, told["ok"].as_bool(), told["rules"].as_u64()), (0, Some(true), Some(1)));
+    assert_eq!(
+        (problem["severity"].as_str(), problem["code"].as_str()),
+        (Some("warning"), Some("P106"))
+    );
+}
+
+#[test]
+fn a_domain_that_nobody_knows_is_warned_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("policy.yaml");
+    let text = "version: 1\ndomains: {desk: [kiosk, \"win*\"]}\nrules:\n- match: {serial: a}\n  \
+                when: {absent: night}\n  attach: [desk, koisk]\n";
+    fs::write(&path, text).unwrap();
+    let xen = dir.path().join("xen");
+    let (file, xen_dir) = (path.to_str().unwrap(), xen.to_str().unwrap());
+    // Without configurations nothing is known, and nothing said.
+    assert_eq!(run_check(&["--domains", xen_dir, file]).2, "");
+    fs::create_dir(&xen).unwrap();
+    assert_eq!(run_check(&["--domains", xen_dir, file]).2, "");
+    fs::write(xen.join("kiosk.cfg"), "name = \"kiosk\"\nmemory = 512\n").unwrap();
+    let (code, out, err) = run_check(&["--domains", xen_dir, file]);
+    assert_eq!((code, out), (0, format!("{file}: 1 rule, 3 warnings\n")));
+    let titles: Vec<_> = err.lines().filter(|line| line.starts_with("warning")).collect();
+    let unknown = |name| format!("warning[P103]: nothing on this host knows a domain `{name}`");
+    assert_eq!(titles, [unknown("win*"), unknown("night"), unknown("koisk")]);
+    assert!(err.contains("help: did you mean `kiosk`?"), "{err}");
 }
 
 #[test]

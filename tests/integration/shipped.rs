@@ -3,11 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use pvusb_agent::model::{Anchor, ClassTriple, Device, Interface, Removable};
-use pvusb_agent::policy::{Candidate, Policy};
+use pvusb_agent::policy::{Candidate, Policy, Rule};
 use pvusb_agent::policy_file;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A device: its id, the classes of its interfaces, and its driver in dom0.
 struct Made(&'static str, &'static [&'static str], &'static str);
@@ -144,6 +145,21 @@ fn front_sockets_belong_to_whoever_sits_there() {
     assert_eq!(at("pci-0000:00:14.0-usb-0:6").as_deref(), Some("front right"));
     assert!(at("pci-0000:00:14.0-usb-0:6.2").is_some());
     assert_eq!(at("pci-0000:00:14.0-usb-0:7"), None);
+}
+
+#[test]
+fn what_can_be_programmed_keeps_its_way_while_it_is() {
+    const PROBE: Made = Made("2e8a:000c", &["ff:00:00", "02:02:00", "0a:00:00"], "cdc_acm");
+    const BOOT: Made = Made("2e8a:0003", &["08:06:50", "ff:00:00"], "usb-storage");
+    const DFU: Made = Made("1209:0001", &["fe:01:02"], "");
+    let rule = "what is programmed in the workshop";
+    assert_says("firmware-update.yaml", &[]);
+    let policy = shipped("firmware-update.yaml");
+    for made in [PROBE, BOOT, DFU] {
+        assert_eq!(says(&policy, &made.device()).as_deref(), Some(rule), "{}", made.0);
+    }
+    let kept: Vec<_> = policy.rules().iter().map(Rule::on_identity_change).collect();
+    assert_eq!(kept, [Some(Duration::from_secs(30))]);
 }
 
 #[test]

@@ -99,6 +99,42 @@ fn what_cannot_be_had_is_said_once_and_had_when_it_can_be() {
 }
 
 #[test]
+fn a_domain_that_takes_too_long_is_passed_over_for_the_next() {
+    on_both(|mut world| {
+        let kiosk = world.domain(4, "kiosk");
+        let mut agent = world.agent(&rules(&[
+            "name: slow, match: {port: '1-1'}, attach: [desk, kiosk], wait: {attach: 2s}",
+            "match: {port: '1-2'}, attach: kiosk",
+        ]));
+        // It does not run.
+        world.bed.plug(&keyboard("1-1", 2));
+        agent.wait_for_line("does not run and has a while to start device=1-1", PATIENCE);
+        world.settle_by(&kiosk, &keyboard("1-2", 3));
+        assert!(world.places("1-1").is_empty());
+        agent.wait_for_line("passed over", PATIENCE);
+        world.wait_until_given(&kiosk, "1-1");
+
+        // It runs and its guest has no driver: the device goes on to the next, and stays there.
+        world.bed.unplug("1-1");
+        world.wait_until_forgotten("1-1");
+        let desk = world.domain(5, "desk");
+        desk.frontend.pause(true);
+        world.bed.plug(&keyboard("1-1", 9));
+        world.wait_until_given(&kiosk, "1-1");
+        let passed: Vec<_> =
+            agent.lines().into_iter().filter(|it| it.contains("passed over")).collect();
+        assert_eq!(passed.len(), 2, "{passed:?}");
+        assert!(
+            passed.iter().all(|it| it.contains("domain=\"desk\" rule=\"slow\" wait=2s")),
+            "{passed:?}"
+        );
+        desk.frontend.pause(false);
+        world.settle_by(&kiosk, &keyboard("1-2", 10));
+        world.wait_until_given(&kiosk, "1-1");
+    });
+}
+
+#[test]
 fn a_rule_has_its_own_limit_and_its_own_patience() {
     let mut world = world();
     let kiosk = world.domain(4, "kiosk");

@@ -1,14 +1,16 @@
 //! What must hold of single nodes, whatever their names and values are.
 
-use super::{device_note, driver_path, format_note, parse_note, parse_vm, usbback};
+use super::{
+    device_note, driver_path, format_note, format_trail, parse_note, parse_trail, parse_vm, usbback,
+};
 use crate::host::look::port_content;
 use crate::host::userdata::UserData;
 use crate::model::{BusId, GuestName, InterfaceName, PortContent, Text, XenbusState};
 
 /// The value of a node, or its name.
 ///
-/// A busid or an interface out of a node makes a path of exactly one component. A note that was
-/// understood is written as it was read. Text can be shown.
+/// A busid or an interface out of a node makes a path of exactly one component. A note or a trail
+/// that was understood is written as it was read. Text can be shown.
 ///
 /// # Panics
 ///
@@ -21,6 +23,9 @@ pub fn nodes(bytes: &[u8]) {
     }
     if let Some(note) = parse_note(bytes) {
         assert_eq!(parse_note(format_note(&note).as_bytes()), Some(note));
+    }
+    if let Some(trail) = parse_trail(bytes) {
+        assert_eq!(parse_trail(format_trail(&trail).as_bytes()), Some(trail));
     }
     let text = Text::new(bytes);
     assert!(!text.as_str().chars().any(char::is_control), "{text:?}");

@@ -9,11 +9,13 @@ mod note;
 mod order;
 mod paths;
 mod shown;
+mod trail;
 
 pub(super) use note::{format_note, parse_note};
 pub(super) use order::{format_override, parse_override};
 pub(super) use paths::{
-    ControllerPaths, DEVICE_NOTES, DomainPaths, LIBXL, OVERRIDES, OWN, USBBACK, backend_root,
-    device_note, driver_path, override_node, parse_vm, usbback,
+    ControllerPaths, DEVICE_NOTES, DomainPaths, LIBXL, OVERRIDES, OWN, TRAILS, USBBACK,
+    backend_root, device_note, driver_path, override_node, parse_vm, trail_node, usbback,
 };
 pub(crate) use shown::node_of;
+pub(super) use trail::{format_trail, parse_trail};

@@ -19,6 +19,9 @@ pub(in crate::host) const DEVICE_NOTES: &str = "/tool/pvusb-agent/devices";
 /// What people said over the policy's head, by busid.
 pub(in crate::host) const OVERRIDES: &str = "/tool/pvusb-agent/overrides";
 
+/// What is kept of devices for those that follow them, by busid.
+pub(in crate::host) const TRAILS: &str = "/tool/pvusb-agent/trails";
+
 /// The nodes of a domain.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::host) struct DomainPaths(pub(in crate::host) DomId);
@@ -127,6 +130,11 @@ pub(in crate::host) fn device_note(busid: &BusId) -> String {
 /// What a person said about a device.
 pub(in crate::host) fn override_node(busid: &BusId) -> String {
     format!("{OVERRIDES}/{}", busid.to_key())
+}
+
+/// What is kept of a device for the one that follows it.
+pub(in crate::host) fn trail_node(busid: &BusId) -> String {
+    format!("{TRAILS}/{}", busid.to_key())
 }
 
 /// The drivers noted for a device's way back.

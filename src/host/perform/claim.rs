@@ -7,6 +7,7 @@
 use super::Performer;
 use super::check::{self, Expect, Unattached};
 use super::error::{Changed, Failure};
+use super::trail::NewTrail;
 use crate::host::look::absent_as_none;
 use crate::host::nodes::{ControllerPaths, device_note, format_note, usbback};
 use crate::host::xenstore::{Access, Outcome, Permission, Reply, Transaction};
@@ -31,7 +32,7 @@ impl Performer {
                     Expect::exactly(t, &paths.port(place.port), "", Changed::Port(place)),
                 ];
                 let unattached = Unattached::ask(t, claim);
-                let old_drivers = ask_old_drivers(t, claim);
+                let (old_drivers, trail) = (ask_old_drivers(t, claim), NewTrail::ask(t, claim));
                 check::all(domain).await?;
                 check::all(nodes).await?;
                 unattached.answer().await?;
@@ -44,6 +45,9 @@ impl Performer {
                 }
                 t.defer(t.write(&paths.port(place.port), claim.busid.to_string().as_bytes()));
                 t.defer(write_note(t, claim));
+                if let Some(written) = trail.write(t).await? {
+                    t.defer(written);
+                }
                 Ok(Outcome::Commit(()))
             })
             .await
@@ -61,6 +65,7 @@ impl Performer {
                 let domain = Expect::domain(t, claim.place.domid, claim.uuid);
                 // That the controller is not there yet is part of the survey.
                 let unattached = Unattached::ask(t, claim);
+                let trail = NewTrail::ask(t, claim);
                 check::all(domain).await?;
                 unattached.answer().await?;
 
@@ -69,6 +74,7 @@ impl Performer {
                 let mut writes = controller_nodes(t, claim, spec, with_device);
                 if with_device {
                     writes.push(write_note(t, claim));
+                    writes.extend(trail.write(t).await?);
                 }
                 try_join_all(writes).await?;
                 Ok(Outcome::Commit(()))

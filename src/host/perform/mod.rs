@@ -12,6 +12,7 @@ mod mend;
 mod order;
 mod quarantine;
 mod remove;
+mod trail;
 
 use super::usb::{Drivers, UsbReader};
 use super::xenstore::{Access, Permission, Xenstore};
@@ -85,6 +86,7 @@ impl Performer {
             Step::NoteOrder { busid, said, taken_out } => {
                 self.note_order(busid, said.as_ref(), taken_out.as_ref()).await
             }
+            Step::DropTrail { busid, trail } => self.drop_trail(busid, trail).await,
             Step::RemoveController { domid, uuid, controller, kind, ports } => {
                 self.remove_controller(*domid, *uuid, *controller, *kind, ports).await
             }

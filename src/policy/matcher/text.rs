@@ -69,9 +69,31 @@ impl TextPattern {
         matches!(self.kind, Kind::Exact).then_some(&self.written)
     }
 
-    /// Whether it is a regular expression.
-    pub(in crate::policy) fn is_regex(&self) -> bool {
-        matches!(self.kind, Kind::Regex(_))
+    /// What stands in every text that it matches; nothing for a regular expression.
+    pub(in crate::policy) fn pieces(&self) -> impl Iterator<Item = &str> {
+        let written = match &self.kind {
+            Kind::Exact | Kind::Glob => &*self.written,
+            Kind::Regex(_) => "",
+        };
+        // One without wildcards is one piece: it has no `*` and no `?`.
+        written.split(['*', '?']).filter(|piece| !piece.is_empty())
+    }
+
+    /// Whether every text that it matches is also one that `other` matches. "No" may also mean that it
+    /// is not known.
+    pub(in crate::policy) fn is_in(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            _ if self == other => true,
+            (_, Kind::Glob) if other.written.bytes().all(|byte| byte == b'*') => true,
+            (Kind::Exact, _) => other.matches(&self.written),
+            (Kind::Glob, Kind::Glob) => is_glob_in(&self.written, &other.written),
+            (Kind::Regex(_), _) | (Kind::Glob, Kind::Exact | Kind::Regex(_)) => false,
+        }
+    }
+
+    /// Whether `text` is to be a regular expression.
+    pub(in crate::policy) fn is_written_as_regex(text: &str) -> bool {
+        text.len() > 1 && text.starts_with('/') && text.ends_with('/')
     }
 }
 
@@ -147,6 +169,30 @@ fn glob(pattern: &str, text: &str) -> bool {
     }
 }
 
+/// Whether the wildcards of `outer` can stand for the letters and wildcards of `inner`: a `*` for
+/// anything, a `?` for one letter or another `?`.
+fn is_glob_in(inner: &str, outer: &str) -> bool {
+    // Which beginnings of `inner` the part of `outer` that was read stands for.
+    let inner: Vec<char> = inner.chars().collect();
+    let mut ends = vec![false; inner.len() + 1];
+    ends[0] = true;
+    for wanted in outer.chars() {
+        let mut next = vec![false; ends.len()];
+        let mut open = false;
+        for at in 0..ends.len() {
+            if wanted == '*' {
+                open |= ends[at];
+                next[at] = open;
+            } else if at > 0 && ends[at - 1] {
+                let there = inner[at - 1];
+                next[at] = there != '*' && (wanted == '?' || wanted == there);
+            }
+        }
+        ends = next;
+    }
+    ends.last().is_some_and(|is_whole| *is_whole)
+}
+
 /// Where the character after the one at `here` begins.
 fn after(text: &str, here: usize) -> usize {
     (here + 1..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
@@ -183,7 +229,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_pattern_is_in_one_that_asks_for_less() {
+        let is_in = |a: &str, b: &str| {
+            a.parse::<TextPattern>().unwrap().is_in(&b.parse::<TextPattern>().unwrap())
+        };
+        assert!(
+            is_in("SN1", "SN?") && is_in("SN?", "SN*") && is_in("*b*", "*") && is_in("/a/", "*")
+        );
+        assert!(is_in("SN1", "/N/") && is_in("a*c", "a*") && is_in("a*bc*", "*c*"));
+        assert!(!is_in("SN*", "SN?") && !is_in("SN?", "SN1") && !is_in("*", "?*"));
+    }
+
     proptest! {
+        #[test]
+        fn what_is_in_a_pattern_is_matched_by_it(
+            one in "[ab*?]{1,5}", other in "[ab*?]{1,5}", text in "[ab]{0,6}"
+        ) {
+            let [one, other]: [TextPattern; 2] = [one, other].map(|it| it.parse().unwrap());
+            prop_assert!(!one.is_in(&other) || !one.matches(&text) || other.matches(&text));
+        }
+
         #[test]
         fn a_glob_matches_what_the_same_regex_matches(
             pattern in "[ab*?]{1,8}", text in "[ab]{0,8}"

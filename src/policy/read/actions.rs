@@ -1,10 +1,11 @@
 //! What a rule does: its name, when it counts, where its devices go and how; and aliases of domains.
 
-use super::{DOM0, Domains, Fields, Reader, Shape, shown, wrong_shape};
+use super::keys::{ACTIONS, ALIAS, CLEAN, CONTROLLER_OF_TARGET, LIMIT, RULE, TARGET, WAIT, WHEN};
+use super::{DOM0, Domains, Fields, Reader, duration, shown, wrong_shape};
 use crate::model::ControllerId;
 use crate::policy::Policy;
 use crate::policy::problem::{Code, Finding};
-use crate::policy::rule::{Action, Rule};
+use crate::policy::rule::{Action, OnUnplug, Rule};
 use crate::policy::source::{first_hidden, hidden};
 use crate::policy::target::{GuestPattern, Target, When};
 use crate::policy::tree::{Entry, Node, Value};
@@ -12,30 +13,8 @@ use crate::policy::wish::TargetWish;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-const RULE: Shape = Shape {
-    what: "a rule",
-    keys: &[
-        "name",
-        "description",
-        "enabled",
-        "match",
-        "when",
-        "attach",
-        "keep",
-        "block",
-        "limit",
-        "wait",
-    ],
-};
-const LIMIT: Shape = Shape { what: "`limit`", keys: &["plugs", "within", "pause"] };
-const WAIT: Shape = Shape { what: "`wait`", keys: &["settle"] };
-const WHEN: Shape = Shape { what: "`when`", keys: &["running", "absent"] };
-const TARGET: Shape = Shape { what: "`attach`", keys: &["domain", "controller", "port"] };
-const ALIAS: Shape = Shape { what: "an alias of domains", keys: &["names", "controller"] };
-const WISH: Shape = Shape { what: "`controller`", keys: &["type", "version", "ports", "index"] };
-
-/// What a rule can do.
-const ACTIONS: [&str; 3] = ["attach", "keep", "block"];
+/// What keeps the way of a rule's devices.
+const KEEPING: [&str; 2] = ["on_identity_change", "on_unplug"];
 
 impl Reader<'_, '_> {
     /// The aliases of a file. What else is in it is read elsewhere.
@@ -104,7 +83,14 @@ impl Reader<'_, '_> {
         let action = self.action(&fields);
         let usual = policy.flapping();
         let limit = fields.get("limit").map(|node| self.flapping(node, &LIMIT, usual));
-        let settle = fields.get("wait").and_then(|node| self.wait(node));
+        let (settle, patience) = match fields.get("wait").map(|node| (node, action.as_ref())) {
+            Some((node, action)) => self.wait(node, action),
+            None => (None, None),
+        };
+        let on_identity_change =
+            fields.entry("on_identity_change").and_then(|entry| self.kept(entry, "keep"));
+        let on_unplug = fields.entry("on_unplug").and_then(|entry| self.on_unplug(entry));
+        self.known_again(&fields, name.as_deref(), action.as_ref());
         let location = self.report.source().location(node.span);
         Some(Rule {
             number,
@@ -117,6 +103,9 @@ impl Reader<'_, '_> {
             action: action?,
             limit,
             settle,
+            patience,
+            on_identity_change,
+            on_unplug: on_unplug.unwrap_or_default(),
         })
     }
 
@@ -155,9 +144,82 @@ impl Reader<'_, '_> {
         When { running: guests("running"), absent: guests("absent") }
     }
 
-    fn wait(&mut self, node: &Node) -> Option<Duration> {
-        let fields = self.fields(node, &WAIT)?;
-        fields.get("settle").and_then(|node| self.duration(node, Policy::MAX_SETTLE))
+    /// How long to wait for a new device, and for a domain.
+    fn wait(
+        &mut self,
+        node: &Node,
+        action: Option<&Action>,
+    ) -> (Option<Duration>, Option<Duration>) {
+        let Some(fields) = self.fields(node, &WAIT) else { return (None, None) };
+        let settle = fields.get("settle").and_then(|node| self.duration(node, Policy::MAX_SETTLE));
+        let attach = fields.entry("attach");
+        if let Some(entry) = attach
+            && matches!(action, Some(Action::Keep | Action::Block))
+        {
+            self.needs_attach("`attach` in `wait`", entry);
+        }
+        (settle, attach.and_then(|entry| self.duration(&entry.node, Rule::MAX_PATIENCE)))
+    }
+
+    /// `clean`, or `hold 30s`.
+    fn on_unplug(&mut self, entry: &Entry) -> Option<OnUnplug> {
+        if is_clean(entry) {
+            Some(OnUnplug::Clean)
+        } else {
+            self.kept(entry, "hold").map(OnUnplug::Hold)
+        }
+    }
+
+    /// `keep 30s`: how long the way of a device is kept.
+    fn kept(&mut self, entry: &Entry, word: &str) -> Option<Duration> {
+        let text = self.text(&entry.node, &format!("`{word}` and how long"))?;
+        let time = text.strip_prefix(word).filter(|rest| rest.starts_with(' ')).map(str::trim);
+        let time = time.and_then(duration).filter(|time| !time.is_zero());
+        let longest = Rule::MAX_KEEP;
+        if time.is_none_or(|time| time > longest) {
+            let message = format!(
+                "`{}` is not `{word}` and a time of at most {}s",
+                shown(text),
+                longest.as_secs()
+            );
+            let finding = Finding::new(Code::BadKept, entry.node.span, message);
+            let or = if word == "hold" { "`clean`, or a time as in " } else { "it as in " };
+            self.report.add(finding.help(format!("write {or}`{word} 30s`")));
+        }
+        time
+    }
+
+    /// A rule that keeps the way of its devices is known again by its name, also when the agent has
+    /// started anew or another policy is loaded.
+    fn known_again(&mut self, fields: &Fields<'_>, name: Option<&str>, action: Option<&Action>) {
+        let mut said =
+            KEEPING.iter().filter_map(|key| fields.entry(key)).filter(|it| !is_clean(it));
+        let Some(entry) = said.next() else { return };
+        if matches!(action, Some(Action::Keep | Action::Block)) {
+            self.needs_attach(&format!("`{}`", entry.key), entry);
+        }
+        let problem = match name {
+            None if fields.get("name").is_some() => return,
+            None => "has none",
+            Some(name) if name.len() > Rule::MAX_KEPT_NAME => "has a longer one",
+            Some(name) if !self.known.kept_names.insert(name.into()) => "has that of another one",
+            Some(_) => return,
+        };
+        let message = format!(
+            "a rule with `{}` needs a name of its own of at most {} bytes, and this one {problem}",
+            entry.key,
+            Rule::MAX_KEPT_NAME
+        );
+        let span = fields.entry("name").map_or(entry.key_span, |name| name.node.span);
+        let finding = Finding::new(Code::UnnamedRule, span, message);
+        self.report
+            .add(finding.help("by its name the agent knows it again after it has started anew"));
+    }
+
+    /// What only a rule that attaches can say.
+    fn needs_attach(&mut self, what: &str, entry: &Entry) {
+        let message = format!("{what} is for rules that give a device to a domain");
+        self.report.add(Finding::new(Code::OnlyWithAttach, entry.key_span, message));
     }
 
     fn action(&mut self, fields: &Fields<'_>) -> Option<Action> {
@@ -231,7 +293,7 @@ impl Reader<'_, '_> {
 
     fn target_controller(&mut self, node: &Node) -> TargetWish {
         let mut wish = TargetWish::ANY;
-        let Some(fields) = self.fields(node, &WISH) else { return wish };
+        let Some(fields) = self.fields(node, &CONTROLLER_OF_TARGET) else { return wish };
         wish.kind = fields.get("type").and_then(|node| self.controller_type(node));
         wish.version = fields.get("version").and_then(|node| self.usb_version(node));
         wish.ports = fields.get("ports").and_then(|node| self.port_count(node));
@@ -298,4 +360,9 @@ impl Reader<'_, '_> {
         }
         Some(Action::Keep)
     }
+}
+
+/// Whether that is said which holds if nothing is said.
+fn is_clean(entry: &Entry) -> bool {
+    matches!(&entry.node.value, Value::Text(text) if text == CLEAN)
 }

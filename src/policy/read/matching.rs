@@ -1,5 +1,6 @@
 //! Which devices: `match`, the groups of `devices` and the entries of `protect`.
 
+use super::keys::{ALL, ANY, BEHIND, GROUPED, INTERFACE, MATCH, NOT, PROTECTED, UDEV};
 use super::{Fields, Reader, Shape, shown, wrong_shape};
 use crate::model::{Removable, Speed};
 use crate::policy::matcher::{
@@ -8,39 +9,9 @@ use crate::policy::matcher::{
 use crate::policy::problem::{Code, Finding};
 use crate::policy::suggest;
 use crate::policy::tree::{Entry, Node, Value};
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
-
-const KEYS: [&str; 19] = [
-    "id",
-    "port",
-    "bus_address",
-    "serial",
-    "manufacturer",
-    "product",
-    "class",
-    "interface",
-    "category",
-    "speed",
-    "usb_version",
-    "removable",
-    "driver",
-    "udev",
-    "behind",
-    "device",
-    "not",
-    "any",
-    "all",
-];
-const MATCH: Shape = Shape { what: "`match`", keys: &KEYS };
-const PROTECTED: Shape = Shape { what: "an entry of `protect`", keys: &KEYS };
-const GROUPED: Shape = Shape { what: "a match of `devices`", keys: &KEYS };
-const BEHIND: Shape = Shape { what: "`behind`", keys: &KEYS };
-const NOT: Shape = Shape { what: "`not`", keys: &KEYS };
-const ANY: Shape = Shape { what: "an entry of `any`", keys: &KEYS };
-const ALL: Shape = Shape { what: "an entry of `all`", keys: &KEYS };
-const INTERFACE: Shape = Shape { what: "`interface`", keys: &["any", "all", "only", "none"] };
-const UDEV: Shape = Shape { what: "`udev`", keys: &["property", "attribute", "tag"] };
 
 /// What people write for a category that has another name.
 const OTHER_NAMES: [(&str, &str); 25] = [
@@ -71,6 +42,9 @@ const OTHER_NAMES: [(&str, &str); 25] = [
     ("android", "phone"),
 ];
 
+/// Among how many names the one is looked for that was probably meant.
+const MAX_NAMES: usize = 500;
+
 impl Reader<'_, '_> {
     /// The groups of `devices`. Each may use those above it.
     pub(super) fn groups(&mut self, node: &Node) {
@@ -79,16 +53,21 @@ impl Reader<'_, '_> {
             return;
         };
         let earlier = self.known.groups.len();
+        let is_earlier = |places: &BTreeMap<Box<str>, usize>, name: &str| {
+            places.get(name).is_some_and(|place| *place < earlier)
+        };
         for entry in entries {
             if !self.is_name(entry) {
                 continue;
             }
-            if self.known.groups[..earlier].iter().any(|group| group.name() == entry.key) {
+            if is_earlier(&self.known.groups_by_name, &entry.key) {
                 let message = format!("another file has the group `{}` too", shown(&entry.key));
                 self.report.add(Finding::new(Code::DuplicateName, entry.key_span, message));
             }
             let matchers = self.matchers(&entry.node, &GROUPED);
             if let Some(matchers) = matchers.filter(|it| self.is_cheap(&entry.node, it)) {
+                let place = self.known.groups.len();
+                self.known.groups_by_name.entry(entry.key.as_str().into()).or_insert(place);
                 self.known.groups.push(Arc::new(Group::new(&entry.key, matchers)));
             } else {
                 self.known.bad_groups.insert(entry.key.as_str().into());
@@ -236,8 +215,12 @@ impl Reader<'_, '_> {
     }
 
     fn text_pattern(&mut self, node: &Node) -> Option<TextPattern> {
-        match self.text(node, "a text, a pattern with `*` and `?`, or a `/regex/`")?.parse() {
-            Ok(pattern) => self.counted(node, pattern),
+        let text = self.text(node, "a text, a pattern with `*` and `?`, or a `/regex/`")?;
+        if TextPattern::is_written_as_regex(text) {
+            self.count_regex(node)?;
+        }
+        match text.parse() {
+            Ok(pattern) => Some(pattern),
             Err(error) => {
                 let error: crate::policy::matcher::TextPatternError = error;
                 let finding = Finding::new(Code::BadTextPattern, node.span, format!("{error}"));
@@ -250,18 +233,16 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// Regular expressions take time and memory that their text does not show.
-    fn counted(&mut self, node: &Node, pattern: TextPattern) -> Option<TextPattern> {
-        if !pattern.is_regex() {
-            return Some(pattern);
-        }
+    /// Regular expressions take time and memory that their text does not show, also those that are bad. So
+    /// they are counted before they are looked at.
+    fn count_regex(&mut self, node: &Node) -> Option<()> {
         self.known.regexes += 1;
         if self.known.regexes > Self::MAX_REGEXES {
             let message = format!("there are more than {} regular expressions", Self::MAX_REGEXES);
             self.report.add(Finding::new(Code::TooIntricate, node.span, message));
             return None;
         }
-        Some(pattern)
+        Some(())
     }
 
     fn class(&mut self, node: &Node) -> Option<crate::policy::ClassPattern> {
@@ -310,6 +291,10 @@ impl Reader<'_, '_> {
         let text = self.text(node, "a category")?;
         let category = Category::from_word(text);
         if category.is_none() {
+            if self.report.is_full() {
+                self.report.count();
+                return None;
+            }
             let message = format!("there is no category `{}`", shown(text));
             let finding = Finding::new(Code::BadCategory, node.span, message);
             self.report.add(finding.help(match meant_category(text) {
@@ -343,6 +328,10 @@ impl Reader<'_, '_> {
         let text = self.text(node, expected)?;
         if words.contains(&text) {
             return Some(text);
+        }
+        if self.report.is_full() {
+            self.report.count();
+            return None;
         }
         let one_of = if words.len() > 1 { "one of " } else { "" };
         let message = format!("`{}` is not {one_of}{}", shown(text), super::list(words));
@@ -422,14 +411,20 @@ impl Reader<'_, '_> {
     /// A group that was written above.
     fn group(&mut self, node: &Node) -> Option<Arc<Group>> {
         let text = self.text(node, "the name of a group of `devices`")?;
-        if let Some(group) = self.known.groups.iter().find(|group| group.name() == text) {
+        let place = self.known.groups_by_name.get(text);
+        if let Some(group) = place.and_then(|place| self.known.groups.get(*place)) {
             return Some(Arc::clone(group));
+        }
+        if self.report.is_full() {
+            self.report.count();
+            return None;
         }
         // What is wrong with it was said already.
         if !self.known.bad_groups.contains(text) {
             let message = format!("there is no group `{}` above", shown(text));
             let finding = Finding::new(Code::UnknownGroup, node.span, message);
-            let names: Vec<&str> = self.known.groups.iter().map(|group| group.name()).collect();
+            let names = self.known.groups.iter().take(MAX_NAMES).map(|group| group.name());
+            let names: Vec<&str> = names.collect();
             self.report.add(match suggest::nearest(text, &names) {
                 Some(name) => finding.help(format!("did you mean `{name}`?")),
                 None => {

@@ -1,0 +1,223 @@
+//! Files that are made from others and kept beside them: the JSON Schema of the policy language, and the
+//! manual page pvusb-agent-policy(5). `make generated` writes them anew.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "JSON and YAML have as many kinds as they have"
+)]
+
+mod roff;
+
+use crate::policy::{assert_file, files};
+use pvusb_agent::policy::json_schema;
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn the_schema_that_is_shipped_is_that_of_the_reader() {
+    let schema = serde_json::to_string_pretty(&json_schema()).unwrap() + "\n";
+    assert_file(schema, &root().join("dist/policy.schema.json"));
+}
+
+#[test]
+fn the_manual_page_that_is_shipped_is_the_reference() {
+    let text = fs::read_to_string(root().join("docs/policy.md")).unwrap();
+    assert_file(roff::page(&text), &root().join("dist/pvusb-agent-policy.5"));
+}
+
+/// Where there is a program to ask.
+#[test]
+fn the_manual_page_is_one_that_man_shows_without_a_warning() {
+    let page = root().join("dist/pvusb-agent-policy.5");
+    if let Ok(output) =
+        Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(&page).output()
+    {
+        assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+    let mut man = Command::new("man");
+    man.args(["--warnings", "-EUTF-8", "-Tutf8", "-Z", "-l"]).arg(&page);
+    if let Ok(output) = man.output() {
+        assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// A text of YAML as an editor's reader hands it to the schema. Keys are texts.
+fn as_editors_read(text: &[u8], nothing: &Value) -> Option<Value> {
+    fn json(value: serde_yaml::Value, nothing: &Value) -> Value {
+        use serde_yaml::Value as Yaml;
+        match value {
+            Yaml::Null => nothing.clone(),
+            Yaml::Bool(truth) => truth.into(),
+            Yaml::Number(number) => match (number.as_i64(), number.as_f64()) {
+                (Some(whole), _) => whole.into(),
+                (None, Some(part)) if part.is_finite() => part.into(),
+                (None, _) => number.to_string().into(),
+            },
+            Yaml::String(text) => text.into(),
+            Yaml::Sequence(items) => items.into_iter().map(|it| json(it, nothing)).collect(),
+            Yaml::Mapping(entries) => {
+                let key = |key: serde_yaml::Value| match key {
+                    Yaml::String(text) => text,
+                    other => serde_yaml::to_string(&other).unwrap().trim().to_owned(),
+                };
+                entries.into_iter().map(|(name, it)| (key(name), json(it, nothing))).collect()
+            }
+            Yaml::Tagged(tagged) => json(tagged.value, nothing),
+        }
+    }
+    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
+    serde_yaml::from_slice(text).ok().map(|value| json(value, nothing))
+}
+
+#[test]
+fn every_policy_that_is_accepted_is_one_to_editors() {
+    let schema = json_schema();
+    // What YAML calls nothing is the text `~` here.
+    let tilde = Value::from("~");
+    let rules = fs::read_dir(root().join("rules")).unwrap().map(|it| it.unwrap().path());
+    let rules = rules.filter(|path| path.is_file());
+    let policies = files("accept").into_iter().chain(files("lint")).map(|(_, path)| path);
+    for path in policies.chain(rules).chain([root().join("policy.example.yaml")]) {
+        let policy = as_editors_read(&fs::read(&path).unwrap(), &tilde).unwrap();
+        check(&schema, &schema, &policy).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+    }
+}
+
+#[test]
+fn a_good_part_of_what_is_rejected_is_rejected_by_editors() {
+    let schema = json_schema();
+    let (mut seen, mut all) = (0, 0);
+    for (_, path) in files("reject") {
+        all += 1;
+        let policy = as_editors_read(&fs::read(&path).unwrap(), &Value::Null);
+        seen += usize::from(policy.is_none_or(|policy| check(&schema, &schema, &policy).is_err()));
+    }
+    // The rest is what a schema cannot know: groups that are not there, one port too many, …
+    assert!(seen * 100 >= all * 85, "{seen} of {all}");
+}
+
+/// Whether `value` is one that `schema` allows, in as much of draft 7 as the schema uses. A whole validator
+/// would be forty crates; what is not known here is an error, not an omission.
+#[expect(clippy::too_many_lines, reason = "one arm for each keyword")]
+fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
+    let is = |fits: bool, why: &str| {
+        let shown: String = value.to_string().chars().take(80).collect();
+        if fits { Ok(()) } else { Err(format!("{shown}: {why}")) }
+    };
+    let each = |schemas: &Value| -> Vec<Result<(), String>> {
+        schemas.as_array().unwrap().iter().map(|it| check(root, it, value)).collect()
+    };
+    for (keyword, wanted) in schema.as_object().unwrap() {
+        match keyword.as_str() {
+            "$schema" | "title" | "description" | "definitions" => {}
+            "$ref" => {
+                let name = wanted.as_str().unwrap().strip_prefix("#/definitions/").unwrap();
+                check(root, &root["definitions"][name], value)?;
+            }
+            "type" => {
+                let types = wanted.as_array().cloned().unwrap_or_else(|| vec![wanted.clone()]);
+                let fits = types.iter().any(|one| match one.as_str().unwrap() {
+                    "object" => value.is_object(),
+                    "array" => value.is_array(),
+                    "string" => value.is_string(),
+                    "boolean" => value.is_boolean(),
+                    "integer" => value.is_i64() || value.is_u64(),
+                    "number" => value.is_number(),
+                    other => panic!("type {other}"),
+                });
+                is(fits, &format!("not of {wanted}"))?;
+            }
+            "enum" => is(wanted.as_array().unwrap().contains(value), "not one of the words")?,
+            "pattern" => {
+                let pattern = regex_lite::Regex::new(wanted.as_str().unwrap()).unwrap();
+                is(value.as_str().is_none_or(|text| pattern.is_match(text)), "not like that")?;
+            }
+            "minLength" => {
+                let least = wanted.as_u64().unwrap();
+                is(
+                    value.as_str().is_none_or(|text| text.chars().count() as u64 >= least),
+                    "short",
+                )?;
+            }
+            "minimum" => {
+                is(value.as_f64().is_none_or(|it| it >= wanted.as_f64().unwrap()), "small")?;
+            }
+            "maximum" => {
+                is(value.as_f64().is_none_or(|it| it <= wanted.as_f64().unwrap()), "large")?;
+            }
+            "properties" => {
+                for (key, schema) in wanted.as_object().unwrap() {
+                    if let Some(there) = value.get(key) {
+                        check(root, schema, there).map_err(|why| format!("{key}: {why}"))?;
+                    }
+                }
+            }
+            "additionalProperties" => {
+                let known = schema.get("properties").and_then(Value::as_object);
+                let others = value.as_object().into_iter().flatten();
+                let others =
+                    others.filter(|(key, _)| known.is_none_or(|it| !it.contains_key(*key)));
+                for (key, there) in others {
+                    match wanted {
+                        Value::Bool(allowed) => is(*allowed, &format!("the key {key}"))?,
+                        schema => check(root, schema, there)?,
+                    }
+                }
+            }
+            "required" => {
+                let missing = wanted.as_array().unwrap().iter().filter_map(Value::as_str);
+                let missing: Vec<_> = missing.filter(|key| value.get(key).is_none()).collect();
+                is(!value.is_object() || missing.is_empty(), &format!("without {missing:?}"))?;
+            }
+            "dependencies" => {
+                for (key, others) in wanted.as_object().unwrap() {
+                    let mut others = others.as_array().unwrap().iter().filter_map(Value::as_str);
+                    let fits = value.get(key).is_none() || others.all(|it| value.get(it).is_some());
+                    is(fits, &format!("{key} alone"))?;
+                }
+            }
+            "minProperties" => {
+                let least = wanted.as_u64().unwrap();
+                is(value.as_object().is_none_or(|it| it.len() as u64 >= least), "empty")?;
+            }
+            "items" => {
+                for item in value.as_array().into_iter().flatten() {
+                    check(root, wanted, item)?;
+                }
+            }
+            "minItems" => {
+                let least = wanted.as_u64().unwrap();
+                is(value.as_array().is_none_or(|it| it.len() as u64 >= least), "empty")?;
+            }
+            "not" => is(check(root, wanted, value).is_err(), "not allowed")?,
+            "allOf" => each(wanted).into_iter().collect::<Result<(), _>>()?,
+            "anyOf" => {
+                let answers = each(wanted);
+                let why: Vec<_> =
+                    answers.iter().filter_map(|it| it.as_ref().err().cloned()).collect();
+                is(answers.iter().any(Result::is_ok), &format!("none of: {}", why.join(" / ")))?;
+            }
+            "oneOf" => {
+                let fitting = each(wanted).iter().filter(|it| it.is_ok()).count();
+                is(fitting == 1, "not one of several")?;
+            }
+            other => panic!("the schema uses `{other}`"),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_makefile_and_the_example_name_the_schema() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let schema = "/share/pvusb-agent/policy.schema.json";
+    assert!(Path::new("dist/policy.schema.json").exists());
+    assert!(read("policy.example.yaml").contains(&format!("$schema=/usr{schema}")));
+    assert!(read("Makefile").contains("dist/policy.schema.json"));
+}
