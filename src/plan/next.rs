@@ -277,8 +277,14 @@ pub(super) fn home<'a>(busid: &BusId, note: &Note, xen: &'a XenView) -> Home<'a>
     let NoteState::Attached { place, uuid } = note.state else {
         return Home::None;
     };
-    let named = xen.port(place) == Some(&PortContent::Taken(busid.clone()));
-    match xen.guests.get(&place.domid).filter(|guest| guest.uuid == uuid) {
+    let guest = xen.guests.get(&place.domid).filter(|guest| guest.uuid == uuid);
+    let controller = guest.and_then(|guest| guest.controllers.get(&place.controller));
+    // One of another type is not the one that the agent has filled: xl has made it since.
+    let named = controller.is_some_and(|controller| {
+        controller.kind == note.kind
+            && controller.ports.get(&place.port) == Some(&PortContent::Taken(busid.clone()))
+    });
+    match guest {
         None => Home::None,
         Some(guest) if guest.life == Life::Dead && named => Home::Abandoned(place),
         Some(guest) if guest.life == Life::Dead => Home::None,

@@ -432,7 +432,7 @@ impl World {
                 NoteState::Returning | NoteState::Admitted | NoteState::Blocked => false,
             };
             let is_blocked = note.state == NoteState::Blocked && self.is_blocked(socket);
-            if note.plug != socket.device.plug() {
+            if !note.plug.may_become(&socket.device.plug()) {
                 found.push(format!("the note of {busid} speaks of an earlier plug"));
             } else if !is_there && !is_held && !is_blocked && !self.is_taken_out(busid, socket) {
                 found.push(format!("the note of {busid} says {:?}", note.state));

@@ -226,6 +226,7 @@ impl World {
         let Some(socket) = self.usb.sockets.get(busid) else { return false };
         self.store.notes.get(busid).is_some_and(|note| {
             note.plug == socket.device.plug()
+                && self.store.ctl(place).is_none_or(|ctl| ctl.kind == note.kind)
                 && matches!(note.state, NoteState::Attached { place: there, .. } if there == place)
         })
     }

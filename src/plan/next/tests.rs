@@ -63,6 +63,17 @@ fn a_port_that_somebody_had_emptied_is_not_cleared_for_the_next_plug() {
     assert_eq!(outlook(&it, "1-1").standing, Standing::AttachedByOthers(place(4, 0, 1)));
 }
 
+/// xl has removed the agent's controller, made one of another type, and attached the device to that.
+#[test]
+fn a_controller_of_another_type_is_not_the_one_that_the_agent_has_filled() {
+    let mut it = scenery("{version: 1, rules: []}", ControllerKind::Pv);
+    attach(&mut it.observed, "1-1", place(4, 0, 1));
+    assert_eq!(next(&it, "1-1"), "clear port");
+    it.controller(4, 0).kind = ControllerKind::Qusb;
+    let left_alone = Outlook::rest(Standing::AttachedByOthers(place(4, 0, 1)));
+    assert_eq!(outlook(&it, "1-1"), left_alone);
+}
+
 /// xl does not look whether the agent has attached the device since xl has last looked.
 #[test]
 fn interfaces_of_a_device_in_two_ports_are_left_with_usbback() {
