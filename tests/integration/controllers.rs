@@ -96,7 +96,7 @@ fn no_more_controllers_are_made_than_can_be() {
         world.wait_until_given(&kiosk, "1-20");
         world.bed.plug(&keyboard("1-21", 21));
         agent.wait_for_line("cannot be attached device=1-21", PATIENCE);
-        assert!(agent.lines().iter().any(|line| line.contains("cause=\"no free port")));
+        assert!(agent.lines().iter().any(|line| line.contains(" cause=\"no free port")));
         assert_eq!(world.names("/libxl/5/device/vusb").len(), 10);
         // A port that gets free is taken.
         world.bed.unplug("1-20");
@@ -134,7 +134,7 @@ fn a_device_that_is_too_fast_for_the_policy_is_told() {
         &["match: {id: '*:*'}, attach: kiosk"],
     ));
     world.bed.plug(&UsbDevice::storage("1-1", 2, "fast"));
-    agent.wait_for_line("cause=\"a version 1 controller cannot carry this device", PATIENCE);
+    agent.wait_for_line(" cause=\"a version 1 controller cannot carry this device", PATIENCE);
 }
 
 #[test]
@@ -143,12 +143,12 @@ fn what_is_missing_is_told_apart() {
         (
             Guest::new(5, "kiosk").without_qusb(),
             "",
-            "cause=\"the domain's device model does not serve qusb\" advice=\"put usbctrl=",
+            " cause=\"the domain's device model does not serve qusb\" advice=\"put usbctrl=",
         ),
         (
             Guest::new(5, "kiosk"),
             "type: pv",
-            "cause=\"dom0's kernel has no usbback, which a pv controller needs\" advice=",
+            " cause=\"dom0's kernel has no usbback, which a pv controller needs\" advice=",
         ),
     ] {
         let mut world = World::new(Flavor::C);
@@ -167,7 +167,7 @@ fn what_is_missing_is_told_apart() {
     world.bed.plug(&keyboard("1-1", 2));
     let mut agent = world.agent(&keyboards_to_kiosk());
     agent.wait_for_line(
-        "cause=\"the domain has no device model that serves qusb\" advice=\"put usbctrl=",
+        " cause=\"the domain has no device model that serves qusb\" advice=\"put usbctrl=",
         PATIENCE,
     );
 }
@@ -180,7 +180,7 @@ fn a_guest_without_a_frontend_is_told_and_gets_its_device_when_it_has_one() {
         world.toolstack.create(&kiosk.guest);
         world.bed.plug(&keyboard("1-1", 2));
         let mut agent = world.agent(&keyboards_to_kiosk());
-        let told = agent.wait_for_line("cause=\"the guest has no PVUSB frontend", FRONTEND);
+        let told = agent.wait_for_line(" cause=\"the guest has no PVUSB frontend", FRONTEND);
         assert!(told.contains("device=1-1 ") && told.contains("CONFIG_USB_XEN_HCD"), "{told}");
         wait_until(PATIENCE, "1-1 is back", || world.is_home("1-1"));
         kiosk.frontend.pause(false);
@@ -201,7 +201,7 @@ fn a_controller_that_nobody_serves_is_removed_again() {
         let agent = world.ready_agent(&keyboards_to_kiosk());
         world.bed.plug(&keyboard("1-1", 2));
         // Either may be told first.
-        for said in ["cause=\"nothing serves controller 0", "controller removed: nothing serves it"]
+        for said in [" cause=\"nothing serves controller 0", "controller removed: nothing serves it"]
         {
             wait_until(PATIENCE, said, || agent.lines().iter().any(|line| line.contains(said)));
         }

@@ -171,9 +171,9 @@ fn a_device_model_may_be_late() {
         let kiosk = world.doubles(Guest::new(5, "kiosk"));
         world.toolstack.begin(&kiosk.guest);
         world.toolstack.finish_without_device_model(&kiosk.guest);
-        agent.wait_for_line("cause=\"the domain has no device model that serves qusb", PATIENCE);
+        agent.wait_for_line(" cause=\"the domain has no device model that serves qusb", PATIENCE);
         world.toolstack.begin_device_model(&kiosk.guest);
-        agent.wait_for_line("cause=\"the domain's device model is not running yet", PATIENCE);
+        agent.wait_for_line(" cause=\"the domain's device model is not running yet", PATIENCE);
         world.toolstack.start_device_model(&kiosk.guest);
         world.wait_until_given(&kiosk, "1-1");
     });

@@ -123,7 +123,7 @@ fn when_usbback_refuses_an_interface_everything_is_undone_and_told() {
         world.bed.kernel().refuse_bind("1-2:1.1");
         world.bed.plug(&headset("1-2", 3));
         agent.wait_for_line("step failed, not tried again", PATIENCE);
-        agent.wait_for_line("cause=\"take interfaces: ", PATIENCE);
+        agent.wait_for_line(" cause=\"take interfaces: ", PATIENCE);
         assert!(world.places("1-2").is_empty());
         assert_eq!(world.bed.driver("1-2:1.0").as_deref(), Some("snd-usb-audio"));
         assert_eq!(world.bed.driver("1-2:1.2").as_deref(), Some("usbhid"));

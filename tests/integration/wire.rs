@@ -124,7 +124,7 @@ fn a_plug_reaches_its_port_in_three_round_trips() {
         assert_eq!(cost.ops(1), [Op::TRANSACTION_START], "{flavor:?}");
         assert_eq!(cost.ops(2), [Op::DIRECTORY, Op::READ], "{flavor:?}");
         assert_eq!(cost.ops(3), [Op::TRANSACTION_END, Op::WRITE], "{flavor:?}");
-        assert_eq!(cost.requests.len(), 22, "{flavor:?}: {:#?}", cost.requests);
+        assert_eq!(cost.requests.len(), 23, "{flavor:?}: {:#?}", cost.requests);
         kiosk.wait_until_held("1-1");
         assert!(kiosk.qemu.aborts().is_empty());
     }
