@@ -14,8 +14,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pvusb_agent::policy::{self, Source as PolicyText};
-
 /// What each part of the library may use of the others.
 const MAY_USE: [(&str, &[&str]); 15] = [
     ("model", &[]),
@@ -223,40 +221,6 @@ fn nothing_is_left_undone_and_nothing_names_a_developers_machine() {
         }
     }
     assert_none(&found);
-}
-
-#[test]
-fn every_policy_that_is_shown_or_shipped_compiles() {
-    let mut policies = vec![("policy.example.yaml".to_owned(), read("policy.example.yaml"))];
-    let rules = files("rules", "yaml").into_iter().filter(|path| !path.starts_with("rules/tests/"));
-    policies.extend(rules.map(|path| (path.clone(), read(&path))));
-    for path in documents() {
-        for (line, block) in fenced(&read(&path), "yaml") {
-            let whole = as_policies(&block).into_iter();
-            policies.extend(whole.map(|text| (format!("{path}:{line}"), text)));
-        }
-    }
-    assert!(policies.len() > 30, "some policies were not found");
-    let compile = |(name, text): &(String, String)| {
-        policy::compile(PolicyText { name, bytes: text.as_bytes() }).err()
-    };
-    let found: Vec<String> =
-        policies.iter().filter_map(compile).map(|problems| problems.render(false)).collect();
-    assert_none(&found);
-}
-
-/// A piece of YAML that is shown, as policies: a match stands for a rule of its own, and the version may be
-/// left out. What is no policy gives none.
-fn as_policies(block: &str) -> Vec<String> {
-    if !block.starts_with("match:") {
-        let version = if block.starts_with("version:") { "" } else { "version: 1\n" };
-        let is_policy = ["version:", "devices:"].iter().any(|key| block.starts_with(key));
-        return is_policy.then(|| format!("{version}{block}")).into_iter().collect();
-    }
-    let matches = format!("\n{block}");
-    let matches = matches.split("\nmatch:").skip(1).map(|text| text.replace('\n', "\n    "));
-    let rule = |text| format!("version: 1\nrules:\n  - keep: dom0\n    match:{text}\n");
-    matches.map(rule).collect()
 }
 
 #[test]
@@ -710,30 +674,6 @@ fn fits(licence: &str, allow: &BTreeSet<&str>) -> bool {
     let spaced = licence.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let mut words: Vec<String> = spaced.split_whitespace().rev().map(ToOwned::to_owned).collect();
     any(&mut words, allow) && words.is_empty()
-}
-
-/// The fenced blocks of a document in this language, with the lines where they start.
-fn fenced(text: &str, language: &str) -> Vec<(usize, String)> {
-    let mut blocks: Vec<(usize, String)> = Vec::new();
-    let mut inside: Option<bool> = None;
-    for (number, line) in (1..).zip(text.lines()) {
-        match (line.strip_prefix("```"), inside) {
-            (Some(opened), None) => {
-                inside = Some(opened.trim() == language);
-                if inside == Some(true) {
-                    blocks.push((number, String::new()));
-                }
-            }
-            (Some(_), Some(_)) => inside = None,
-            (None, Some(true)) => {
-                let (_, block) = blocks.last_mut().expect("a block was opened");
-                block.push_str(line);
-                block.push('\n');
-            }
-            (None, _) => {}
-        }
-    }
-    blocks
 }
 
 fn without_fences(text: &str) -> String {

@@ -201,7 +201,8 @@ fn a_controller_that_nobody_serves_is_removed_again() {
         let agent = world.ready_agent(&keyboards_to_kiosk());
         world.bed.plug(&keyboard("1-1", 2));
         // Either may be told first.
-        for said in [" cause=\"nothing serves controller 0", "controller removed: nothing serves it"]
+        for said in
+            [" cause=\"nothing serves controller 0", "controller removed: nothing serves it"]
         {
             wait_until(PATIENCE, said, || agent.lines().iter().any(|line| line.contains(said)));
         }

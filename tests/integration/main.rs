@@ -23,6 +23,7 @@ mod control;
 mod controllers;
 mod convert;
 mod doctor;
+mod documents;
 mod files;
 mod generate;
 mod generated;
