@@ -118,7 +118,7 @@ fn plug(stage: &mut Stage) {
     stage.hear(&["plugged", "attached"]);
     stage.prove();
     stage.prove_attached("desk", "1-2.3");
-    stage.show(&["list"]);
+    stage.show(&["list", "--policy", "policy.yaml"]);
 }
 
 fn unplug(stage: &mut Stage) {
@@ -164,7 +164,7 @@ fn end(stage: &mut Stage) {
     stage.prove();
     stage.prove_attached("kiosk", "1-3");
     stage.prove_attached("desk", "1-2.3");
-    stage.show(&["list"]);
+    stage.show(&["list", "--policy", "policy.yaml"]);
 }
 
 fn main() -> ExitCode {
