@@ -4,7 +4,7 @@
 //! devices was, goes the same way, as with a firmware update or a change of mode; and `on_unplug: hold 30s`:
 //! its place in the domain is held for that long, and the same device comes back to it. What was there, and
 //! by which rule, is its [`Trail`] in xenstore. When it was seen to vanish is remembered
-//! ([`Since`](super::Since)): an agent that starts anew counts anew.
+//! ([`Since`]): an agent that starts anew counts anew.
 
 use super::next::{Home, Moment, Next, Outlook, home};
 use super::since::Since;
