@@ -8,6 +8,7 @@ pub(crate) mod fuzz;
 mod note;
 mod order;
 mod paths;
+mod plug;
 mod shown;
 mod trail;
 

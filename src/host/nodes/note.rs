@@ -1,16 +1,15 @@
 //! The text form of the agent's note of a device: words and `key=value` pairs, readable with
 //! `xenstore-ls`.
 
-use crate::model::{Drivers, Note, NoteState, Place, Plug};
+use super::plug::{format_plug, parse_plug};
+use crate::model::{Drivers, Note, NoteState, Place};
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
 /// Writes a note.
 pub(in crate::host) fn format_note(note: &Note) -> String {
     let Note { plug, kind, state, drivers } = note;
-    let Plug { address, id, initialized } = plug;
-    let initialized = initialized.map_or_else(|| "-".to_owned(), |usec| usec.to_string());
-    let plug = format!("type={kind} id={id} address={address} initialized={initialized}");
+    let plug = format!("type={kind} {}", format_plug(plug));
     let drivers = drivers.as_ref().map_or_else(String::new, |drivers| {
         let names: Vec<_> = drivers.iter().map(|driver| escaped(driver)).collect();
         format!(" drivers={}", names.join(","))
@@ -33,11 +32,7 @@ pub(in crate::host) fn parse_note(value: &[u8]) -> Option<Note> {
     let state = words.next()?;
     let pairs: BTreeMap<&str, &str> =
         words.map(|word| word.split_once('=')).collect::<Option<_>>()?;
-    let initialized = match *pairs.get("initialized")? {
-        "-" => None,
-        usec => Some(usec.parse().ok()?),
-    };
-    let plug = Plug { address: get(&pairs, "address")?, id: get(&pairs, "id")?, initialized };
+    let plug = parse_plug(|key| pairs.get(key).copied())?;
     let state = match state {
         "attached" => NoteState::Attached {
             place: Place {

@@ -1,14 +1,14 @@
 //! The text form of what a person said about a device: one line of words, readable with
 //! `xenstore-ls`.
 
-use crate::model::{GuestName, Order, Override, Plug};
+use super::plug::{format_plug, parse_plug};
+use crate::model::{GuestName, Order, Override};
 
 /// Writes an override. The domain's name comes last, because it may contain blanks.
 pub(in crate::host) fn format_override(said: &Override) -> String {
-    let Override { plug: Plug { address, id, initialized }, order, force } = said;
-    let initialized = initialized.map_or_else(|| "-".to_owned(), |usec| usec.to_string());
+    let Override { plug, order, force } = said;
     let force = if *force { "yes" } else { "no" };
-    let plug = format!("id={id} address={address} initialized={initialized} force={force}");
+    let plug = format!("{} force={force}", format_plug(plug));
     match order {
         Order::Attach(guest) => format!("attach {plug} domain={}", guest.as_str()),
         Order::Stay => format!("stay {plug}"),
@@ -21,12 +21,7 @@ pub(in crate::host) fn parse_override(value: &[u8]) -> Option<Override> {
     let mut words = std::str::from_utf8(value).ok()?.splitn(6, ' ');
     let word = words.next()?;
     let mut value_of = |key: &str| words.next()?.strip_prefix(key)?.strip_prefix('=');
-    let id = value_of("id")?.parse().ok()?;
-    let address = value_of("address")?.parse().ok()?;
-    let initialized = match value_of("initialized")? {
-        "-" => None,
-        usec => Some(usec.parse().ok()?),
-    };
+    let plug = parse_plug(&mut value_of)?;
     let force = match value_of("force")? {
         "yes" => true,
         "no" => false,
@@ -40,7 +35,7 @@ pub(in crate::host) fn parse_override(value: &[u8]) -> Option<Override> {
         "hold" => Order::Hold,
         _ => return None,
     };
-    let said = Override { plug: Plug { address, id, initialized }, order, force };
+    let said = Override { plug, order, force };
     words.next().is_none().then_some(said)
 }
 

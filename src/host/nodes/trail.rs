@@ -1,16 +1,16 @@
 //! The text form of a device's trail: one line of words, readable with `xenstore-ls`.
 
-use crate::model::{Place, Plug, Trail};
+use super::plug::{format_plug, parse_plug};
+use crate::model::{Place, Trail};
 
 /// Writes a trail. The rule's name comes last, because it may contain blanks.
 pub(in crate::host) fn format_trail(trail: &Trail) -> String {
-    let Trail { plug: Plug { address, id, initialized }, place, uuid, rule, follows } = trail;
+    let Trail { plug, place, uuid, rule, follows } = trail;
     let Place { domid, controller, port } = place;
-    let initialized = initialized.map_or_else(|| "-".to_owned(), |usec| usec.to_string());
+    let plug = format_plug(plug);
     let word = if *follows { "follower" } else { "first" };
     format!(
-        "{word} id={id} address={address} initialized={initialized} domid={domid} uuid={uuid} \
-         controller={controller} port={port} rule={rule}"
+        "{word} {plug} domid={domid} uuid={uuid} controller={controller} port={port} rule={rule}"
     )
 }
 
@@ -23,18 +23,13 @@ pub(in crate::host) fn parse_trail(value: &[u8]) -> Option<Trail> {
         _ => return None,
     };
     let mut value_of = |key: &str| words.next()?.strip_prefix(key)?.strip_prefix('=');
-    let id = value_of("id")?.parse().ok()?;
-    let address = value_of("address")?.parse().ok()?;
-    let initialized = match value_of("initialized")? {
-        "-" => None,
-        usec => Some(usec.parse().ok()?),
-    };
+    let plug = parse_plug(&mut value_of)?;
     let domid = value_of("domid")?.parse().ok()?;
     let uuid = value_of("uuid")?.parse().ok()?;
     let controller = value_of("controller")?.parse().ok()?;
     let port = value_of("port")?.parse().ok()?;
     let rule = value_of("rule").filter(|rule| !rule.is_empty())?.into();
-    let (plug, place) = (Plug { address, id, initialized }, Place { domid, controller, port });
+    let place = Place { domid, controller, port };
     Some(Trail { plug, place, uuid, rule, follows })
 }
 
