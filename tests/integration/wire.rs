@@ -6,6 +6,8 @@
 //! answer that was delivered before for such a one, so what is counted is never too little.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+use std::time::Duration;
+
 use crate::harness::agent::Agent;
 use crate::harness::backend::Controller;
 use crate::harness::time::{PATIENCE, wait_until};
@@ -23,6 +25,10 @@ rules:
 /// For how many looks in a row nothing may be sent until the agent counts as quiet. A look every
 /// two milliseconds: longer than the agent lets a new device settle.
 const QUIET_LOOKS: u32 = 125;
+
+/// How long the agent must be silent before it gets an answer. On a busy machine it may be interrupted in
+/// the middle of what it sends together: for longer than the 10 ms that do for other tests.
+const SILENCE: Duration = Duration::from_millis(200);
 
 /// An attachment on the wire.
 struct Cost {
@@ -98,6 +104,7 @@ fn wait_until_connected(world: &World, domid: u32, controller: u32) {
 /// Plugs the scanner in, on a host on which nothing else happens.
 fn plug(world: &World, agent: &mut Agent, domid: u32) -> Cost {
     wait_until_quiet(world, agent);
+    world.proxy.gather(SILENCE);
     world.proxy.reset();
     world.bed.plug(&UsbDevice::new("1-1", 6, 0x05e0, 0x1200));
     world.wait_for_port(domid, 0, 1, "1-1");
