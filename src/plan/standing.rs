@@ -171,6 +171,15 @@ impl Standing {
         }
     }
 
+    /// Whether it waits for somebody to let go of its interfaces.
+    pub fn is_held(&self) -> bool {
+        matches!(
+            self,
+            Self::Stuck { problem: Problem::StillHeld(_) | Problem::OnUsbback(_), .. }
+                | Self::NotReturned(Problem::StillHeld(_))
+        )
+    }
+
     /// Whether it will change by itself within moments, so that nobody need be told.
     pub fn is_passing(&self) -> bool {
         matches!(

@@ -42,6 +42,8 @@ pub(super) struct Job {
     pub(super) said: Option<Standing>,
     /// Not to be decided before.
     pub(super) not_before: Option<Instant>,
+    /// While it waits for somebody to let go of its device.
+    pub(super) doubt: Option<Doubt>,
     failures: u32,
     overtaken: u32,
     /// Steps that failed for good, each with the domain in which it did.
@@ -49,6 +51,19 @@ pub(super) struct Job {
     /// The domain of the last step that succeeded: what fails from there on, fails in that domain.
     domid: Option<DomId>,
 }
+
+/// A device seems to be held by somebody: it is looked at again, in case that nobody tells when it is not.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Doubt {
+    pub(super) pause: Duration,
+    pub(super) again: Instant,
+}
+
+/// How long after the first look at a held device the next one comes; each pause is twice the one before.
+pub(super) const FIRST_DOUBT: Duration = Duration::from_secs(5);
+
+/// The longest pause between two looks at a held device.
+pub(super) const LAST_DOUBT: Duration = Duration::from_secs(60);
 
 /// Why a step is not tried again for now.
 #[derive(Debug)]

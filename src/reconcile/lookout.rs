@@ -25,8 +25,17 @@ pub enum Scope {
 /// How long to wait before a look that failed is made again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// How often in a row a look is made again by itself. After that, something must be stirred.
+/// How often in a row a look that failed is awaited. After that nothing waits for it any more.
 const MAX_FAILURES: u32 = 5;
+
+/// How long to wait before a look is made again that nothing waits for any more. Nobody tells when a
+/// device can be read again: when a reset is over, for example (`host/usb/reader.rs`).
+const SELDOM: Duration = Duration::from_secs(60);
+
+/// How long a look may be under way before somebody is told. A device cannot be read as long as the kernel
+/// has it locked, and a transfer that is not answered ends after 5 s (`drivers/usb/core/message.c`,
+/// `include/linux/usb.h: USB_CTRL_GET_TIMEOUT`).
+pub(super) const LOOK_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Counts looks. A look covers everything that was stirred before it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,11 +48,14 @@ pub(super) struct Looks {
     /// The last look that began. It never goes back: a look that failed keeps its number, so that
     /// the next one covers all that was stirred before it.
     begun: Turn,
-    under_way: bool,
+    /// When the look under way began.
+    under_way: Option<Instant>,
     /// The last look that brought something.
     done: Turn,
     failures: u32,
     not_before: Option<Instant>,
+    /// What was last said of looks that fail or do not end; until one brings something.
+    said: Option<Box<str>>,
 }
 
 /// Whether a look is to be made.
@@ -57,6 +69,9 @@ pub(super) enum Begin {
 impl Looks {
     /// Something changed. Gives the look that will cover it.
     pub(super) fn stir(&mut self) -> Turn {
+        if self.is_given_up() {
+            self.not_before = None;
+        }
         self.old = true;
         self.failures = 0;
         Turn(self.begun.0 + 1)
@@ -64,14 +79,14 @@ impl Looks {
 
     /// Begins a look if one is needed, none is under way, and a failed one is far enough behind.
     pub(super) fn begin(&mut self, now: Instant) -> Begin {
-        if !self.old || self.under_way {
+        if !self.old || self.under_way.is_some() {
             return Begin::No;
         }
         match self.not_before {
             Some(when) if now < when => Begin::At(when),
             _ => {
                 self.begun.0 += 1;
-                self.under_way = true;
+                self.under_way = Some(now);
                 self.old = false;
                 self.not_before = None;
                 Begin::Now
@@ -81,19 +96,35 @@ impl Looks {
 
     /// The look under way brought something.
     pub(super) fn succeeded(&mut self) {
-        self.under_way = false;
+        self.under_way = None;
         self.done = self.begun;
         self.failures = 0;
+        self.said = None;
     }
 
     /// The look under way brought nothing.
     pub(super) fn failed(&mut self, now: Instant) {
-        self.under_way = false;
+        self.under_way = None;
         self.failures += 1;
-        if self.failures <= MAX_FAILURES {
-            self.old = true;
-            self.not_before = Some(now + AGAIN);
-        }
+        self.old = true;
+        self.not_before = Some(now + if self.is_given_up() { SELDOM } else { AGAIN });
+    }
+
+    /// Whether it is news that this keeps the looks from bringing something.
+    pub(super) fn is_news(&mut self, trouble: &str) -> bool {
+        let is_news = self.said.as_deref() != Some(trouble);
+        self.said = Some(trouble.into());
+        is_news
+    }
+
+    /// When the look under way is overdue, if one is under way.
+    pub(super) fn overdue(&self) -> Option<Instant> {
+        Some(self.under_way? + LOOK_DEADLINE)
+    }
+
+    /// Whether looks have failed so often that nothing waits for the next one.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.failures > MAX_FAILURES
     }
 
     /// A failed look need not wait any longer.
@@ -108,12 +139,12 @@ impl Looks {
 
     /// Whether a newer look than the last one is under way, or has failed and is made again.
     pub(super) fn is_awaited(&self) -> bool {
-        self.under_way || (self.old && self.not_before.is_some())
+        self.under_way.is_some() || (self.old && self.not_before.is_some() && !self.is_given_up())
     }
 
-    /// Whether nothing is old and no look is under way.
+    /// Whether no look is under way, and none is to be waited for.
     pub(super) fn is_idle(&self) -> bool {
-        !self.old && !self.under_way
+        self.under_way.is_none() && (!self.old || self.is_given_up())
     }
 }
 
@@ -223,11 +254,28 @@ mod tests {
         assert_eq!(xen.looks.begin(now), Begin::Now);
         xen.cover();
         xen.failed(now);
-        assert_eq!(xen.looks.begin(now), Begin::No, "now something must happen first");
-        assert!(!xen.looks.is_awaited());
+        assert!(!xen.looks.is_awaited() && xen.looks.is_idle());
+        assert_eq!(xen.looks.begin(now), Begin::At(now + SELDOM), "nothing waits for it");
         xen.stir(None);
-        assert_eq!(xen.looks.begin(now + AGAIN), Begin::Now);
+        assert_eq!(xen.looks.begin(now), Begin::Now);
         assert_eq!(xen.cover(), Scope::Domains(domids));
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test needs some instant to begin with")]
+    fn what_keeps_looks_from_bringing_something_is_news_once() {
+        let now = Instant::now();
+        let mut looks = Looks::default();
+        looks.stir();
+        assert_eq!(looks.begin(now), Begin::Now);
+        assert_eq!(looks.overdue(), Some(now + LOOK_DEADLINE));
+        assert!(looks.is_news("busy") && !looks.is_news("busy") && looks.is_news("broken"));
+        looks.failed(now);
+        assert_eq!(looks.overdue(), None);
+        assert!(!looks.is_news("broken"));
+        assert_eq!(looks.begin(now + AGAIN), Begin::Now);
+        looks.succeeded();
+        assert!(looks.is_news("broken"), "between the two it could be read");
     }
 
     #[test]

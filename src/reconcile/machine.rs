@@ -17,7 +17,7 @@ mod by_hand;
 use super::asks::Asks;
 use super::doors::{Input, Output, Sight, Ticket};
 use super::event::Event;
-use super::job::{After, Job, Signature, Subject, fills, reserves};
+use super::job::{After, Doubt, FIRST_DOUBT, Job, LAST_DOUBT, Signature, Subject, fills, reserves};
 use super::lookout::{Begin, Looks, Scope, Turn, XenLooks};
 use super::memory;
 use crate::model::{BusId, Device, DomId, Leftover, NoteState, Observed, Place, XenView, chain};
@@ -53,7 +53,13 @@ pub struct Reconciler {
     outbox: VecDeque<Output>,
     next_ticket: u64,
     deadline: Option<(Instant, &'static str)>,
+    /// When to read again what nothing waits for.
+    recheck: Option<(Instant, &'static str)>,
 }
+
+/// What is said of a device that cannot be looked at for [`LOOK_DEADLINE`](super::lookout::LOOK_DEADLINE).
+const LOOK_HANGS: &str =
+    "the kernel has it locked for 30 s; a driver or a program does not get done with it";
 
 /// How the agent is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +94,7 @@ impl Reconciler {
             outbox: VecDeque::new(),
             next_ticket: 0,
             deadline: None,
+            recheck: None,
         };
         machine.usb.stir();
         machine.xen.stir_everything();
@@ -127,7 +134,7 @@ impl Reconciler {
 
     /// When to call [`Self::handle`] with [`Input::Timeout`] if nothing happens before, and why.
     pub fn deadline(&self) -> Option<(Instant, &'static str)> {
-        self.deadline
+        self.deadline.into_iter().chain(self.recheck).min()
     }
 
     /// Takes one input. Drain [`Self::poll`] before the next.
@@ -165,9 +172,10 @@ impl Reconciler {
             }
             Input::Timeout => {}
         }
-        self.deadline = None;
+        (self.deadline, self.recheck) = (None, None);
         self.decide(now);
         self.begin_looks(now);
+        self.watch_looks(now);
         self.leave_if_done();
     }
 
@@ -211,12 +219,13 @@ impl Reconciler {
     }
 
     fn begin_looks(&mut self, now: Instant) {
-        let mut later = None;
+        let (mut later, mut seldom) = (None, None);
         let mut begin = |looks: &mut Looks| match looks.begin(now) {
             Begin::Now => true,
             Begin::No => false,
             Begin::At(when) => {
-                later = Some(later.map_or(when, |other: Instant| other.min(when)));
+                let soonest = if looks.is_given_up() { &mut seldom } else { &mut later };
+                *soonest = Some(soonest.map_or(when, |other: Instant| other.min(when)));
                 false
             }
         };
@@ -233,6 +242,26 @@ impl Reconciler {
         }
         if let Some(when) = later {
             self.wake(when, "another try of a failed look");
+        }
+        if let Some(when) = seldom {
+            self.recheck_at(when, "another try of a look that keeps failing");
+        }
+    }
+
+    /// Says of a look at a device that should have ended that it hangs. It cannot be called back.
+    fn watch_looks(&mut self, now: Instant) {
+        let mut next: Option<Instant> = None;
+        for (busid, looks) in &mut self.devices {
+            let Some(when) = looks.overdue() else { continue };
+            if now < when {
+                next = Some(next.map_or(when, |other| other.min(when)));
+            } else if looks.is_news(LOOK_HANGS) {
+                let event = Event::Unreadable(busid.clone(), LOOK_HANGS.into());
+                self.outbox.push_back(Output::Report(event));
+            }
+        }
+        if let Some(when) = next {
+            self.wake(when, "a look to end");
         }
     }
 
@@ -312,10 +341,12 @@ impl Reconciler {
         match scope {
             Scope::Usb => self.usb.failed(now),
             Scope::Device(busid) => {
-                if let Some(looks) = self.devices.get_mut(&busid) {
-                    looks.failed(now);
+                let Some(looks) = self.devices.get_mut(&busid) else { return };
+                looks.failed(now);
+                let cause = chain(&**cause);
+                if looks.is_news(&cause) {
+                    self.report(Event::Unreadable(busid, cause.into()));
                 }
-                self.report(Event::Unreadable(busid, chain(&**cause).into()));
             }
             Scope::Xen | Scope::Domains(_) => self.xen.failed(now),
         }
@@ -463,6 +494,7 @@ impl Reconciler {
         let observed = &self.observed.devices;
         self.devices.retain(|busid, looks| {
             !looks.is_idle()
+                || looks.is_given_up()
                 || observed.contains_key(busid)
                 || subjects.contains(&Subject::Device(busid.clone()))
         });
@@ -562,8 +594,19 @@ impl Reconciler {
         let observed = &self.observed;
         let signature = |domid| Signature::of(subject, domid, observed);
         let Some(Outlook { standing, next }) = self.outlook(now, subject, job) else { return };
+        if next != Next::Rest || !standing.is_held() {
+            job.doubt = None;
+        }
         match next {
-            Next::Rest => job.rest(signature),
+            Next::Rest => {
+                job.rest(signature);
+                if let Subject::Device(busid) = subject
+                    && standing.is_held()
+                    && !self.is_confirmed(now, busid, job)
+                {
+                    return;
+                }
+            }
             Next::Until(when, why) => self.wake(when, why),
             Next::Run(step) => {
                 let domid = self.domain_of(&step);
@@ -592,6 +635,22 @@ impl Reconciler {
             }
         }
         self.say(subject, job, standing);
+    }
+
+    /// Whether a device that seems to be held was looked at again before that is said, and again from time
+    /// to time while it is: whoever has it may let go, or die, and what udev says of that may be late or lost.
+    fn is_confirmed(&mut self, now: Instant, busid: &BusId, job: &mut Job) -> bool {
+        let (confirmed, pause) = match &job.doubt {
+            Some(doubt) if now < doubt.again => {
+                self.recheck_at(doubt.again, "somebody to let go of a device");
+                return true;
+            }
+            Some(doubt) => (true, LAST_DOUBT.min(doubt.pause * 2)),
+            None => (false, FIRST_DOUBT),
+        };
+        job.doubt = Some(Doubt { pause, again: now + pause });
+        job.after.usb = self.stir_device(busid.clone());
+        confirmed
     }
 
     /// Counts the time that the domains of a rule's list have for the device.
@@ -688,6 +747,12 @@ impl Reconciler {
     fn wake(&mut self, when: Instant, why: &'static str) {
         if self.deadline.is_none_or(|(earlier, _)| when < earlier) {
             self.deadline = Some((when, why));
+        }
+    }
+
+    fn recheck_at(&mut self, when: Instant, why: &'static str) {
+        if self.recheck.is_none_or(|(earlier, _)| when < earlier) {
+            self.recheck = Some((when, why));
         }
     }
 

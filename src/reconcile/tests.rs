@@ -7,6 +7,7 @@
 //! executor would check, and plays QEMU and guests at once. Time is made up.
 
 use super::job::STEP_DEADLINE;
+use super::lookout::LOOK_DEADLINE;
 use super::{Answer, Asked, Event, Input, Output, Reconciler, RequestId, Scope, Sight, Ticket};
 use crate::model::{
     Asker, BusAddress, BusId, ClassTriple, Controller, ControllerKind, Desk, Device, DeviceModel,
@@ -908,6 +909,111 @@ fn a_step_that_hangs_is_told_of_and_delays_no_other_device() {
     world.come_to_rest();
     assert!(matches!(world.said[&busids[0]], Standing::Attached { .. }));
     world.check_end();
+}
+
+/// A program that lets go of a device, or dies, need not be heard of.
+#[test]
+fn a_device_that_was_let_go_of_unheard_is_attached_all_the_same() {
+    let mut world = World::new();
+    world.start(NAMES[0]);
+    let busid: BusId = PORTS[0].parse().unwrap();
+    let give = |world: &mut World, driver: &str| {
+        let device = world.devices.get_mut(&busid).unwrap();
+        device.interfaces.values_mut().for_each(|it| it.driver = Some(driver.into()));
+    };
+    world.plug(PORTS[0], IDS[0], false);
+    give(&mut world, "usbfs");
+    world.see_all();
+    let settled = world.now + Duration::from_millis(100);
+    world.now = settled;
+    world.input(Input::Timeout);
+    assert_eq!(world.looks, [Scope::Device(busid.clone())], "it is looked at again, and only then");
+    assert_eq!(world.said[&busid].name(), "settling");
+    world.see_all();
+    assert_eq!(world.said[&busid].name(), "stuck");
+
+    let mut pauses = Vec::new();
+    for _ in 0..6 {
+        let (when, _) = world.machine.deadline().unwrap();
+        pauses.push((when - world.now).as_secs());
+        world.now = when;
+        world.input(Input::Timeout);
+        world.see_all();
+    }
+    assert_eq!(pauses, [5, 10, 20, 40, 60, 60]);
+    assert_eq!(world.said[&busid].name(), "stuck");
+
+    give(&mut world, "usbhid");
+    world.come_to_rest();
+    assert!(matches!(world.said[&busid], Standing::Attached { .. }));
+    assert_eq!(world.machine.deadline(), None);
+}
+
+#[test]
+fn a_device_that_somebody_holds_keeps_no_agent_from_ending() {
+    let mut world = World::new();
+    world.start(NAMES[0]);
+    world.plug(PORTS[0], IDS[0], false);
+    let device = world.devices.values_mut().next().unwrap();
+    device.interfaces.values_mut().for_each(|it| it.driver = Some("usbfs".into()));
+    world.now += Duration::from_millis(100);
+    world.see_all();
+    world.now += Duration::from_millis(100);
+    world.input(Input::Timeout);
+    world.see_all();
+    assert_eq!(world.said.values().next().map(Standing::name), Some("stuck"));
+    world.input(Input::Leave { detach: true });
+    world.see_all();
+    assert!(world.has_left);
+}
+
+/// What is unreadable for long, such as a device whose reset takes its time, says nothing when it is not.
+#[test]
+fn a_device_that_could_not_be_read_for_minutes_is_attached_when_it_can_be() {
+    let mut world = World::new();
+    world.start(NAMES[0]);
+    world.see_all();
+    world.plug(PORTS[0], IDS[0], false);
+    let began = world.now;
+    while world.now < began + Duration::from_secs(300) {
+        while let Some(scope) = world.looks.pop() {
+            world.input(Input::LookFailed(scope, "it is busy".into()));
+        }
+        world.now = world.machine.deadline().unwrap().0;
+        world.input(Input::Timeout);
+    }
+    let unreadable = |event: &&Event| matches!(event, Event::Unreadable(..));
+    assert_eq!(world.told.iter().filter(unreadable).count(), 1, "it is told once");
+    world.come_to_rest();
+    let busid: BusId = PORTS[0].parse().unwrap();
+    assert!(matches!(world.said[&busid], Standing::Attached { .. }));
+}
+
+#[test]
+fn a_look_that_hangs_is_told_of_once_and_delays_no_other_device() {
+    let mut world = World::new();
+    world.start(NAMES[0]);
+    world.see_all();
+    world.plug(PORTS[0], IDS[0], false);
+    let hung = world.looks.pop().unwrap();
+    world.plug(PORTS[3], IDS[0], false);
+    world.come_to_rest();
+    world.now += LOOK_DEADLINE;
+    for _ in 0..2 {
+        world.input(Input::Timeout);
+        let unreadable = |event: &&Event| matches!(event, Event::Unreadable(..));
+        assert_eq!(world.told.iter().filter(unreadable).count(), 1);
+    }
+    assert_eq!(world.machine.deadline(), None);
+    let [slow, other] = [PORTS[0], PORTS[3]].map(|port| port.parse::<BusId>().unwrap());
+    assert!(matches!(world.said[&other], Standing::Attached { .. }));
+    assert!(!world.said.contains_key(&slow));
+
+    let device = world.devices.get(&slow).cloned();
+    assert_eq!(hung, Scope::Device(slow.clone()));
+    world.input(Input::Saw(Sight::Device(slow.clone(), device)));
+    world.come_to_rest();
+    assert!(matches!(world.said[&slow], Standing::Attached { .. }));
 }
 
 /// A device with a loose plug: it is attached once it has stayed plugged for half a minute.

@@ -146,7 +146,12 @@ class Rig:
             "device-models.txt": "tail -n +1 /var/log/xen/qemu-dm-*.log",
             "dmesg.txt": "dmesg",
             "journal.txt": "journalctl --no-pager -o short-monotonic",
-            "usb.txt": "lsusb -t; lsusb",
+            "usb.txt": "ls -l /sys/bus/usb/drivers/*/ | grep -E 'drivers|:.*->'; timeout 5 lsusb -t; timeout 5 lsusb",
+            # Who waits in the kernel, and where: a dying program may have a device locked.
+            "waiting.txt": "ps axww -L -o pid,tid,stat,wchan:32,args; "
+            "for task in $(ps axL -o tid,stat | awk '$2 ~ /^D/ {print $1}') $(pgrep -w pvusb-agent); "
+            "do echo $task; cat /proc/$task/stack; done",
+            "udev.txt": "udevadm settle -t 1 || echo 'udev has events left'; udevadm info --export-db | grep -A40 usb",
         }
         for name, command in commands.items():
             (directory / name).write_text(self.dom0.run(command, 30).out)

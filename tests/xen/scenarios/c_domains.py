@@ -81,6 +81,18 @@ def shutdown_and_start(rig):
 
 
 @scenario()
+def device_model_dies_while_its_domain_ends(rig):
+    """A device model crashes while its domain shuts down: dom0 has the device back all the same."""
+    desk, keyboard, before = with_keyboard(rig)
+    model = desk.device_model()
+    desk.type("poweroff -f")
+    rig.dom0.out(f"sleep 0.3; kill -SEGV {model}")
+    until("it has ended", lambda: not desk.runs(), 30)
+    back_in_dom0(rig, keyboard)
+    gone(rig, before)
+
+
+@scenario()
 def destroyed(rig):
     """A guest is destroyed: nothing is left behind, dom0 has the device back."""
     desk, keyboard, before = with_keyboard(rig)
