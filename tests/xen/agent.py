@@ -32,15 +32,19 @@ class Agent:
             text += "defaults:\n" + "".join(f"  {key}: {value}\n" for key, value in said.items())
         text += "rules:\n" + "".join(f"  - {rule}\n" for rule in rules)
         self._dom0.write(POLICY, text)
-        answer = self._dom0.run(f"{PROGRAM} check {POLICY}")
-        expect(answer.ok, f"the policy is refused: {answer.out}")
 
     def start(self, *arguments, level="debug", before=""):
         """Starts it; what it says goes to a new log. Waits until it says that it has begun."""
         self._dom0.out(f"rm -f {LOG}")
         self._log = Growing(self._eyes, LOG)
         self.again(*arguments, level=level, before=before)
-        until("the agent has begun", lambda: "started" in self.log())
+        until("the agent has begun", self._has_begun)
+
+    def _has_begun(self):
+        """It ends at once if it does not like its policy."""
+        log = self.log()
+        expect("error[P" not in log, f"the policy is refused: {log}")
+        return "started" in log
 
     def again(self, *arguments, level="debug", before=""):
         """Starts it without waiting; the log goes on."""

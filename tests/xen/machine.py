@@ -23,7 +23,7 @@ IMAGES = pathlib.Path(os.environ.get("PVUSB_XEN_CACHE") or ROOT / ".cache" / "xe
 BOOT_LIMIT = 300
 
 XEN_LINE = (
-    "console=com1 com1=115200,8n1 dom0_mem=1280M,max:1280M dom0_max_vcpus={vcpus} noreboot=0 "
+    "console=com1 com1=115200,8n1 dom0_mem=1280M,max:1280M dom0_max_vcpus={vcpus} noreboot=0 bootscrub=0 "
     "loglvl=warning guest_loglvl=warning spec-ctrl=no,eager-fpu=1 xpti=no pv-l1tf=no"
 )
 LINUX_LINE = "console=hvc0 quiet loglevel=4 net.ifnames=0 mitigations=off tsc=reliable cryptomgr.notests init={init}"
@@ -32,6 +32,9 @@ LINUX_LINE = "console=hvc0 quiet loglevel=4 net.ifnames=0 mitigations=off tsc=re
 # Each has its own disk and first program.
 PLAIN, SYSTEMD = "plain", "systemd"
 DISKS = {PLAIN: ("dom0.ext4", "/sbin/dom0-init"), SYSTEMD: ("dom0-systemd.ext4", "/lib/systemd/systemd")}
+
+# How the kernel tells of a crash.
+CRASH = re.compile(r"segfault|general protection|traps:|Oops|BUG:|Call Trace")
 
 # Programs whose crash is a fault of the rig. A device model or the agent may crash for reasons that
 # are ours; those are for the scenario to judge.
@@ -47,7 +50,7 @@ class Machine:
         self.share.mkdir(parents=True, exist_ok=True)
         self.boot_seconds = None
         self._process = None
-        self._known_faults = set()
+        self._kernel_lines = 0
 
     def start(self):
         began = time.monotonic()
@@ -84,6 +87,12 @@ class Machine:
     def runs(self):
         return self._process is not None and self._process.poll() is None
 
+    def processor_seconds(self):
+        """What QEMU has taken so far: the same on a busy computer and on a quiet one."""
+        with open(f"/proc/{self._process.pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def console(self):
         try:
             return (self.directory / "console.log").read_text(errors="replace")
@@ -94,12 +103,11 @@ class Machine:
         """Raises RigFault if something is broken that the agent cannot have broken."""
         if not self.runs():
             raise RigFault(f"QEMU has ended:\n{(self.directory / 'qemu.log').read_text()}")
-        lines = self.dom0.run("dmesg | grep -E 'segfault|general protection|traps:|Oops|BUG:|Call Trace'").out
-        faults = {line for line in lines.splitlines() if not OURS.search(line)}
-        new = faults - self._known_faults
-        self._known_faults |= faults
-        if new:
-            raise RigFault("a program or the kernel of dom0 has crashed:\n" + "\n".join(sorted(new)))
+        lines = self.eyes.kernel(start=self._kernel_lines)
+        self._kernel_lines += len(lines)
+        faults = [line for line in lines if CRASH.search(line) and not OURS.search(line)]
+        if faults:
+            raise RigFault("a program or the kernel of dom0 has crashed:\n" + "\n".join(faults))
         # Debian's own script for Xen prefers oxenstored.
         xenstored = "oxenstored" if self.kind == SYSTEMD else "xenstored"
         for name in ["systemd-udevd", xenstored, "xenconsoled"]:

@@ -115,7 +115,11 @@ class Rig:
                     f"xenstore-write /local/domain/0/backend/qusb/{port.domid}/{port.controller}/port/{port.port} ''"
                 )
         self.guests.clean()
-        self.dom0.run("xenstore-rm /tool/pvusb-agent; rm -f /etc/pvusb-agent/remembered.yaml")
+        # Each program that is started costs more than all that the eyes are asked here.
+        if self.store.tree("/tool/pvusb-agent"):
+            self.dom0.run("xenstore-rm /tool/pvusb-agent")
+        if self.machine.eyes.exists(path="/etc/pvusb-agent/remembered.yaml"):
+            self.dom0.out("rm /etc/pvusb-agent/remembered.yaml")
         domids = {guest.domid for guest in self.guests.all()}
         left = [path for path in self.store.tree("/libxl") if _domid(path) not in domids | {0, None}]
         left += [path for path in self.store.tree("/local/domain/0/backend") if _domid(path) not in domids | {0, None}]

@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
 """Runs the scenarios, all or those that are named, and tells a line about each.
 
-    run.py [--agent PROGRAM] [--list] [--measure] [--repeat N] [--jobs N] [--tolerate N]
-           [--seconds N] [--history] [NAME…]
+    run.py [--agent PROGRAM] [--list] [--measure] [--repeat N] [--again N] [--jobs N]
+           [--tolerate N] [--seconds N] [--history] [NAME…]
 
-NAME is a scenario or a file. A few machines share the work: one more than the computer has cores, because
+NAME is a scenario or a file. A line ends with the seconds that it took, and those of the processor. A few machines share the work: one more than the computer has cores, because
 a machine that waits needs none, but three at most, and fewer where memory is short.
+
+With --again, one that fails is run so often again on new machines, and has failed if it fails once more; if
+not, it is told of as unsteady.
 
 Ends with 0 if all passed, 1 if one failed, 2 if some were not proved: because the rig itself was at fault
 or the time was over, in more scenarios than --tolerate says, which is none.
 """
 
 import argparse
+import dataclasses
 import math
 import os
 import pathlib
@@ -43,6 +47,14 @@ MACHINE_MEMORY = 3 << 30
 _printing = threading.Lock()
 
 
+@dataclasses.dataclass
+class Cost:
+    """What a scenario or a boot has taken: seconds, and those of the processor as far as they are known."""
+
+    seconds: float
+    processor: float = 0.0
+
+
 class Results:
     """What all runners of one run have in common."""
 
@@ -66,6 +78,16 @@ class Results:
         with self._lock:
             self.by_outcome[outcome].append(name)
             self.times.setdefault(name, []).append((outcome, seconds))
+
+    def failed(self):
+        """The names of those that failed, however often."""
+        return sorted(set(self.by_outcome["failed"]))
+
+    def unsteady(self, again):
+        """The names of those that failed once, and then passed so often, which is at least once."""
+        ends = {name: [outcome for outcome, _ in times] for name, times in self.times.items()}
+        passed = ["passed"] * again
+        return [name for name, each in ends.items() if again and each.count("failed") == 1 and each[-again:] == passed]
 
     def latest(self):
         """How each scenario ended the last time: {name: (outcome, seconds)}."""
@@ -138,7 +160,8 @@ class Runner:
         except Exception:
             self.drop()
             raise
-        tell("booted", f"{vcpus} virtual CPU{'s' if vcpus > 1 else ''}, {dom0}", time.monotonic() - began)
+        cost = Cost(time.monotonic() - began, self.rig.machine.processor_seconds())
+        tell("booted", f"{vcpus} virtual CPU{'s' if vcpus > 1 else ''}, {dom0}", cost)
 
     def drop(self):
         if self.rig is not None:
@@ -147,23 +170,23 @@ class Runner:
 
     def run(self, scenario):
         for _ in range(TRIES):
-            outcome, why, seconds = self._try(scenario)
+            outcome, why, cost = self._try(scenario)
             if scenario.known and outcome == "failed":
                 outcome, why = "known", f"{scenario.known}\n{why}"
             elif scenario.known and outcome == "passed":
                 why = "it is marked as known to fail: take the mark away"
-            tell(outcome, scenario.name, seconds, why)
+            tell(outcome, scenario.name, cost, why)
             if outcome != "rig fault":
                 break
-        self.results.add(scenario.name, outcome, seconds)
+        self.results.add(scenario.name, outcome, cost.seconds)
 
     def _try(self, scenario):
-        """One attempt: how it ended, what there is to say, and the seconds without the boot."""
+        """One attempt: how it ended, what there is to say, and its cost without the boot."""
         outcome, why = "passed", None
-        began = time.monotonic()
+        began, taken = time.monotonic(), 0.0
         try:
             self.boot(*scenario.machine)
-            began = time.monotonic()
+            began, taken = time.monotonic(), self.rig.machine.processor_seconds()
             try:
                 why = scenario.run(self.rig)
             except (Failure, RigFault):
@@ -181,7 +204,9 @@ class Runner:
             outcome, why = "rig fault", str(fault)
         except Exception:
             outcome, why = "failed", traceback.format_exc()
-        seconds = time.monotonic() - began
+        cost = Cost(time.monotonic() - began)
+        if self.rig is not None and self.rig.machine.runs():
+            cost.processor = self.rig.machine.processor_seconds() - taken
         if outcome != "passed":
             kept = self.results.directory / f"{scenario.name}.{outcome.replace(' ', '-')}"
             why = f"{why}\n     kept in {kept.relative_to(ROOT)}"
@@ -191,11 +216,11 @@ class Runner:
             except (RigFault, OSError) as error:
                 why += f" (not all of it: {error})"
             self.drop()
-        return outcome, why, seconds
+        return outcome, why, cost
 
 
-def tell(outcome, name, seconds, why=None):
-    text = f"{outcome:>9}  {name:<45} {seconds:6.1f} s"
+def tell(outcome, name, cost, why=None):
+    text = f"{outcome:>9}  {name:<45} {cost.seconds:6.1f} s {cost.processor:6.1f} s"
     if why:
         text += "\n     " + str(why).strip().replace("\n", "\n     ")
     with _printing:
@@ -226,6 +251,7 @@ def main():
     parser.add_argument("--list", action="store_true", help="list the scenarios")
     parser.add_argument("--measure", action="store_true", help="run those that measure")
     parser.add_argument("--repeat", type=int, default=1, help="run all of it so often, each time on new machines")
+    parser.add_argument("--again", type=int, default=0, help="what fails is run so often again, and must not fail then")
     parser.add_argument("--tolerate", type=int, default=0, help="so many that are not proved do not count")
     parser.add_argument("--seconds", type=float, default=math.inf, help="begin no scenario after that")
     parser.add_argument("--jobs", type=int, help="how many machines at once")
@@ -253,7 +279,10 @@ def main():
         left += work.left()
         if not arguments.names and not measure and not work.left():
             history.add(arguments.agent, time.monotonic() - at, results.latest())
-    return judge(results, left, len(chosen) * arguments.repeat, arguments.tolerate, time.monotonic() - began)
+    doubtful = [one for one in chosen if one.name in results.failed()]
+    for _ in range(arguments.again if doubtful else 0):
+        run_all(Work(doubtful, began + arguments.seconds), [Runner(arguments.agent, results) for _ in range(jobs)])
+    return judge(results, left, len(chosen) * arguments.repeat, arguments, time.monotonic() - began)
 
 
 def run_all(work, runners):
@@ -271,7 +300,7 @@ def run_all(work, runners):
     return True
 
 
-def judge(results, left, wanted, tolerated, seconds):
+def judge(results, left, wanted, arguments, seconds):
     """Says how it ended; gives the exit code."""
     if any(len(times) > 1 for times in results.times.values()):
         print(history.table(results.times))
@@ -287,9 +316,12 @@ def judge(results, left, wanted, tolerated, seconds):
     if left:
         print(f"NOT PROVED, because the time was over: {', '.join(left)}")
     done = sum(len(names) for names in results.by_outcome.values()) + len(left)
-    if results.by_outcome["failed"] or done < wanted:
+    unsteady = results.unsteady(arguments.again)
+    if unsteady:
+        print(f"UNSTEADY, because it failed once, and not when it was run again: {', '.join(unsteady)}")
+    if set(results.failed()) - set(unsteady) or done < wanted:
         return 1
-    return 2 if len(faults) + len(left) > tolerated else 0
+    return 2 if len(faults) + len(left) > arguments.tolerate else 0
 
 
 if __name__ == "__main__":

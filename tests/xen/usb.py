@@ -109,5 +109,5 @@ class Usb:
         # What is plugged into a hub goes first.
         for device in sorted(self.plugged, key=lambda device: -len(str(device.port))):
             self.pull(device)
-        left = self.dom0.run("ls /sys/bus/usb/devices | grep -E '^[0-9]+-[0-9.]+$'").out
+        left = self.eyes.usb()
         expect(not left, f"dom0 still has USB devices: {left}")

@@ -24,7 +24,11 @@ class RigFault(Exception):
     """The rig itself is broken; what it says about the agent is worth nothing."""
 
 
-def until(what, probe, timeout=20.0, pause=0.1):
+# How long to wait between two questions, at first and at last: each takes time from what is waited for.
+FIRST_PAUSE, LAST_PAUSE = 0.05, 0.4
+
+
+def until(what, probe, timeout=20.0, pause=FIRST_PAUSE):
     """Asks `probe` until it gives something true, and returns that."""
     timeout *= _patience
     end = time.monotonic() + timeout
@@ -35,6 +39,7 @@ def until(what, probe, timeout=20.0, pause=0.1):
         if time.monotonic() > end:
             raise Failure(f"not within {timeout:g} s: {what}")
         time.sleep(pause)
+        pause = max(pause, min(LAST_PAUSE, pause * 1.3))
 
 
 def stays(what, probe, seconds):

@@ -8,6 +8,7 @@ A question is a line of JSON on stdin, {"ask": name, …arguments}; the answer i
 import glob
 import json
 import os
+import re
 import socket
 import struct
 import sys
@@ -162,7 +163,29 @@ def processes(name, argument=""):
     return found
 
 
-QUESTIONS = {f.__name__: f for f in [tree, domid, text, size, exists, drivers, processes]}
+def usb():
+    """The busids of all devices that are plugged."""
+    return [name for name in os.listdir("/sys/bus/usb/devices") if re.fullmatch(r"\d+-[\d.]+", name)]
+
+
+def kernel(start):
+    """What the kernel has said since its boot, without the first lines."""
+    while True:
+        try:
+            # `priority,number,time,flags;text` (Documentation/ABI/testing/dev-kmsg).
+            line = os.read(_kmsg, 8192).decode("latin-1")
+        except BlockingIOError:
+            return _said[start:]
+        except BrokenPipeError:
+            # Lines were overwritten before they were read: it goes on with those that are left.
+            continue
+        _said.append(line.split(";", 1)[1].split("\n")[0])
+
+
+_kmsg = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+_said = []
+
+QUESTIONS = {f.__name__: f for f in [tree, domid, text, size, exists, drivers, processes, usb, kernel]}
 
 print("eyes", flush=True)
 for line in sys.stdin:
