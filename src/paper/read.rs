@@ -35,7 +35,7 @@ pub fn read(source: Source<'_>) -> Result<Sheet, Problems> {
     } else if umockdev::is_one(text.as_str()) {
         host = umockdev::host(text.as_str(), &mut report);
     } else if let Some(root) = grow(&text, &mut report) {
-        let mut pen = Pen { reader: Reader::new(&mut report) };
+        let mut pen = Pen::new(&mut report);
         if let Some(fields) = pen.reader.fields(&root, &SHEET) {
             if let Some(node) = pen.reader.required(&fields, "version") {
                 pen.version(node);
@@ -70,8 +70,15 @@ pub fn read(source: Source<'_>) -> Result<Sheet, Problems> {
 }
 
 /// What reads the parts of one sheet.
-pub(super) struct Pen<'r, 't> {
+pub(crate) struct Pen<'r, 't> {
     pub(super) reader: Reader<'r, 't>,
+}
+
+impl<'r, 't> Pen<'r, 't> {
+    /// Reads parts of a text that is no sheet.
+    pub(crate) fn new(report: &'r mut Report<'t>) -> Self {
+        Self { reader: Reader::new(report) }
+    }
 }
 
 impl Pen<'_, '_> {
@@ -94,7 +101,7 @@ impl Pen<'_, '_> {
         }
     }
 
-    pub(super) fn desk(&mut self, node: &Node) -> Option<Desk> {
+    pub(crate) fn desk(&mut self, node: &Node) -> Option<Desk> {
         let mut desk = Desk::default();
         for word in self.words(node, &["keyboard", "pointer"])? {
             match word {
@@ -146,7 +153,7 @@ impl Pen<'_, '_> {
     }
 
     /// The place in `names` of the one that is written here.
-    pub(super) fn one_of(&mut self, node: &Node, what: &str, names: &[&str]) -> Option<usize> {
+    pub(crate) fn one_of(&mut self, node: &Node, what: &str, names: &[&str]) -> Option<usize> {
         let text = self.reader.text(node, &format!("the name of a {what}"))?;
         let found = names.iter().position(|name| *name == text);
         if found.is_none() {
@@ -155,7 +162,7 @@ impl Pen<'_, '_> {
         found
     }
 
-    pub(super) fn unknown(&mut self, span: Span, what: &str, text: &str, names: &[&str]) {
+    pub(crate) fn unknown(&mut self, span: Span, what: &str, text: &str, names: &[&str]) {
         let message = format!("there is no {what} `{}` here", Text::from(text));
         let finding = Finding::new(Code::UnknownName, span, message);
         self.reader.report.add(match nearest(text, names) {

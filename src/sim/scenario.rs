@@ -4,25 +4,33 @@
 //! line and column. A seed that fails is written in the same form ([`write()`]), and is played again by
 //! whatever plays scenarios.
 //!
+//! Devices and domains are those of `paper`, and are read by its reader; what only a world needs is
+//! said beside them ([`PLUG`], [`START`]).
+//!
 //! ```yaml
 //! version: 1
-//! usbback: no
+//! usbback: false
+//! devices:
+//!   stick: {port: 1-2, id: "0951:1666", interfaces: "08:06:50", drivers: usb-storage}
 //! timeline:
 //!   - at: 0s
 //!     start: {domain: kiosk}
 //!   - at: 5s
 //!     plug: {port: 1-1, id: "05e0:1200", product: Scanner}
+//!   - at: 6s
+//!     plug: stick
 //!   - at: 10s
 //!     expect: {device: 1-1, in: kiosk}
 //! ```
 
 use super::generate::{POLICIES, compile};
-use super::op::{Expectation, Fault, GuestSpec, ModelSpec, Op, PlugSpec, Timed, uses};
+use super::op::{Expectation, Fault, GuestSpec, ModelSpec, Op, PlugSpec, Timed};
 use super::world::Setting;
 use crate::model::{
-    BusId, ControllerId, ControllerKind, Desk, DeviceName, GuestKind, GuestName, PortNumber, Speed,
-    UsbId, UsbVersion, XenbusState,
+    BusId, ClassTriple, ControllerId, ControllerKind, Desk, Device, DeviceName, Guest, GuestName,
+    GuestUuid, Interface, PortNumber, Speed, UsbVersion, Use, XenbusState,
 };
+use crate::paper::{DEVICE_MODELS, KINDS, NO_DRIVER, Pen, Written, usual};
 use crate::plan::{Request, Wanted};
 use crate::policy::Policy;
 use crate::policy::text::{Code, Finding, Node, Reader, Report, Shape, SourceText, Value, grow};
@@ -64,6 +72,8 @@ const SCENARIO: Shape = Shape {
         "held-back",
         "desk",
         "chance",
+        "devices",
+        "domains",
         "timeline",
     ],
 };
@@ -108,15 +118,33 @@ const MOMENT: Shape = Shape {
     ],
 };
 
+/// A device of `paper` at a port of its own, and what usbback makes of it. Its address is the world's
+/// business, and whether drivers may have it, its bus's.
 const PLUG: Shape = Shape {
     what: "`plug`",
     keys: &[
-        "port", "id", "product", "serial", "speed", "hub", "drivers", "refused", "keyboard",
-        "pointer",
+        "port",
+        "anchor",
+        "id",
+        "manufacturer",
+        "product",
+        "serial",
+        "class",
+        "speed",
+        "usb_version",
+        "removable",
+        "interfaces",
+        "drivers",
+        "udev",
+        "uses",
+        "refused",
     ],
 };
-const START: Shape =
-    Shape { what: "`start`", keys: &["domain", "type", "device-model", "frontend", "build"] };
+/// A domain of `paper` with its name, and what its guest and its device model do in the world.
+const START: Shape = Shape {
+    what: "`start`",
+    keys: &["domain", "uuid", "type", "device_model", "deaf", "frontend", "build"],
+};
 const ASK: Shape = Shape { what: "an order", keys: &["device", "domain", "force", "wait"] };
 const XL_CONTROLLER: Shape =
     Shape { what: "`xl-usbctrl-attach`", keys: &["domain", "type", "version", "ports"] };
@@ -142,7 +170,8 @@ pub fn read(source: Source<'_>) -> Result<Scenario, Problems> {
     if let Some(fault) = fault {
         report.add(fault);
     } else if let Some(root) = grow(&text, &mut report) {
-        Writer { reader: Reader::new(&mut report) }.scenario(&root, &mut scenario);
+        let reader = Reader::new(&mut report);
+        Writer { reader, devices: Vec::new(), guests: Vec::new() }.scenario(&root, &mut scenario);
     }
     match report.finish() {
         Some(problems) => Err(problems),
@@ -174,9 +203,18 @@ impl Scenario {
 
 struct Writer<'r, 't> {
     reader: Reader<'r, 't>,
+    /// What can be plugged by its name.
+    devices: Vec<Written>,
+    /// What can be started by its name.
+    guests: Vec<Guest>,
 }
 
-impl Writer<'_, '_> {
+impl<'t> Writer<'_, 't> {
+    /// What reads the parts that stand in other texts, too.
+    fn pen(&mut self) -> Pen<'_, 't> {
+        Pen::new(self.reader.report)
+    }
+
     fn wrong(&mut self, node: &Node, message: impl Into<String>) {
         self.reader.report.add(Finding::new(Code::BadScenario, node.span, message));
     }
@@ -189,16 +227,22 @@ impl Writer<'_, '_> {
             self.wrong(version, "this program knows version 1 of scenarios");
         }
         if let Some(node) = fields.get("usbback") {
-            scenario.usbback = self.truth(node).unwrap_or_default();
+            scenario.usbback = self.reader.truth(node).unwrap_or_default();
         }
         if let Some(node) = fields.get("held-back") {
-            scenario.held_back = self.truth(node).unwrap_or_default();
+            scenario.held_back = self.reader.truth(node).unwrap_or_default();
         }
-        if let Some(node) = fields.get("desk") {
-            self.desk(node, &mut scenario.desk);
+        if let Some(desk) = fields.get("desk").and_then(|node| self.pen().desk(node)) {
+            scenario.desk = desk;
+        }
+        if let Some(node) = fields.get("devices") {
+            self.devices = self.pen().devices(node);
+        }
+        if let Some(node) = fields.get("domains") {
+            self.guests = self.pen().domains(node);
         }
         if let Some(node) = fields.get("chance") {
-            scenario.chance = self.truth(node).unwrap_or_default();
+            scenario.chance = self.reader.truth(node).unwrap_or_default();
         }
         for (key, what) in [("about", "a text"), ("policy", "the name of a policy")] {
             let text = fields.get(key).and_then(|node| self.reader.text(node, what));
@@ -219,20 +263,6 @@ impl Writer<'_, '_> {
                 now += timed.after;
                 scenario.timeline.push(timed);
                 scenario.places.push(self.reader.report.source().location(item.span));
-            }
-        }
-    }
-
-    fn desk(&mut self, node: &Node, desk: &mut Desk) {
-        let Value::List(items) = &node.value else {
-            return self.wrong(node, "a list of `keyboard` and `pointer`");
-        };
-        *desk = Desk::default();
-        for item in items {
-            match self.word(item, &[("keyboard", true), ("pointer", false)]) {
-                Some(true) => desk.keyboard = true,
-                Some(false) => desk.pointer = true,
-                None => {}
             }
         }
     }
@@ -334,7 +364,14 @@ impl Writer<'_, '_> {
             "release" => self.ask(node, false, |_| Wanted::Release)?,
             "use" | "disuse" => {
                 let [device, what] = self.two(node, "`use`", &["device", "as"])?;
-                let (device, what) = (self.port(device)?, self.word(what, &uses())?);
+                let (device, what) = (self.port(device)?, self.pen().one_use(what)?);
+                if matches!(what, Use::Keyboard | Use::Pointer) {
+                    self.wrong(
+                        node,
+                        "whether it is a keyboard or a pointer is said when it is plugged",
+                    );
+                    return None;
+                }
                 if key == "use" { Op::Use { device, what } } else { Op::Disuse { device, what } }
             }
             "fault" => {
@@ -353,7 +390,7 @@ impl Writer<'_, '_> {
             "kill-agent" => Op::Kill { down: self.duration(node)? },
             "stop-agent" => {
                 let [detach, down] = self.two(node, "`stop-agent`", &["detach", "down"])?;
-                Op::Stop { detach: self.truth(detach)?, down: self.duration(down)? }
+                Op::Stop { detach: self.reader.truth(detach)?, down: self.duration(down)? }
             }
             "expect" => {
                 let [device, place] = self.two(node, "`expect`", &["device", "in"])?;
@@ -367,93 +404,98 @@ impl Writer<'_, '_> {
     }
 
     fn plug(&mut self, node: &Node) -> Option<PlugSpec> {
+        if let Value::Text(_) = node.value {
+            let names: Vec<&str> = self.devices.iter().map(|it| &*it.name).collect();
+            let at = Pen::new(self.reader.report).one_of(node, "device", &names)?;
+            let device = self.devices.get(at)?.device.clone();
+            return self.plugged(node, device, false);
+        }
         let fields = self.reader.fields(node, &PLUG)?;
-        let port = self.reader.required(&fields, "port");
-        let id = self.reader.required(&fields, "id");
-        let port: BusId = self.port(port?)?;
-        let id: UsbId = self.parsed(id?, "a USB id")?;
-        let hub = match fields.get("hub") {
-            Some(node) => self.truth(node)?,
-            None => false,
-        };
-        let speeds = [
-            ("low", Speed::Low),
-            ("full", Speed::Full),
-            ("high", Speed::High),
-            ("super", Speed::Super),
-            ("super+", Speed::SuperPlus),
-        ];
-        let speed = match fields.get("speed") {
-            Some(node) => self.word(node, &speeds)?,
-            None => Speed::Full,
-        };
-        let interfaces = match fields.get("drivers") {
-            Some(node) => self.drivers(node)?,
-            None if hub => vec![Some("hub".into())],
-            None => vec![Some("usbhid".into())],
-        };
         let refused = match fields.get("refused") {
-            Some(node) => self.truth(node)?,
+            Some(node) => self.reader.truth(node)?,
             None => false,
         };
-        let mut truth = |key| match fields.get(key) {
-            Some(node) => self.truth(node),
-            None => Some(false),
-        };
-        let (keyboard, pointer) = (truth("keyboard")?, truth("pointer")?);
-        let mut text = |key| match fields.get(key) {
-            Some(node) => self.reader.text(node, "a text").map(|text| Some(Box::from(text))),
-            None => Some(None),
-        };
-        let (product, serial) = (text("product")?, text("serial")?);
-        Some(PlugSpec {
-            port,
-            id,
-            product,
-            serial,
-            speed,
-            hub,
-            interfaces,
-            refused,
-            keyboard,
-            pointer,
-        })
+        let device = self.pen().device(&fields)?;
+        self.plugged(node, device, refused)
     }
 
-    fn drivers(&mut self, node: &Node) -> Option<Vec<Option<Box<str>>>> {
-        let Value::List(items) = &node.value else {
-            self.wrong(node, "a list of drivers, one for each interface; `none` for no driver");
+    /// What the world has to know of a device and nobody has said.
+    fn plugged(&mut self, node: &Node, mut device: Device, refused: bool) -> Option<PlugSpec> {
+        if device.unauthorized().next().is_some() {
+            self.wrong(node, "what is new is held back on a host with `held-back: true`");
             return None;
-        };
-        let driver = |item: &Node| {
-            let text = self.reader.text(item, "a driver")?;
-            Some((text != "none").then(|| Box::from(text)))
-        };
-        items.iter().map(driver).collect()
+        }
+        if device.speed == Speed::Unknown {
+            device.speed = Speed::Full;
+        }
+        if device.interfaces.is_empty() {
+            let (class, driver) = if device.is_hub() {
+                (device.class, "hub")
+            } else if device.uses.contains(&Use::Keyboard) {
+                (ClassTriple::BOOT_KEYBOARD, "usbhid")
+            } else if device.uses.contains(&Use::Pointer) {
+                (ClassTriple::BOOT_MOUSE, "usbhid")
+            } else {
+                (ClassTriple { class: 3, subclass: 0, protocol: 0 }, "usbhid")
+            };
+            let name = format!("{}:1.0", device.busid).parse().ok()?;
+            let interface = Interface { class, driver: Some(driver.into()), authorized: true };
+            device.interfaces.insert(name, interface);
+        }
+        Some(PlugSpec { device, refused })
     }
 
     fn guest(&mut self, node: &Node) -> Option<GuestSpec> {
+        if let Value::Text(_) = node.value {
+            let guest = self.known_guest(node)?;
+            return self.started(node, guest);
+        }
         let fields = self.reader.fields(node, &START)?;
         let name = self.reader.required(&fields, "domain")?;
-        let name = self.name(name)?;
-        let kinds = [("pv", GuestKind::Pv), ("pvh", GuestKind::Pvh), ("hvm", GuestKind::Hvm)];
-        let kind = match fields.get("type") {
-            Some(node) => self.word(node, &kinds)?,
-            None => GuestKind::Pv,
+        let mut guest = self.known_guest(name)?;
+        self.pen().describe(&fields, &mut guest);
+        let mut spec = self.started(node, guest)?;
+        if let Some(node) = fields.get("frontend") {
+            spec.frontend = self.reader.truth(node)?;
+        }
+        if let Some(node) = fields.get("build") {
+            spec.build = self.duration(node)?;
+        }
+        if let Some(node) = fields.get("deaf")
+            && self.reader.truth(node)?
+        {
+            if spec.model != ModelSpec::Qusb {
+                self.wrong(node, "only a device model that serves `qusb` can be deaf to it");
+                return None;
+            }
+            spec.model = ModelSpec::Deaf;
+        }
+        Some(spec)
+    }
+
+    /// A domain of `domains`; or, if there are none, one of which nothing is known.
+    fn known_guest(&mut self, node: &Node) -> Option<Guest> {
+        let name = self.name(node)?;
+        if self.guests.is_empty() {
+            return Some(usual(name));
+        }
+        let names: Vec<&str> = self.guests.iter().map(|guest| guest.name.as_str()).collect();
+        let at = Pen::new(self.reader.report).one_of(node, "domain", &names)?;
+        self.guests.get(at).cloned()
+    }
+
+    fn started(&mut self, node: &Node, guest: Guest) -> Option<GuestSpec> {
+        if !guest.controllers.is_empty() {
+            self.wrong(node, "the controllers of a domain are made with `xl-usbctrl-attach`");
+            return None;
+        }
+        let Some(model) = ModelSpec::of(guest.device_model) else {
+            self.wrong(node, "no domain starts with a device model that is dead: kill it then");
+            return None;
         };
-        let model = match fields.get("device-model") {
-            Some(node) => self.word(node, &ModelSpec::ALL.map(|model| (model.word(), model)))?,
-            None => ModelSpec::Qusb,
-        };
-        let frontend = match fields.get("frontend") {
-            Some(node) => self.truth(node)?,
-            None => true,
-        };
-        let build = match fields.get("build") {
-            Some(node) => self.duration(node)?,
-            None => Duration::from_secs(1),
-        };
-        Some(GuestSpec { name, kind, model, frontend, build })
+        let uuid = Some(guest.uuid).filter(|uuid| *uuid != GuestUuid::NIL);
+        let (frontend, build) = (true, Duration::from_secs(1));
+        Some(GuestSpec { name: guest.name, uuid, kind: guest.kind, model, frontend, build })
     }
 
     fn ask(
@@ -479,11 +521,11 @@ impl Writer<'_, '_> {
         };
         let request = Request { device, wanted: wanted(domain), force: false };
         let force = match fields.get("force") {
-            Some(node) => self.truth(node)?,
+            Some(node) => self.reader.truth(node)?,
             None => false,
         };
         let wait = match fields.get("wait") {
-            Some(node) => self.truth(node)?,
+            Some(node) => self.reader.truth(node)?,
             None => true,
         };
         Some(Op::Ask { request: Request { force, ..request }, wait })
@@ -530,16 +572,20 @@ impl Writer<'_, '_> {
         self.reader.value(node, expected, Code::BadScenario)
     }
 
+    /// A port, or the one of a device that has a name.
     fn port(&mut self, node: &Node) -> Option<BusId> {
-        self.parsed(node, "a USB port")
+        let by_name = match &node.value {
+            Value::Text(text) => self.devices.iter().find(|it| *it.name == **text),
+            Value::Nothing | Value::List(_) | Value::Map(_) => None,
+        };
+        match by_name {
+            Some(Written { device, .. }) => Some(device.busid.clone()),
+            None => self.parsed(node, "a USB port"),
+        }
     }
 
     fn name(&mut self, node: &Node) -> Option<GuestName> {
         self.reader.text(node, "the name of a domain").map(GuestName::new)
-    }
-
-    fn truth(&mut self, node: &Node) -> Option<bool> {
-        self.word(node, &[("yes", true), ("no", false), ("true", true), ("false", false)])
     }
 
     fn number(&mut self, node: &Node, most: u64) -> Option<u64> {
@@ -593,23 +639,19 @@ fn duration(text: &str) -> Option<Duration> {
 pub fn write(setting: &Setting, ops: &[Timed]) -> String {
     let mut text = String::from("version: 1\n");
     let first = setting.policies.first().map_or("nothing", |(name, _)| name);
-    let (usbback, held_back) = (yes(setting.usbback), yes(setting.held_back));
+    let Setting { usbback, held_back, .. } = setting;
     // Writing into a String cannot fail.
     let _ = writeln!(text, "policy: {first}\nusbback: {usbback}");
     let desk = [(setting.desk.keyboard, "keyboard"), (setting.desk.pointer, "pointer")];
     let desk: Vec<_> =
         desk.iter().filter(|(is_there, _)| *is_there).map(|(_, word)| *word).collect();
-    let _ = writeln!(text, "held-back: {held_back}\ndesk: [{}]\nchance: yes", desk.join(", "));
+    let _ = writeln!(text, "held-back: {held_back}\ndesk: [{}]\nchance: true", desk.join(", "));
     text.push_str("timeline:\n");
     for Timed { after, dice, op } in ops {
         let _ = writeln!(text, "  - after: {}us\n    dice: {dice}", after.as_micros());
         let _ = writeln!(text, "    {}: {}", op.name(), value(op));
     }
     text
-}
-
-fn yes(truth: bool) -> &'static str {
-    if truth { "yes" } else { "no" }
 }
 
 fn value(op: &Op) -> String {
@@ -619,17 +661,13 @@ fn value(op: &Op) -> String {
         Op::Unplug(port) => port.to_string(),
         Op::Morph { port, id } => format!("{{port: {port}, id: \"{id}\"}}"),
         Op::Start(spec) => {
-            let kind = match spec.kind {
-                GuestKind::Pv => "pv",
-                GuestKind::Pvh => "pvh",
-                GuestKind::Hvm => "hvm",
-            };
+            let GuestSpec { name, kind, model, frontend, build, .. } = spec;
+            let (kind, build) = (word(kind, &KINDS), micros(build));
+            let deaf = if *model == ModelSpec::Deaf { "deaf: true, " } else { "" };
+            let model = word(&model.seen(), &DEVICE_MODELS);
             format!(
-                "{{domain: {}, type: {kind}, device-model: {}, frontend: {}, build: {}}}",
-                spec.name,
-                spec.model.word(),
-                yes(spec.frontend),
-                micros(&spec.build)
+                "{{domain: {name}, type: {kind}, device_model: {model}, {deaf}frontend: {frontend}, \
+                 build: {build}}}"
             )
         }
         Op::Destroy(name)
@@ -656,26 +694,19 @@ fn value(op: &Op) -> String {
                 Wanted::Attach(domain) => format!(", domain: {domain}"),
                 Wanted::Detach | Wanted::Hold | Wanted::Release => String::new(),
             };
-            format!(
-                "{{device: \"{device}\"{domain}, force: {}, wait: {}}}",
-                yes(*force),
-                yes(*wait)
-            )
+            format!("{{device: \"{device}\"{domain}, force: {force}, wait: {wait}}}")
         }
         Op::Use { device, what } | Op::Disuse { device, what } => {
-            let words = uses();
-            let word =
-                words.iter().find(|(_, other)| other == what).map_or("held", |(word, _)| word);
-            format!("{{device: {device}, as: {word}}}")
+            format!("{{device: {device}, as: {}}}", use_value(what))
         }
         Op::Fault { kind, times } => format!("{{kind: {}, times: {times}}}", kind.word()),
         Op::Hang { port, duration } => format!("{{device: {port}, for: {}}}", micros(duration)),
-        Op::LoseEvents => "yes".to_owned(),
+        Op::LoseEvents => "true".to_owned(),
         Op::Disconnect { duration } => micros(duration),
         Op::Reload(name) => name.to_string(),
         Op::Kill { down } => micros(down),
         Op::Stop { detach, down } => {
-            format!("{{detach: {}, down: {}}}", yes(*detach), micros(down))
+            format!("{{detach: {detach}, down: {}}}", micros(down))
         }
         Op::Expect(Expectation { device, place }) => {
             let place = place.as_ref().map_or("dom0", GuestName::as_str);
@@ -684,25 +715,47 @@ fn value(op: &Op) -> String {
     }
 }
 
-fn plug_value(spec: &PlugSpec) -> String {
-    let speed = match spec.speed {
-        Speed::Low => "low",
-        Speed::Full | Speed::Unknown => "full",
-        Speed::High => "high",
-        Speed::Super => "super",
-        Speed::SuperPlus => "super+",
-    };
-    let drivers: Vec<_> =
-        spec.interfaces.iter().map(|driver| driver.as_deref().unwrap_or("none")).collect();
-    let mut text = format!("{{port: {}, id: \"{}\", speed: {speed}", spec.port, spec.id);
-    for (key, value) in [("product", &spec.product), ("serial", &spec.serial)] {
+/// Of a device's facts, those that seeds give it.
+fn plug_value(PlugSpec { device, refused }: &PlugSpec) -> String {
+    let list = |items: Vec<String>| items.join(", ");
+    let interfaces = || device.interfaces.values();
+    let classes = interfaces().map(|it| format!("\"{}\"", it.class)).collect();
+    let drivers =
+        interfaces().map(|it| it.driver.as_deref().unwrap_or(NO_DRIVER).to_owned()).collect();
+    let uses = device.uses.iter().map(use_value).collect();
+    let mut text = format!("{{port: {}, id: \"{}\"", device.busid, device.id);
+    for (key, value) in [("product", &device.product), ("serial", &device.serial)] {
         if let Some(value) = value {
-            let _ = write!(text, ", {key}: {value:?}");
+            let _ = write!(text, ", {key}: {:?}", value.as_str());
         }
     }
-    let (hub, refused) = (yes(spec.hub), yes(spec.refused));
-    let _ = write!(text, ", hub: {hub}, drivers: [{}], refused: {refused}", drivers.join(", "));
-    let (keyboard, pointer) = (yes(spec.keyboard), yes(spec.pointer));
-    let _ = write!(text, ", keyboard: {keyboard}, pointer: {pointer}}}");
+    if device.is_hub() {
+        let _ = write!(text, ", class: \"{}\"", device.class);
+    }
+    let _ = write!(
+        text,
+        ", speed: {}, interfaces: [{}], drivers: [{}], uses: [{}], refused: {refused}}}",
+        device.speed.word(),
+        list(classes),
+        list(drivers),
+        list(uses)
+    );
     text
+}
+
+/// In flow style, so that it can stand anywhere.
+fn use_value(what: &Use) -> String {
+    match what {
+        Use::Mounted { device, at } => format!("{{mounted: {device}, at: {at}}}"),
+        Use::Swap { device } => format!("{{swap: {device}}}"),
+        Use::Held { device, holder } => format!("{{held: {device}, by: {holder}}}"),
+        Use::Route { interface } => format!("{{route: {interface}}}"),
+        Use::Keyboard => "keyboard".to_owned(),
+        Use::Pointer => "pointer".to_owned(),
+    }
+}
+
+/// The word of a value that has one.
+fn word<T: PartialEq>(value: &T, words: &[(&'static str, T)]) -> &'static str {
+    words.iter().find(|(_, other)| other == value).map_or("", |(word, _)| word)
 }
