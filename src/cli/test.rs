@@ -4,9 +4,9 @@
 
 use super::explain::{Answer as Explained, explain, write_text as write_explanation};
 use super::sheet;
-use super::{DEFAULT_POLICY, EX_CONFIG, EX_IOERR, EX_OK};
+use super::{DEFAULT_POLICY, EX_CONFIG, EX_IOERR, EX_OK, write_schema};
 use crate::model::Text;
-use crate::paper::{Outcome, Sheet, Test};
+use crate::paper::{self, Outcome, Sheet, Test};
 use crate::policy::{Policy, Problem, Problems};
 use crate::policy_file;
 use clap::Args;
@@ -40,6 +40,7 @@ Exit codes: 0 all passed, 1 one has failed or there is none, 74 cannot write, 78
 
 /// Arguments of `test`.
 #[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(super) struct TestArgs {
     /// Files of tests, or directories of them; without any, /etc/pvusb-agent/tests
     #[arg(value_name = "FILE")]
@@ -60,6 +61,9 @@ pub(super) struct TestArgs {
     /// Answer in one JSON document
     #[arg(long)]
     json: bool,
+    /// Print the JSON Schema of files of tests, for editors, and run none
+    #[arg(long, conflicts_with_all = ["files", "policy", "name", "every_rule", "list", "json"])]
+    schema: bool,
 }
 
 /// What came of a file. The names of the fields are an interface.
@@ -106,6 +110,9 @@ struct Answer<'a> {
 }
 
 pub(super) fn run(args: &TestArgs, out: &mut dyn Write, err: &mut dyn Write, colour: bool) -> u8 {
+    if args.schema {
+        return write_schema(&paper::json_schema(), out);
+    }
     let mut bench = Bench { args, policies: BTreeMap::new(), bad: Vec::new() };
     let (paths, unreadable) = paths(&args.files);
     bench.bad.extend(unreadable);

@@ -1,44 +1,21 @@
 //! Devices on paper.
 
 use super::Written;
+use super::keys::{DEVICE, UDEV, USE};
 use super::read::Pen;
 use crate::model::{
     Anchor, BusAddress, BusId, ClassTriple, Device, Interface, InterfaceName, Removable, Speed,
     Text, UdevFacts, UsbId, UsbRelease, Use,
 };
 use crate::policy::text::{
-    Code, Fields, Finding, Node, Shape, Span, Value, is_attribute, is_plain_name, list, wrong_shape,
+    Code, Fields, Finding, Node, Span, Value, is_attribute, is_plain_name, list, wrong_shape,
 };
 use crate::policy::{ClassPattern, IdPattern, ReleasePattern};
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
-pub(super) const DEVICE: Shape = Shape {
-    what: "a device",
-    keys: &[
-        "port",
-        "anchor",
-        "bus_address",
-        "id",
-        "manufacturer",
-        "product",
-        "serial",
-        "class",
-        "speed",
-        "usb_version",
-        "removable",
-        "interfaces",
-        "drivers",
-        "authorized",
-        "udev",
-        "uses",
-    ],
-};
-const UDEV: Shape = Shape { what: "`udev`", keys: &["property", "attribute", "tag"] };
-const USE: Shape = Shape { what: "a use", keys: &["mounted", "at", "swap", "held", "by", "route"] };
-
 /// What dom0 can do with a device, in a word.
-const USES: [&str; 6] = ["mounted", "swap", "held", "route", "keyboard", "pointer"];
+pub(super) const USES: [&str; 6] = ["mounted", "swap", "held", "route", "keyboard", "pointer"];
 
 /// Stands for no driver where the one of a later interface is to be said.
 pub(crate) const NO_DRIVER: &str = "none";

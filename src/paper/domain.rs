@@ -1,21 +1,15 @@
 //! Domains on paper.
 
+use super::keys::{CONTROLLER, DOMAIN};
 use super::read::Pen;
 use crate::model::{
     Controller, ControllerId, ControllerKind, DeviceModel, DomId, Guest, GuestKind, GuestName,
     GuestUuid, Life, PortContent, PortNumber, Text, UsbVersion, XenbusState,
 };
 use crate::policy::text::{
-    Code, DOM0, Entry, Fields, Finding, Node, Shape, Span, Value, first_hidden, wrong_shape,
+    Code, DOM0, Entry, Fields, Finding, Node, Span, Value, first_hidden, wrong_shape,
 };
 use std::collections::BTreeMap;
-
-const DOMAIN: Shape = Shape {
-    what: "a domain",
-    keys: &["domid", "uuid", "type", "state", "device_model", "controllers"],
-};
-const CONTROLLER: Shape =
-    Shape { what: "a controller", keys: &["type", "version", "ports", "in_use"] };
 
 /// Words for the device model of a domain, the usual one first.
 pub(crate) const DEVICE_MODELS: [(&str, DeviceModel); 5] = [
@@ -88,19 +82,15 @@ impl Pen<'_, '_> {
         if let Some(node) = node
             && let Some(fields) = self.reader.fields(node, &DOMAIN)
         {
-            if let Some(node) = fields.get("domid") {
-                draft.domid = self.parsed(node, "a domain number", Code::BadFact);
-                if draft.domid == Some(DomId::DOM0) {
-                    self.wrong(Code::BadFact, node, "this is the number of dom0");
-                }
-            }
-            self.describe(&fields, &mut draft.guest);
+            draft.domid = self.describe(&fields, &mut draft.guest);
         }
         (self.reader.report.found() == before).then_some(draft)
     }
 
-    /// What is written of a domain besides its name and number; the rest stays as it is in `guest`.
-    pub(crate) fn describe(&mut self, fields: &Fields<'_>, guest: &mut Guest) {
+    /// What is written of a domain besides its name; the rest stays as it is in `guest`. Gives the number
+    /// that it is to have.
+    pub(crate) fn describe(&mut self, fields: &Fields<'_>, guest: &mut Guest) -> Option<DomId> {
+        let domid = fields.get("domid").and_then(|node| self.domid(node));
         if let Some(uuid) =
             fields.get("uuid").and_then(|node| self.parsed(node, "a UUID", Code::BadFact))
         {
@@ -120,6 +110,15 @@ impl Pen<'_, '_> {
         if let Some(node) = fields.get("controllers") {
             guest.controllers = self.controllers(node);
         }
+        domid
+    }
+
+    fn domid(&mut self, node: &Node) -> Option<DomId> {
+        let domid = self.parsed(node, "a domain number", Code::BadFact);
+        if domid == Some(DomId::DOM0) {
+            self.wrong(Code::BadFact, node, "this is the number of dom0");
+        }
+        domid
     }
 
     /// The controllers of a domain, counted from 0.

@@ -24,6 +24,7 @@
 mod device;
 mod domain;
 mod expect;
+pub(crate) mod keys;
 mod outcome;
 mod read;
 mod test;
@@ -33,6 +34,7 @@ mod write;
 pub(crate) use device::NO_DRIVER;
 pub(crate) use domain::{DEVICE_MODELS, KINDS, usual};
 pub use expect::{Expectation, Guard, Wanted};
+pub use keys::json_schema;
 pub use outcome::{End, Outcome};
 pub(crate) use read::Pen;
 pub use read::read;

@@ -1,19 +1,15 @@
 //! The frame of a sheet: what stands at the top level, and what all parts read alike.
 
+use super::keys::SHEET;
 use super::{Host, Sheet, umockdev};
 use crate::model::{Desk, Text};
 use crate::policy::text::{
-    Code, Entry, Finding, Node, Reader, Report, Shape, SourceText, Span, Value, first_hidden, grow,
+    Code, Entry, Finding, Node, Reader, Report, SourceText, Span, Value, first_hidden, grow,
     nearest, wrong_shape,
 };
 use crate::policy::{Problems, Source};
 use std::fmt::Display;
 use std::str::FromStr;
-
-const SHEET: Shape = Shape {
-    what: "a host on paper",
-    keys: &["version", "about", "policy", "desk", "usbback", "devices", "domains", "tests"],
-};
 
 /// The version of the form that is read here.
 const VERSION: &str = "1";

@@ -5,7 +5,7 @@
 //! whatever plays scenarios.
 //!
 //! Devices and domains are those of `paper`, and are read by its reader; what only a world needs is
-//! said beside them ([`PLUG`], [`START`]).
+//! said beside them.
 //!
 //! ```yaml
 //! version: 1
@@ -24,6 +24,10 @@
 //! ```
 
 use super::generate::{POLICIES, compile};
+use super::keys::{
+    ASK, EXPECT, FAULT, FRONTEND, HANG, MOMENT, MORPH, PLUG, RENAME, SCENARIO, START, STOP, USE,
+    XL_ATTACH, XL_CONTROLLER, XL_DETACH,
+};
 use super::op::{Expectation, Fault, GuestSpec, ModelSpec, Op, PlugSpec, Timed};
 use super::world::Setting;
 use crate::model::{
@@ -60,94 +64,6 @@ pub struct Scenario {
     /// Where each of these was written.
     pub places: Vec<Location>,
 }
-
-const SCENARIO: Shape = Shape {
-    what: "a scenario",
-    keys: &[
-        "version",
-        "about",
-        "policy",
-        "policies",
-        "usbback",
-        "held-back",
-        "desk",
-        "chance",
-        "devices",
-        "domains",
-        "timeline",
-    ],
-};
-
-const MOMENT: Shape = Shape {
-    what: "a moment",
-    keys: &[
-        "at",
-        "after",
-        "dice",
-        "plug",
-        "unplug",
-        "morph",
-        "start",
-        "destroy",
-        "reboot",
-        "crash",
-        "rename",
-        "pause",
-        "unpause",
-        "kill-device-model",
-        "device-model-ready",
-        "frontend",
-        "xl-usbctrl-attach",
-        "xl-usbctrl-detach",
-        "xl-usbdev-attach",
-        "xl-usbdev-detach",
-        "attach",
-        "detach",
-        "hold",
-        "release",
-        "use",
-        "disuse",
-        "fault",
-        "hang",
-        "lose-events",
-        "disconnect",
-        "reload",
-        "kill-agent",
-        "stop-agent",
-        "expect",
-    ],
-};
-
-/// A device of `paper` at a port of its own, and what usbback makes of it. Its address is the world's
-/// business, and whether drivers may have it, its bus's.
-const PLUG: Shape = Shape {
-    what: "`plug`",
-    keys: &[
-        "port",
-        "anchor",
-        "id",
-        "manufacturer",
-        "product",
-        "serial",
-        "class",
-        "speed",
-        "usb_version",
-        "removable",
-        "interfaces",
-        "drivers",
-        "udev",
-        "uses",
-        "refused",
-    ],
-};
-/// A domain of `paper` with its name, and what its guest and its device model do in the world.
-const START: Shape = Shape {
-    what: "`start`",
-    keys: &["domain", "uuid", "type", "device_model", "deaf", "frontend", "build"],
-};
-const ASK: Shape = Shape { what: "an order", keys: &["device", "domain", "force", "wait"] };
-const XL_CONTROLLER: Shape =
-    Shape { what: "`xl-usbctrl-attach`", keys: &["domain", "type", "version", "ports"] };
 
 /// Reads the text of a scenario.
 ///
@@ -324,7 +240,7 @@ impl<'t> Writer<'_, 't> {
             "plug" => Op::Plug(self.plug(node)?),
             "unplug" => Op::Unplug(self.port(node)?),
             "morph" => {
-                let [port, id] = self.two(node, "`morph`", &["port", "id"])?;
+                let [port, id] = self.two(node, &MORPH)?;
                 Op::Morph { port: self.port(port)?, id: self.parsed(id, "a USB id")? }
             }
             "start" => Op::Start(self.guest(node)?),
@@ -332,7 +248,7 @@ impl<'t> Writer<'_, 't> {
             "reboot" => Op::Reboot(self.name(node)?),
             "crash" => Op::Crash(self.name(node)?),
             "rename" => {
-                let [from, to] = self.two(node, "`rename`", &["from", "to"])?;
+                let [from, to] = self.two(node, &RENAME)?;
                 Op::Rename { from: self.name(from)?, to: self.name(to)? }
             }
             "pause" => Op::Pause(self.name(node)?),
@@ -340,21 +256,19 @@ impl<'t> Writer<'_, 't> {
             "kill-device-model" => Op::KillDeviceModel(self.name(node)?),
             "device-model-ready" => Op::DeviceModelReady(self.name(node)?),
             "frontend" => {
-                let [domain, state] = self.two(node, "`frontend`", &["domain", "state"])?;
+                let [domain, state] = self.two(node, &FRONTEND)?;
                 let number = self.number(state, 8)?.to_string();
                 let state = XenbusState::from_node(number.as_bytes());
                 Op::Frontend { domain: self.name(domain)?, state }
             }
             "xl-usbctrl-attach" => self.xl_controller(node)?,
             "xl-usbctrl-detach" => {
-                let keys = &["domain", "controller"];
-                let [domain, controller] = self.two(node, "`xl-usbctrl-detach`", keys)?;
+                let [domain, controller] = self.two(node, &XL_DETACH)?;
                 let controller: ControllerId = self.parsed(controller, "a controller's number")?;
                 Op::XlControllerDetach { domain: self.name(domain)?, controller }
             }
             "xl-usbdev-attach" => {
-                let keys = &["domain", "device"];
-                let [domain, device] = self.two(node, "`xl-usbdev-attach`", keys)?;
+                let [domain, device] = self.two(node, &XL_ATTACH)?;
                 Op::XlAttach { domain: self.name(domain)?, device: self.port(device)? }
             }
             "xl-usbdev-detach" => Op::XlDetach { device: self.port(node)? },
@@ -363,7 +277,7 @@ impl<'t> Writer<'_, 't> {
             "hold" => self.ask(node, false, |_| Wanted::Hold)?,
             "release" => self.ask(node, false, |_| Wanted::Release)?,
             "use" | "disuse" => {
-                let [device, what] = self.two(node, "`use`", &["device", "as"])?;
+                let [device, what] = self.two(node, &USE)?;
                 let (device, what) = (self.port(device)?, self.pen().one_use(what)?);
                 if matches!(what, Use::Keyboard | Use::Pointer) {
                     self.wrong(
@@ -375,13 +289,13 @@ impl<'t> Writer<'_, 't> {
                 if key == "use" { Op::Use { device, what } } else { Op::Disuse { device, what } }
             }
             "fault" => {
-                let [kind, times] = self.two(node, "`fault`", &["kind", "times"])?;
+                let [kind, times] = self.two(node, &FAULT)?;
                 let words = Fault::ALL.map(|fault| (fault.word(), fault));
                 let times = u8::try_from(self.number(times, 8)?).ok()?;
                 Op::Fault { kind: self.word(kind, &words)?, times }
             }
             "hang" => {
-                let [port, time] = self.two(node, "`hang`", &["device", "for"])?;
+                let [port, time] = self.two(node, &HANG)?;
                 Op::Hang { port: self.port(port)?, duration: self.duration(time)? }
             }
             "lose-events" => Op::LoseEvents,
@@ -389,11 +303,11 @@ impl<'t> Writer<'_, 't> {
             "reload" => Op::Reload(self.reader.text(node, "the name of a policy")?.into()),
             "kill-agent" => Op::Kill { down: self.duration(node)? },
             "stop-agent" => {
-                let [detach, down] = self.two(node, "`stop-agent`", &["detach", "down"])?;
+                let [detach, down] = self.two(node, &STOP)?;
                 Op::Stop { detach: self.reader.truth(detach)?, down: self.duration(down)? }
             }
             "expect" => {
-                let [device, place] = self.two(node, "`expect`", &["device", "in"])?;
+                let [device, place] = self.two(node, &EXPECT)?;
                 let place = self.name(place)?;
                 let place = (place.as_str() != "dom0").then_some(place);
                 Op::Expect(Expectation { device: self.port(device)?, place })
@@ -551,16 +465,11 @@ impl<'t> Writer<'_, 't> {
         Some(Op::XlControllerAttach { domain, kind, version, ports })
     }
 
-    /// A map with exactly these two keys.
-    fn two<'n>(
-        &mut self,
-        node: &'n Node,
-        what: &'static str,
-        keys: &'static [&'static str; 2],
-    ) -> Option<[&'n Node; 2]> {
-        let fields = self.reader.fields(node, &Shape { what, keys })?;
-        let first = self.reader.required(&fields, keys[0]);
-        let second = self.reader.required(&fields, keys[1]);
+    /// The values of a map that has exactly two keys.
+    fn two<'n>(&mut self, node: &'n Node, shape: &Shape) -> Option<[&'n Node; 2]> {
+        let fields = self.reader.fields(node, shape)?;
+        let mut values = shape.keys.iter().map(|key| self.reader.required(&fields, key));
+        let [first, second] = [values.next()?, values.next()?];
         Some([first?, second?])
     }
 
