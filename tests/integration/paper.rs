@@ -285,6 +285,31 @@ fn tests_are_chosen_by_file_directory_and_name() {
     );
 }
 
+/// Who has no tests yet has made no mistake, and is shown how to write one.
+#[test]
+fn where_there_is_no_test_yet_one_is_shown() {
+    let dir = repository(POLICY, &[]);
+    let output = run_in(dir.path(), &["test", "tests"]);
+    assert_eq!((code(&output), out(&output)), (1, ""));
+    assert_golden(err(&output), "test-none.err.txt");
+    let json = run_in(dir.path(), &["test", "--json", "tests"]);
+    let answer: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!((code(&json), &answer["ok"], err(&json)), (1, &false.into(), ""));
+    // What is shown is a test.
+    let shown = err(&output).split("\n  version").nth(1).unwrap();
+    let shown = shown.split("\n`").next().unwrap().replace("\n  ", "\n");
+    assert_eq!(read(&format!("version{shown}\n")).unwrap().tests().len(), 1);
+
+    // Without a directory of the installed ones, too.
+    if !Path::new("/etc/pvusb-agent/tests").exists() {
+        let output = run_in(dir.path(), &["test"]);
+        let none =
+            "pvusb-agent: there is no test yet in /etc/pvusb-agent/tests\n\nWrite the first one";
+        assert_eq!((code(&output), out(&output)), (1, ""));
+        assert!(err(&output).starts_with(none), "{}", err(&output));
+    }
+}
+
 #[test]
 fn a_bad_test_or_policy_is_78_and_the_others_are_run() {
     let bad = "version: 1\ntests:\n  - {name: x, expect: {scaner: kiosk}}\n";
