@@ -108,6 +108,12 @@ fn checked(argument: &OsString) -> Vec<Checked> {
         return vec![Checked::whole(&main)];
     }
     match policy_file::drop_ins(path) {
+        Ok(paths) if paths.is_empty() => {
+            let name = path.to_string_lossy().into_owned();
+            let why =
+                "there is no policy in this directory: neither policy.yaml nor another *.yaml";
+            vec![Checked::alone(Err(Problems::unreadable(&name, why)), name)]
+        }
         Ok(paths) => paths.iter().map(|path| Checked::file(path, Role::DropIn)).collect(),
         Err(problems) => vec![Checked::alone(Err(problems), path.to_string_lossy().into_owned())],
     }
