@@ -91,7 +91,7 @@ impl Pen<'_, '_> {
     }
 
     /// For people; may run over lines.
-    fn about(&mut self, node: &Node) {
+    pub(crate) fn about(&mut self, node: &Node) {
         if !matches!(node.value, Value::Text(_)) {
             self.reader.report.add(wrong_shape(node, "a text"));
         }

@@ -162,11 +162,14 @@ pub(super) fn key<'k>(word: &str, keys: &[&'k str]) -> Option<&'k str> {
     meant.or_else(|| nearest(word, keys)).or_else(|| near_other_name(&plain, keys))
 }
 
-/// The key that a misspelt word of another program's means. Short words are near to many.
+/// The key that a misspelt word of another program's means. Short words are near to many. Slips are seldom in
+/// the first letter, and there are many words: those that begin otherwise are not compared.
 fn near_other_name<'k>(plain: &str, keys: &[&'k str]) -> Option<&'k str> {
     const LEAST: usize = 5;
     let known = OTHER_NAMES.iter().filter(|(name, meant)| {
-        name.len() >= LEAST && meant.iter().any(|meant| keys.contains(meant))
+        name.len() >= LEAST
+            && name.chars().next() == plain.chars().next()
+            && meant.iter().any(|meant| keys.contains(meant))
     });
     let known: Vec<&str> = known.map(|(name, _)| *name).collect();
     let name = (plain.len() >= LEAST).then(|| nearest(plain, &known)).flatten()?;

