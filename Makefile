@@ -63,7 +63,7 @@ lint: ## check the formatting and let clippy complain
 doc: ## build the code's documentation; a broken link is an error
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
 
-generated: ## write the manual page and the JSON Schema anew, in dist/
+generated: ## write the manual page and the JSON Schemas anew, in dist/
 	SNAPSHOTS=overwrite $(CARGO) test --locked --test integration generated::
 
 build: ## build the program to install: target/release/pvusb-agent
@@ -84,7 +84,8 @@ install: ## install what make build built, the unit, the udev rules and the docu
 	sed 's,/usr/share/pvusb-agent,$(PREFIX)/share/pvusb-agent,' policy.example.yaml \
 	    >'$(DESTDIR)$(DOCDIR)/policy.example.yaml'
 	chmod 0644 '$(DESTDIR)$(DOCDIR)/policy.example.yaml'
-	$(INSTALL) -m 0644 dist/policy.schema.json '$(DESTDIR)$(PREFIX)/share/pvusb-agent'
+	$(INSTALL) -m 0644 dist/policy.schema.json dist/test.schema.json dist/scenario.schema.json \
+	    '$(DESTDIR)$(PREFIX)/share/pvusb-agent'
 	$(INSTALL) -D -m 0644 dist/pvusb-agent-policy.5 \
 	    '$(DESTDIR)$(PREFIX)/share/man/man5/pvusb-agent-policy.5'
 	$(INSTALL) -m 0644 rules/*.yaml '$(DESTDIR)$(RULESDIR)'

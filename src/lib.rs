@@ -9,8 +9,8 @@
 //! * [`plan`]: what to do. Pure functions from policy and observation to the next step.
 //! * [`generate`]: a first policy from what is plugged.
 //! * [`reconcile`]: when. The state machine that owns order, retries and deadlines.
-//! * [`sim`]: a made-up host in made-up time, against which the reconciler is held.
 //! * [`paper`]: hosts that are written down, and tests of policies.
+//! * [`sim`]: a made-up host in made-up time, against which the reconciler is held.
 //! * [`host`]: the outside. Adapters for udev, sysfs and xenstore. Sees `model` and `plan`'s steps.
 //! * [`control`]: the socket by which a running agent is told something.
 //! * [`daemon`]: the loop. The only clock, the only `select!`.

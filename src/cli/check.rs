@@ -2,7 +2,7 @@
 //!
 //! Reads and shows. What a problem is, `policy` decides; which domains this host knows, `host` tells.
 
-use super::{DEFAULT_POLICY, endpoint, look};
+use super::{DEFAULT_POLICY, endpoint, look, write_schema};
 use crate::host::configured;
 use crate::policy::{self, Linted, Mentions, Policy, Problem, Problems, Role, Source};
 use crate::policy_file::{self, DROP_INS, InForce, PolicyFile};
@@ -56,11 +56,7 @@ pub struct CheckArgs {
 /// warnings, if these are denied), 74 when the answer cannot be written.
 pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write, colour: bool) -> u8 {
     if args.schema {
-        let written = serde_json::to_writer_pretty(&mut *out, &policy::json_schema())
-            .map_err(io::Error::from)
-            .and_then(|()| writeln!(out))
-            .and_then(|()| out.flush());
-        return if written.is_ok() { EX_OK } else { EX_IOERR };
+        return write_schema(&policy::json_schema(), out);
     }
     let mut files: Vec<Checked> = if args.files.is_empty() {
         vec![Checked::whole(Path::new(DEFAULT_POLICY))]
@@ -112,6 +108,12 @@ fn checked(argument: &OsString) -> Vec<Checked> {
         return vec![Checked::whole(&main)];
     }
     match policy_file::drop_ins(path) {
+        Ok(paths) if paths.is_empty() => {
+            let name = path.to_string_lossy().into_owned();
+            let why =
+                "there is no policy in this directory: neither policy.yaml nor another *.yaml";
+            vec![Checked::alone(Err(Problems::unreadable(&name, why)), name)]
+        }
         Ok(paths) => paths.iter().map(|path| Checked::file(path, Role::DropIn)).collect(),
         Err(problems) => vec![Checked::alone(Err(problems), path.to_string_lossy().into_owned())],
     }

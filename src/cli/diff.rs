@@ -7,8 +7,8 @@ use super::{EX_CHANGES, EX_IOERR, EX_OK, Loaded, load_policy};
 use crate::host::userdata::UserData;
 use crate::host::xenstore::Endpoint;
 use crate::model::{Device, Observed, chain};
-use crate::plan::Destination;
-use crate::policy::Policy;
+use crate::plan::{Destination, Explanation};
+use crate::policy::{Action, Policy, Rule};
 use clap::Args;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -52,7 +52,7 @@ struct Change {
     name: String,
     before: End,
     after: End,
-    /// Whether it would go elsewhere; otherwise another rule sends it to the same place.
+    /// Whether it would go elsewhere, or be blocked or no longer; otherwise another rule sends it to the same place.
     moves: bool,
 }
 
@@ -62,7 +62,9 @@ struct End {
     domain: String,
     /// The rule that decides, if one does.
     rule: Option<String>,
-    /// Why it stays in dom0 although its rule wants it elsewhere.
+    /// Whether it is blocked: dom0's drivers do not get it either.
+    blocked: bool,
+    /// Why it stays in dom0 although its rule wants it elsewhere, or blocked.
     refusal: Option<String>,
 }
 
@@ -110,24 +112,30 @@ pub(super) fn run(
 fn change(device: &Device, old: &Policy, new: &Policy, observed: &Observed) -> Option<Change> {
     let xen = &observed.xen;
     let by_others = xen.places_of(&device.busid).any(|place| !xen.is_ours(&device.busid, place));
-    let [before, after] = [old, new].map(|policy| end(Destination::of(device, policy, observed)));
+    let [before, after] = [old, new].map(|policy| end(device, policy, observed));
     let names = [&device.manufacturer, &device.product];
     let names: Vec<_> = names.into_iter().flatten().map(crate::model::Text::as_str).collect();
     (before != after && !by_others && !device.is_hub()).then(|| Change {
         busid: device.busid.to_string(),
         id: device.id.to_string(),
         name: names.join(" "),
-        moves: before.domain != after.domain,
+        moves: (&before.domain, before.blocked) != (&after.domain, after.blocked),
         before,
         after,
     })
 }
 
-fn end(destination: Destination) -> End {
+fn end(device: &Device, policy: &Policy, observed: &Observed) -> End {
+    let destination = Destination::of(device, policy, observed);
+    let explanation = Explanation::of(device, policy, observed);
+    let is_block = |rule: &Rule| *rule.action() == Action::Block;
+    let to_block = explanation.order.is_none() && explanation.rule().is_some_and(is_block);
+    let refusal = if to_block { explanation.refusal } else { destination.refusal };
     End {
         domain: destination.guest.map_or_else(|| "dom0".to_owned(), |guest| guest.to_string()),
         rule: destination.rule,
-        refusal: destination.refusal.map(|refusal| refusal.to_string()),
+        blocked: to_block && refusal.is_none(),
+        refusal: refusal.map(|refusal| refusal.to_string()),
     }
 }
 
@@ -144,7 +152,8 @@ fn write_text(changes: &[Change], out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{}", format!("{busid}  {id}  {name}").trim_end())?;
         for (when, end) in [("now: ", before), ("then:", after)] {
             let rule = end.rule.as_deref().unwrap_or("no rule matches");
-            write!(out, "  {when} {}, {rule}", end.domain)?;
+            let place = if end.blocked { "blocked" } else { &end.domain };
+            write!(out, "  {when} {place}, {rule}")?;
             match &end.refusal {
                 Some(refusal) => writeln!(out, ", but {refusal}")?,
                 None => writeln!(out)?,

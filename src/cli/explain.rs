@@ -9,7 +9,7 @@ use crate::host::userdata::UserData;
 use crate::host::xenstore::Endpoint;
 use crate::model::{BusId, Device, DeviceName, Observed, Text, chain};
 use crate::paper::Host;
-use crate::plan::{Aside, Explanation, Next, Outlook, Step};
+use crate::plan::{Aside, Explanation, Next, Outlook, Refusal, Standing, Step};
 use crate::policy::{Action, Part, Policy, Rule, Verdict};
 use crate::reconcile::preview;
 use clap::Args;
@@ -60,7 +60,7 @@ pub(super) struct Answer {
     rules: Vec<RuleAnswer>,
     /// How many rules stand below the one that matches.
     unasked: usize,
-    /// Why it must stay in dom0.
+    /// Why it must stay in dom0, and what would help, if somebody wants it elsewhere.
     refusal: Option<String>,
     advice: Option<&'static str>,
     /// How it stands with it.
@@ -228,6 +228,10 @@ pub(super) fn explain(
     let outlook = outlook.filter(|_| with_xen);
     let names = [&device.manufacturer, &device.product];
     let names: Vec<_> = names.into_iter().flatten().map(Text::as_str).collect();
+    // Nothing is to be done about a device that nobody wants elsewhere.
+    let standing = outlook.as_ref().map(|outlook| &outlook.standing);
+    let stays = |standing| matches!(standing, &Standing::NoRule | &Standing::Kept { .. });
+    let is_wanted = !standing.is_some_and(stays);
     Answer {
         busid: device.busid.to_string(),
         bus_address: device.address.to_string(),
@@ -256,7 +260,7 @@ pub(super) fn explain(
             .collect(),
         unasked: explanation.unasked,
         refusal: explanation.refusal.as_ref().map(ToString::to_string),
-        advice: explanation.refusal.as_ref().map(crate::plan::Refusal::advice),
+        advice: explanation.refusal.as_ref().filter(|_| is_wanted).map(Refusal::advice),
         standing: outlook.as_ref().map(|outlook| outlook.standing.name()),
         because: outlook.as_ref().map(|outlook| outlook.standing.to_string()),
         next: outlook.as_ref().map(next_words),
@@ -344,8 +348,9 @@ pub(super) fn write_text(answer: &Answer, out: &mut dyn Write) -> io::Result<()>
         1 => writeln!(out, "\n1 rule below was not asked.")?,
         count => writeln!(out, "\n{count} rules below were not asked.")?,
     }
-    if let (Some(refusal), Some(advice)) = (&answer.refusal, answer.advice) {
-        writeln!(out, "\nIt must stay in dom0: {refusal}.\n  {advice}")?;
+    if let Some(refusal) = &answer.refusal {
+        writeln!(out, "\nIt must stay in dom0: {refusal}.")?;
+        answer.advice.iter().try_for_each(|advice| writeln!(out, "  {advice}"))?;
     }
     if let (Some(because), Some(next)) = (&answer.because, &answer.next) {
         writeln!(out, "\nIt {because}.\nNext: {next}.")?;

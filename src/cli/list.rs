@@ -1,9 +1,13 @@
 //! `pvusb-agent list`: what is attached where, by the agent and by others, and why.
 //!
-//! Why, `reconcile` decides, as for `explain`.
+//! Why, the running agent says, by the policy that it has in force. Without one, `reconcile` decides by the
+//! policy on the disk, as for `explain`.
 
 use super::look::look_if_possible;
+use super::socket::SocketArg;
 use super::{EX_IOERR, EX_OK, EX_UNAVAILABLE, Loaded, fail, load_policy, table};
+use crate::control::client;
+use crate::control::protocol::{Ask, Outcome, ReasonsOutcome};
 use crate::host::userdata::UserData;
 use crate::host::xenstore::Endpoint;
 use crate::model::{BusId, Device, Observed, Place, Text, XenView};
@@ -12,15 +16,15 @@ use crate::policy::Policy;
 use crate::reconcile::preview;
 use clap::Args;
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Arguments of `list`.
 #[derive(Args, Clone, Debug)]
 pub(super) struct ListArgs {
-    /// The policy to tell reasons by; without it, the installed one if there is one
+    /// The policy to tell reasons by; without it, that of the running agent, or else the installed one if
+    /// there is one
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// Answer in JSON
@@ -29,7 +33,13 @@ pub(super) struct ListArgs {
     /// Where libxl keeps its files about domains
     #[arg(long, value_name = "DIR", default_value = UserData::DIR)]
     libxl_dir: PathBuf,
+    #[command(flatten)]
+    socket: SocketArg,
 }
+
+/// How long an agent may take to tell its reasons. It has them at hand; one that is stuck holds up
+/// nothing.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// One taken port, as it is told. The names of the fields are an interface.
 #[derive(Serialize)]
@@ -59,7 +69,12 @@ pub(super) fn run(
     err: &mut dyn Write,
     colour: bool,
 ) -> u8 {
-    let policy = match load_policy(args.policy.as_deref(), err, colour) {
+    let of_agent = if args.policy.is_none() { reasons_of_agent(&args.socket) } else { None };
+    let loaded = match &of_agent {
+        Some(_) => Loaded::None,
+        None => load_policy(args.policy.as_deref(), err, colour),
+    };
+    let policy = match loaded {
         Loaded::Policy(policy) => Some(policy),
         Loaded::Failed(code) if args.policy.is_some() => return code,
         // What is attached can be told all the same.
@@ -71,10 +86,10 @@ pub(super) fn run(
         Ok((_, _, Some(error))) | Err(error) => return fail(err, &error, EX_UNAVAILABLE),
     };
     let xen = &observed.xen;
-    let reasons = reasons(policy.as_ref(), &observed);
+    let reasons = of_agent.unwrap_or_else(|| reasons(policy.as_ref(), &observed));
     let rows: Vec<Row> = xen
         .taken_ports()
-        .map(|(place, busid)| row(&observed, place, busid, reasons.get(busid)))
+        .map(|(place, busid)| row(&observed, place, busid, reasons.because.get(&busid.to_string())))
         .collect();
     let written = if args.json {
         write_json(&rows, out)
@@ -87,14 +102,23 @@ pub(super) fn run(
     }
 }
 
+/// Why the agent keeps devices where they are, by the policy that it has. `None` if none answers.
+fn reasons_of_agent(socket: &SocketArg) -> Option<ReasonsOutcome> {
+    match client::ask(&socket.path(), Ask::Reasons, Some(PATIENCE)) {
+        Ok(Ok(Outcome::Reasons(reasons))) => Some(reasons),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// The same by a policy, or, without one, as far as it can be told without.
 #[expect(clippy::disallowed_methods, reason = "what comes next needs some present to begin with")]
-fn reasons(policy: Option<&Policy>, observed: &Observed) -> BTreeMap<BusId, String> {
+fn reasons(policy: Option<&Policy>, observed: &Observed) -> ReasonsOutcome {
     let none = Policy::default();
-    let outlooks = preview(policy.unwrap_or(&none), observed, Instant::now()).into_iter();
-    let reasons = outlooks.filter_map(|(busid, Outlook { standing, .. })| {
-        Some((busid, because(&standing, policy.is_some())?))
-    });
-    reasons.collect()
+    let mut outlooks = preview(policy.unwrap_or(&none), observed, Instant::now());
+    // Without rules everything would be about to leave.
+    let is_leaving = |outlook: &Outlook| matches!(outlook.standing, Standing::Detaching { .. });
+    outlooks.retain(|_, outlook| policy.is_some() || !is_leaving(outlook));
+    ReasonsOutcome::of(&outlooks)
 }
 
 fn row(observed: &Observed, place: Place, busid: &BusId, because: Option<&String>) -> Row {
@@ -117,18 +141,6 @@ fn row(observed: &Observed, place: Place, busid: &BusId, because: Option<&String
         because: because.filter(|_| is_ours && device.is_some()).cloned(),
         stale: device.is_none(),
     }
-}
-
-/// Who wants it there, or, if there are rules to tell it by, why it is about to leave.
-fn because(standing: &Standing, with_rules: bool) -> Option<String> {
-    if let Standing::Attached { route, .. }
-    | Standing::Attaching(route)
-    | Standing::WaitingForController { route, .. } = standing
-    {
-        return Some(route.by.to_string());
-    }
-    let Standing::Detaching { because, .. } = standing else { return None };
-    with_rules.then(|| format!("on its way back: {because}"))
 }
 
 fn name(device: &Device) -> String {

@@ -198,6 +198,15 @@ fn fail(err: &mut dyn Write, error: &dyn Error, code: u8) -> u8 {
     }
 }
 
+/// Writes a JSON Schema; gives the exit code.
+fn write_schema(schema: &serde_json::Value, out: &mut dyn Write) -> u8 {
+    let written = serde_json::to_writer_pretty(&mut *out, schema)
+        .map_err(io::Error::from)
+        .and_then(|()| writeln!(out))
+        .and_then(|()| out.flush());
+    if written.is_ok() { EX_OK } else { EX_IOERR }
+}
+
 /// A policy that a verb is about.
 enum Loaded {
     /// It was read.

@@ -3,7 +3,7 @@
 //! The agent's own state machine runs in the simulated world; nothing of this host is read or
 //! touched but the two files.
 
-use super::{EX_CONFIG, EX_IOERR, EX_OK};
+use super::{EX_CONFIG, EX_IOERR, EX_OK, write_schema};
 use crate::policy::{Location, Problems, Source};
 use crate::policy_file;
 use crate::sim::{self, Op, Scenario, Told, World};
@@ -26,18 +26,21 @@ const EX_UNMET: u8 = 1;
     - {at: 5s, plug: {port: 1-1, id: \"05e0:1200\", product: Scanner}}\n    \
     - {at: 9s, kill-agent: 2s}\n    \
     - {at: 20s, expect: {device: 1-1, in: kiosk}}\n\
-    A longer one is docs/scenarios/bad-day.yaml.\n\
+    Everything that can stand there is in docs/policy.md; a longer one is docs/scenarios/bad-day.yaml.\n\
     Exit codes: 0 all as expected, 1 not so, 74 cannot write, 78 bad policy or scenario.")]
 pub(super) struct RehearseArgs {
     /// The policy's file; without it, the policies that the scenario itself holds
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// The scenario's file
-    #[arg(value_name = "SCENARIO")]
-    scenario: PathBuf,
+    #[arg(value_name = "SCENARIO", required_unless_present = "schema")]
+    scenario: Option<PathBuf>,
     /// Answer in one JSON document
     #[arg(long)]
     json: bool,
+    /// Print the JSON Schema of scenarios, for editors, and play none
+    #[arg(long, conflicts_with_all = ["policy", "scenario", "json"])]
+    schema: bool,
 }
 
 pub(super) fn run(
@@ -46,7 +49,11 @@ pub(super) fn run(
     err: &mut dyn Write,
     colour: bool,
 ) -> u8 {
-    let (scenario, setting) = match load(args) {
+    // Without a schema to print there is a scenario.
+    let Some(path) = args.scenario.as_deref().filter(|_| !args.schema) else {
+        return write_schema(&sim::json_schema(), out);
+    };
+    let (scenario, setting) = match load(args, path) {
         Ok(loaded) => loaded,
         Err(problems) => {
             return match write!(err, "{}", problems.render(colour)) {
@@ -65,9 +72,9 @@ pub(super) fn run(
     }
 }
 
-fn load(args: &RehearseArgs) -> Result<(Scenario, sim::Setting), Problems> {
+fn load(args: &RehearseArgs, path: &Path) -> Result<(Scenario, sim::Setting), Problems> {
     let policy = args.policy.as_deref().map(policy_file::load).transpose()?;
-    let scenario = load_scenario(&args.scenario)?;
+    let scenario = load_scenario(path)?;
     let setting = sim::Setting { listen: true, ..scenario.setting(policy) };
     Ok((scenario, setting))
 }

@@ -52,6 +52,10 @@ fn text(outcome: &Outcome) -> String {
         Outcome::Order(order) => order.message.clone(),
         Outcome::Reload(reload) => format!("policy reloaded, {} rules", reload.reloaded_rules),
         Outcome::Status(status) => status_text(status),
+        Outcome::Reasons(reasons) => {
+            let each = reasons.because.iter().map(|(busid, because)| format!("{busid}: {because}"));
+            each.collect::<Vec<_>>().join("\n")
+        }
     }
 }
 

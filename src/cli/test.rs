@@ -4,9 +4,9 @@
 
 use super::explain::{Answer as Explained, explain, write_text as write_explanation};
 use super::sheet;
-use super::{DEFAULT_POLICY, EX_CONFIG, EX_IOERR, EX_OK};
+use super::{DEFAULT_POLICY, EX_CONFIG, EX_IOERR, EX_OK, write_schema};
 use crate::model::Text;
-use crate::paper::{Outcome, Sheet, Test};
+use crate::paper::{self, Outcome, Sheet, Test};
 use crate::policy::{Policy, Problem, Problems};
 use crate::policy_file;
 use clap::Args;
@@ -26,20 +26,39 @@ const DEFAULT_TESTS: &str = "/etc/pvusb-agent/tests";
 /// The policy that tests in a directory beside it are about.
 const MAIN: &str = "policy.yaml";
 
-pub(super) const HELP: &str = "Example of a test:
-  version: 1
+/// A whole file of tests.
+macro_rules! example {
+    () => {
+        "  version: 1
   policy: ../policy.yaml
   devices:
     scanner: {id: \"05e0:1200\", interfaces: [\"03:01:01\"], drivers: [usbhid]}
   domains: [kiosk]
   tests:
     - name: the scanner belongs to the kiosk
-      expect: {scanner: {attach: kiosk, rule: front desk scanner}}
+      expect: {scanner: {attach: kiosk, rule: front desk scanner}}"
+    };
+}
+
+pub(super) const HELP: &str = concat!(
+    "Example of a test:\n",
+    example!(),
+    "
 Everything that can stand there is in docs/policy.md.
-Exit codes: 0 all passed, 1 one has failed or there is none, 74 cannot write, 78 bad policy or test.";
+Exit codes: 0 all passed, 1 one has failed or there is none, 74 cannot write, 78 bad policy or test."
+);
+
+/// For who has no test yet.
+const BEGIN: &str = concat!(
+    "Write the first one, as a file that ends in .yaml:\n",
+    example!(),
+    "
+`pvusb-agent record` writes devices that are plugged in this form; pvusb-agent-policy(5) tells the rest."
+);
 
 /// Arguments of `test`.
 #[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(super) struct TestArgs {
     /// Files of tests, or directories of them; without any, /etc/pvusb-agent/tests
     #[arg(value_name = "FILE")]
@@ -60,6 +79,9 @@ pub(super) struct TestArgs {
     /// Answer in one JSON document
     #[arg(long)]
     json: bool,
+    /// Print the JSON Schema of files of tests, for editors, and run none
+    #[arg(long, conflicts_with_all = ["files", "policy", "name", "every_rule", "list", "json"])]
+    schema: bool,
 }
 
 /// What came of a file. The names of the fields are an interface.
@@ -106,6 +128,9 @@ struct Answer<'a> {
 }
 
 pub(super) fn run(args: &TestArgs, out: &mut dyn Write, err: &mut dyn Write, colour: bool) -> u8 {
+    if args.schema {
+        return write_schema(&paper::json_schema(), out);
+    }
     let mut bench = Bench { args, policies: BTreeMap::new(), bad: Vec::new() };
     let (paths, unreadable) = paths(&args.files);
     bench.bad.extend(unreadable);
@@ -126,7 +151,7 @@ pub(super) fn run(args: &TestArgs, out: &mut dyn Write, err: &mut dyn Write, col
             }
             bad.iter().try_for_each(|problems| writeln!(err, "{}", problems.render(colour)))?;
             if count == 0 && bad.is_empty() {
-                writeln!(err, "pvusb-agent: there is no test{}", where_none(args))?;
+                write_none(args, err)?;
             }
             Ok(())
         })
@@ -141,7 +166,9 @@ pub(super) fn run(args: &TestArgs, out: &mut dyn Write, err: &mut dyn Write, col
 
 /// The files of tests, and what is wrong with those that cannot be listed.
 fn paths(named: &[PathBuf]) -> (Vec<PathBuf>, Vec<Problems>) {
-    let usual = [PathBuf::from(DEFAULT_TESTS)];
+    let usual = Path::new(DEFAULT_TESTS);
+    // That nobody has written tests yet is no mistake.
+    let usual = if usual.exists() { vec![usual.to_owned()] } else { Vec::new() };
     let named = if named.is_empty() { &usual } else { named };
     let (mut paths, mut bad) = (Vec::new(), Vec::new());
     for path in named {
@@ -157,11 +184,20 @@ fn paths(named: &[PathBuf]) -> (Vec<PathBuf>, Vec<Problems>) {
     (paths, bad)
 }
 
-fn where_none(args: &TestArgs) -> String {
-    match &args.name {
-        Some(name) => format!(" with `{}` in its name", Text::from(&**name)),
-        None => String::new(),
+fn write_none(args: &TestArgs, err: &mut dyn Write) -> io::Result<()> {
+    if let Some(name) = &args.name {
+        return writeln!(
+            err,
+            "pvusb-agent: there is no test with `{}` in its name",
+            Text::from(&**name)
+        );
     }
+    let places = args.files.iter().map(|path| path.to_string_lossy());
+    let places = match args.files.as_slice() {
+        [] => DEFAULT_TESTS.to_owned(),
+        _ => places.collect::<Vec<_>>().join(", "),
+    };
+    writeln!(err, "pvusb-agent: there is no test yet in {}\n\n{BEGIN}", Text::from(&*places))
 }
 
 /// What runs the tests. Each policy is read once.

@@ -9,10 +9,11 @@
 //! {"v":1,"id":1,"ok":{"device":"1-1.4","result":"done","standing":"attached","message":"…"}}
 //! ```
 
-use crate::model::{DeviceName, Place, Text};
-use crate::plan::{Objection, Request, Standing, Wanted};
+use crate::model::{BusId, DeviceName, Place, Text};
+use crate::plan::{Objection, Outlook, Request, Standing, Wanted};
 use crate::reconcile::Answer;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The version of this protocol.
 pub const VERSION: u64 = 1;
@@ -42,6 +43,8 @@ pub enum Ask {
     Status,
     /// `reload`: read the policy anew.
     Reload,
+    /// `reasons`: why it keeps devices where they are.
+    Reasons,
 }
 
 /// An order.
@@ -84,6 +87,7 @@ enum Word {
     Release,
     Status,
     Reload,
+    Reasons,
 }
 
 /// What of a line is of use even when the rest is not.
@@ -119,6 +123,8 @@ pub enum Outcome {
     Status(StatusOutcome),
     /// To `reload`.
     Reload(ReloadOutcome),
+    /// To `reasons`.
+    Reasons(ReasonsOutcome),
 }
 
 /// What became of an order. It is noted in any case.
@@ -220,6 +226,14 @@ pub struct ReloadOutcome {
     pub reloaded_rules: usize,
 }
 
+/// Why devices are where they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReasonsOutcome {
+    /// Of what is in a domain, or on its way there or back: by busid, in the words of `explain`.
+    pub because: BTreeMap<String, String>,
+}
+
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -286,6 +300,7 @@ impl Question {
         match &self.ask {
             Ask::Status => {}
             Ask::Reload => line.ask = Word::Reload,
+            Ask::Reasons => line.ask = Word::Reasons,
             Ask::Order(OrderAsk { request, remember, wait }) => {
                 line.device = Some(request.device.to_string());
                 (line.force, line.remember, line.wait) = (request.force, *remember, *wait);
@@ -311,7 +326,7 @@ impl Line {
         let refuse = |field: &str, is_given: bool| {
             if is_given { Err(format!("`{field}` has no place in {name}")) } else { Ok(()) }
         };
-        let is_order = !matches!(word, Word::Status | Word::Reload);
+        let is_order = !matches!(word, Word::Status | Word::Reload | Word::Reasons);
         refuse("domain", word != Word::Attach && self.domain.is_some())?;
         refuse("force", word != Word::Attach && self.force)?;
         refuse("remember", (!is_order || word == Word::Release) && self.remember)?;
@@ -327,6 +342,7 @@ impl Line {
         let wanted = match word {
             Word::Status => return Ok(Ask::Status),
             Word::Reload => return Ok(Ask::Reload),
+            Word::Reasons => return Ok(Ask::Reasons),
             Word::Attach => Wanted::Attach(required("domain", self.domain)?.into()),
             Word::Detach => Wanted::Detach,
             Word::Hold => Wanted::Hold,
@@ -353,6 +369,25 @@ impl Reply {
     /// None is known: the writer's interface can fail.
     pub fn write(&self) -> Result<String, serde_json::Error> {
         Ok(serde_json::to_string(self)? + "\n")
+    }
+}
+
+impl ReasonsOutcome {
+    /// Who wants each device where it is, or why it is about to leave, as it stands with it.
+    pub fn of(outlooks: &BTreeMap<BusId, Outlook>) -> Self {
+        let because = |standing: &Standing| {
+            if let Standing::Attached { route, .. }
+            | Standing::Attaching(route)
+            | Standing::WaitingForController { route, .. } = standing
+            {
+                return Some(route.by.to_string());
+            }
+            let Standing::Detaching { because, .. } = standing else { return None };
+            Some(format!("on its way back: {because}"))
+        };
+        let each = outlooks.iter();
+        let each = each.filter_map(|(busid, it)| Some((busid.to_string(), because(&it.standing)?)));
+        Self { because: each.collect() }
     }
 }
 

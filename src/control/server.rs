@@ -97,8 +97,8 @@ impl Grant {
     /// Whether it covers this question.
     pub fn allows(self, ask: &Ask) -> bool {
         match (self, ask) {
-            (Self::Everything, Ask::Order(_) | Ask::Status | Ask::Reload) => true,
-            (Self::Nothing, Ask::Order(_) | Ask::Status | Ask::Reload) => false,
+            (Self::Everything, Ask::Order(_) | Ask::Status | Ask::Reload | Ask::Reasons) => true,
+            (Self::Nothing, Ask::Order(_) | Ask::Status | Ask::Reload | Ask::Reasons) => false,
         }
     }
 }

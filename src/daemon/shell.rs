@@ -6,7 +6,7 @@ use super::events::{Arrival, Arrivals};
 use super::manager::Manager;
 use super::watching::Watches;
 use crate::control::protocol::{
-    Ask, Fault, FileOutcome, OrderAsk, Outcome, ReloadOutcome, StatusOutcome,
+    Ask, Fault, FileOutcome, OrderAsk, Outcome, ReasonsOutcome, ReloadOutcome, StatusOutcome,
 };
 use crate::control::server::{Heard, Responder};
 use crate::host::look::XenReader;
@@ -17,7 +17,7 @@ use crate::plan::{Scene, Wanted, orders};
 use crate::policy::{Policy, Problems, Reload};
 use crate::policy_file::remembered::{self, RememberError};
 use crate::policy_file::{self, InForce, PolicyFile};
-use crate::reconcile::{Asked, Event, Input, Output, Reconciler, RequestId, Scope, Sight};
+use crate::reconcile::{Asked, Event, Input, Output, Reconciler, RequestId, Scope, Sight, preview};
 use crate::telemetry::{self, Notable};
 use std::collections::BTreeSet;
 use std::future::pending;
@@ -331,6 +331,12 @@ impl Shell {
             }
             Ask::Status => {
                 answer.ok(Outcome::Status(self.status()));
+                Vec::new()
+            }
+            Ask::Reasons => {
+                let (policy, observed) = (self.machine.policy(), self.machine.observed());
+                let outlooks = preview(policy, observed, now());
+                answer.ok(Outcome::Reasons(ReasonsOutcome::of(&outlooks)));
                 Vec::new()
             }
             Ask::Reload => {

@@ -1,44 +1,24 @@
 //! Devices on paper.
 
 use super::Written;
+use super::keys::{DEVICE, UDEV, USE};
 use super::read::Pen;
 use crate::model::{
     Anchor, BusAddress, BusId, ClassTriple, Device, Interface, InterfaceName, Removable, Speed,
     Text, UdevFacts, UsbId, UsbRelease, Use,
 };
 use crate::policy::text::{
-    Code, Fields, Finding, Node, Shape, Span, Value, is_attribute, is_plain_name, list, wrong_shape,
+    Code, Fields, Finding, Node, Span, Value, is_attribute, is_plain_name, list, wrong_shape,
 };
 use crate::policy::{ClassPattern, IdPattern, ReleasePattern};
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
-pub(super) const DEVICE: Shape = Shape {
-    what: "a device",
-    keys: &[
-        "port",
-        "anchor",
-        "bus_address",
-        "id",
-        "manufacturer",
-        "product",
-        "serial",
-        "class",
-        "speed",
-        "usb_version",
-        "removable",
-        "interfaces",
-        "drivers",
-        "authorized",
-        "udev",
-        "uses",
-    ],
-};
-const UDEV: Shape = Shape { what: "`udev`", keys: &["property", "attribute", "tag"] };
-const USE: Shape = Shape { what: "a use", keys: &["mounted", "at", "swap", "held", "by", "route"] };
-
 /// What dom0 can do with a device, in a word.
-const USES: [&str; 6] = ["mounted", "swap", "held", "route", "keyboard", "pointer"];
+pub(super) const USES: [&str; 6] = ["mounted", "swap", "held", "route", "keyboard", "pointer"];
+
+/// Stands for no driver where the one of a later interface is to be said.
+pub(crate) const NO_DRIVER: &str = "none";
 
 /// The most interfaces that the kernel takes from a configuration (`USB_MAXINTERFACES`,
 /// `include/linux/usb.h`).
@@ -82,7 +62,7 @@ struct Facts {
 
 impl Pen<'_, '_> {
     /// The devices of a host, by name.
-    pub(super) fn devices(&mut self, node: &Node) -> Vec<Written> {
+    pub(crate) fn devices(&mut self, node: &Node) -> Vec<Written> {
         let Value::Map(entries) = &node.value else {
             self.reader.report.add(wrong_shape(node, "a map from names to devices"));
             return Vec::new();
@@ -90,7 +70,8 @@ impl Pen<'_, '_> {
         let mut drafts = Vec::new();
         for entry in entries {
             if self.is_name(entry, "device")
-                && let Some(draft) = self.draft(&entry.key, &entry.node)
+                && let Some(fields) = self.reader.fields(&entry.node, &DEVICE)
+                && let Some(draft) = self.draft(&entry.key, &fields)
             {
                 drafts.push(draft);
             }
@@ -98,11 +79,20 @@ impl Pen<'_, '_> {
         self.placed(drafts)
     }
 
+    /// A device that is at a port of its own and in no map of devices. Its address is the first of its
+    /// bus.
+    pub(crate) fn device(&mut self, fields: &Fields<'_>) -> Option<Device> {
+        self.reader.required(fields, "port");
+        let draft = self.draft("", fields)?;
+        let (port, _) = draft.port.clone()?;
+        let address = BusAddress { bus: port.bus(), device: FIRST_NUMBER };
+        draft.at(port, address)
+    }
+
     /// `None` if anything is wrong with it, which was then told.
-    fn draft(&mut self, name: &str, node: &Node) -> Option<Draft> {
+    fn draft(&mut self, name: &str, fields: &Fields<'_>) -> Option<Draft> {
         let before = self.reader.report.found();
-        let fields = self.reader.fields(node, &DEVICE)?;
-        let id = self.reader.required(&fields, "id").and_then(|node| self.id(node));
+        let id = self.reader.required(fields, "id").and_then(|node| self.id(node));
         let port = fields.get("port").and_then(|node| Some((self.port(node)?, node.span)));
         let address = fields.get("bus_address").and_then(|node| {
             Some((self.parsed(node, "a bus address", Code::BadBusAddress)?, node.span))
@@ -110,7 +100,7 @@ impl Pen<'_, '_> {
         let classes = fields.get("interfaces").and_then(|node| self.interfaces(node));
         let drivers = fields.get("drivers").and_then(|node| self.drivers(node));
         let authorized = fields.get("authorized").and_then(|node| self.reader.truth(node));
-        let facts = self.facts(&fields);
+        let facts = self.facts(fields);
         let (classes, drivers) = (classes.unwrap_or_default(), drivers.unwrap_or_default());
         if let Some(node) = fields.get("drivers").filter(|_| drivers.len() > classes.len()) {
             let message = "there are more drivers than interfaces: each has one at least";
@@ -119,7 +109,7 @@ impl Pen<'_, '_> {
         let is_right = self.reader.report.found() == before;
         is_right.then_some(Draft {
             name: name.into(),
-            span: node.span,
+            span: fields.span,
             port,
             address,
             id: id?,
@@ -280,7 +270,7 @@ impl Pen<'_, '_> {
         Some(self.each(node, Self::one_use)?.into_iter().collect())
     }
 
-    fn one_use(&mut self, node: &Node) -> Option<Use> {
+    pub(crate) fn one_use(&mut self, node: &Node) -> Option<Use> {
         if !matches!(node.value, Value::Map(_)) {
             let word = self.reader.word(node, "a use", &USES, Code::BadFact)?;
             let (disk, interface) = (|| Text::from("/dev/sdx1"), || Text::from("eth9"));
@@ -381,7 +371,8 @@ impl Draft {
         for (number, class) in self.classes.iter().enumerate() {
             let name: InterfaceName = format!("{port}:1.{number}").parse().ok()?;
             // As many drivers as are written: the last one has the rest of the interfaces.
-            let driver = self.drivers.get(number).or(self.drivers.last()).cloned();
+            let driver = self.drivers.get(number).or(self.drivers.last());
+            let driver = driver.filter(|driver| ***driver != *NO_DRIVER).cloned();
             let authorized = self.authorized;
             interfaces.insert(name, Interface { class: *class, driver, authorized });
         }

@@ -1,24 +1,18 @@
 //! Domains on paper.
 
+use super::keys::{CONTROLLER, DOMAIN};
 use super::read::Pen;
 use crate::model::{
     Controller, ControllerId, ControllerKind, DeviceModel, DomId, Guest, GuestKind, GuestName,
     GuestUuid, Life, PortContent, PortNumber, Text, UsbVersion, XenbusState,
 };
 use crate::policy::text::{
-    Code, DOM0, Entry, Finding, Node, Shape, Span, Value, first_hidden, wrong_shape,
+    Code, DOM0, Entry, Fields, Finding, Node, Span, Value, first_hidden, wrong_shape,
 };
 use std::collections::BTreeMap;
 
-const DOMAIN: Shape = Shape {
-    what: "a domain",
-    keys: &["domid", "uuid", "type", "state", "device_model", "controllers"],
-};
-const CONTROLLER: Shape =
-    Shape { what: "a controller", keys: &["type", "version", "ports", "in_use"] };
-
 /// Words for the device model of a domain, the usual one first.
-pub(super) const DEVICE_MODELS: [(&str, DeviceModel); 5] = [
+pub(crate) const DEVICE_MODELS: [(&str, DeviceModel); 5] = [
     ("qusb", DeviceModel::Running { qusb: true }),
     ("without-qusb", DeviceModel::Running { qusb: false }),
     ("starting", DeviceModel::Starting),
@@ -26,7 +20,7 @@ pub(super) const DEVICE_MODELS: [(&str, DeviceModel); 5] = [
     ("none", DeviceModel::Absent),
 ];
 /// Words for how a domain is virtualised, the usual one first.
-pub(super) const KINDS: [(&str, GuestKind); 3] =
+pub(crate) const KINDS: [(&str, GuestKind); 3] =
     [("pv", GuestKind::Pv), ("pvh", GuestKind::Pvh), ("hvm", GuestKind::Hvm)];
 /// Words for where it is in its life, the usual one first.
 pub(super) const LIVES: [(&str, Life); 2] =
@@ -44,7 +38,7 @@ const PORTS: u8 = 8;
 
 impl Pen<'_, '_> {
     /// The domains of a host: names alone, or names with what is known of each.
-    pub(super) fn domains(&mut self, node: &Node) -> Vec<Guest> {
+    pub(crate) fn domains(&mut self, node: &Node) -> Vec<Guest> {
         let mut drafts = Vec::new();
         match &node.value {
             Value::List(items) => {
@@ -88,34 +82,43 @@ impl Pen<'_, '_> {
         if let Some(node) = node
             && let Some(fields) = self.reader.fields(node, &DOMAIN)
         {
-            let guest = &mut draft.guest;
-            if let Some(node) = fields.get("domid") {
-                draft.domid = self.parsed(node, "a domain number", Code::BadFact);
-                if draft.domid == Some(DomId::DOM0) {
-                    self.wrong(Code::BadFact, node, "this is the number of dom0");
-                }
-            }
-            if let Some(uuid) =
-                fields.get("uuid").and_then(|node| self.parsed(node, "a UUID", Code::BadFact))
-            {
-                guest.uuid = uuid;
-            }
-            if let Some(kind) = fields.get("type").and_then(|node| self.meant(node, &KINDS)) {
-                guest.kind = kind;
-            }
-            if let Some(life) = fields.get("state").and_then(|node| self.meant(node, &LIVES)) {
-                guest.life = life;
-            }
-            if let Some(model) =
-                fields.get("device_model").and_then(|node| self.meant(node, &DEVICE_MODELS))
-            {
-                guest.device_model = model;
-            }
-            if let Some(node) = fields.get("controllers") {
-                guest.controllers = self.controllers(node);
-            }
+            draft.domid = self.describe(&fields, &mut draft.guest);
         }
         (self.reader.report.found() == before).then_some(draft)
+    }
+
+    /// What is written of a domain besides its name; the rest stays as it is in `guest`. Gives the number
+    /// that it is to have.
+    pub(crate) fn describe(&mut self, fields: &Fields<'_>, guest: &mut Guest) -> Option<DomId> {
+        let domid = fields.get("domid").and_then(|node| self.domid(node));
+        if let Some(uuid) =
+            fields.get("uuid").and_then(|node| self.parsed(node, "a UUID", Code::BadFact))
+        {
+            guest.uuid = uuid;
+        }
+        if let Some(kind) = fields.get("type").and_then(|node| self.meant(node, &KINDS)) {
+            guest.kind = kind;
+        }
+        if let Some(life) = fields.get("state").and_then(|node| self.meant(node, &LIVES)) {
+            guest.life = life;
+        }
+        if let Some(model) =
+            fields.get("device_model").and_then(|node| self.meant(node, &DEVICE_MODELS))
+        {
+            guest.device_model = model;
+        }
+        if let Some(node) = fields.get("controllers") {
+            guest.controllers = self.controllers(node);
+        }
+        domid
+    }
+
+    fn domid(&mut self, node: &Node) -> Option<DomId> {
+        let domid = self.parsed(node, "a domain number", Code::BadFact);
+        if domid == Some(DomId::DOM0) {
+            self.wrong(Code::BadFact, node, "this is the number of dom0");
+        }
+        domid
     }
 
     /// The controllers of a domain, counted from 0.
@@ -217,7 +220,7 @@ struct Draft {
 
 /// A domain that runs and whose device model serves `qusb`, without a controller. Its number is still to
 /// come.
-fn usual(name: GuestName) -> Guest {
+pub(crate) fn usual(name: GuestName) -> Guest {
     Guest {
         domid: DomId::DOM0,
         uuid: GuestUuid::NIL,

@@ -1,7 +1,7 @@
 //! A HOST ON PAPER: devices, domains and what is expected of them, as YAML.
 //!
 //! One form for everything that judges devices without this host: recordings, what somebody wrote by hand,
-//! tests of a policy. It holds what a policy can ask for, and nothing else.
+//! tests of a policy, and (in `sim`) the days that are rehearsed. It holds what a policy can ask for, and nothing else.
 //!
 //! ```yaml
 //! version: 1
@@ -24,14 +24,19 @@
 mod device;
 mod domain;
 mod expect;
+pub(crate) mod keys;
 mod outcome;
 mod read;
 mod test;
 mod umockdev;
 mod write;
 
+pub(crate) use device::NO_DRIVER;
+pub(crate) use domain::{DEVICE_MODELS, KINDS, usual};
 pub use expect::{Expectation, Guard, Wanted};
+pub use keys::json_schema;
 pub use outcome::{End, Outcome};
+pub(crate) use read::Pen;
 pub use read::read;
 pub use test::Test;
 pub use write::{Recording, write};

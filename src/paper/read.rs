@@ -1,19 +1,15 @@
 //! The frame of a sheet: what stands at the top level, and what all parts read alike.
 
+use super::keys::SHEET;
 use super::{Host, Sheet, umockdev};
 use crate::model::{Desk, Text};
 use crate::policy::text::{
-    Code, Entry, Finding, Node, Reader, Report, Shape, SourceText, Span, Value, first_hidden, grow,
+    Code, Entry, Finding, Node, Reader, Report, SourceText, Span, Value, first_hidden, grow,
     nearest, wrong_shape,
 };
 use crate::policy::{Problems, Source};
 use std::fmt::Display;
 use std::str::FromStr;
-
-const SHEET: Shape = Shape {
-    what: "a host on paper",
-    keys: &["version", "about", "policy", "desk", "usbback", "devices", "domains", "tests"],
-};
 
 /// The version of the form that is read here.
 const VERSION: &str = "1";
@@ -35,7 +31,7 @@ pub fn read(source: Source<'_>) -> Result<Sheet, Problems> {
     } else if umockdev::is_one(text.as_str()) {
         host = umockdev::host(text.as_str(), &mut report);
     } else if let Some(root) = grow(&text, &mut report) {
-        let mut pen = Pen { reader: Reader::new(&mut report) };
+        let mut pen = Pen::new(&mut report);
         if let Some(fields) = pen.reader.fields(&root, &SHEET) {
             if let Some(node) = pen.reader.required(&fields, "version") {
                 pen.version(node);
@@ -70,8 +66,15 @@ pub fn read(source: Source<'_>) -> Result<Sheet, Problems> {
 }
 
 /// What reads the parts of one sheet.
-pub(super) struct Pen<'r, 't> {
+pub(crate) struct Pen<'r, 't> {
     pub(super) reader: Reader<'r, 't>,
+}
+
+impl<'r, 't> Pen<'r, 't> {
+    /// Reads parts of a text that is no sheet.
+    pub(crate) fn new(report: &'r mut Report<'t>) -> Self {
+        Self { reader: Reader::new(report) }
+    }
 }
 
 impl Pen<'_, '_> {
@@ -88,13 +91,13 @@ impl Pen<'_, '_> {
     }
 
     /// For people; may run over lines.
-    fn about(&mut self, node: &Node) {
+    pub(crate) fn about(&mut self, node: &Node) {
         if !matches!(node.value, Value::Text(_)) {
             self.reader.report.add(wrong_shape(node, "a text"));
         }
     }
 
-    pub(super) fn desk(&mut self, node: &Node) -> Option<Desk> {
+    pub(crate) fn desk(&mut self, node: &Node) -> Option<Desk> {
         let mut desk = Desk::default();
         for word in self.words(node, &["keyboard", "pointer"])? {
             match word {
@@ -146,7 +149,7 @@ impl Pen<'_, '_> {
     }
 
     /// The place in `names` of the one that is written here.
-    pub(super) fn one_of(&mut self, node: &Node, what: &str, names: &[&str]) -> Option<usize> {
+    pub(crate) fn one_of(&mut self, node: &Node, what: &str, names: &[&str]) -> Option<usize> {
         let text = self.reader.text(node, &format!("the name of a {what}"))?;
         let found = names.iter().position(|name| *name == text);
         if found.is_none() {
@@ -155,7 +158,7 @@ impl Pen<'_, '_> {
         found
     }
 
-    pub(super) fn unknown(&mut self, span: Span, what: &str, text: &str, names: &[&str]) {
+    pub(crate) fn unknown(&mut self, span: Span, what: &str, text: &str, names: &[&str]) {
         let message = format!("there is no {what} `{}` here", Text::from(text));
         let finding = Finding::new(Code::UnknownName, span, message);
         self.reader.report.add(match nearest(text, names) {

@@ -2,26 +2,15 @@
 
 use super::Host;
 use super::expect::{Expectation, Guard, Wanted};
+use super::keys::{ENDS, EXPECTED, ORDER, ORDERS, TEST};
 use super::outcome::End;
 use super::read::Pen;
 use crate::model::{Desk, GuestName, Observed, Order, Override, Text, Use};
 use crate::policy::Location;
 use crate::policy::text::{
-    Code, DOM0, Fields, Finding, Node, Shape, Span, Value, list, nearest, wrong_shape,
+    Code, DOM0, Fields, Finding, Node, Span, Value, list, nearest, wrong_shape,
 };
 use std::collections::{BTreeMap, BTreeSet};
-
-const TEST: Shape = Shape {
-    what: "a test",
-    keys: &["name", "about", "plugged", "domains", "desk", "usbback", "uses", "orders", "expect"],
-};
-const EXPECTED: Shape = Shape {
-    what: "an expectation",
-    keys: &["attach", "keep", "block", "nothing", "guard", "waits", "stuck", "rule", "port"],
-};
-/// The keys that say where a device ends.
-const ENDS: [&str; 7] = ["attach", "keep", "block", "nothing", "guard", "waits", "stuck"];
-const ORDER: Shape = Shape { what: "an order", keys: &["attach", "force"] };
 
 /// What is expected of a host, or of a part of it. Devices and domains are meant by their place in the
 /// host.
@@ -185,7 +174,7 @@ impl Pen<'_, '_> {
     /// What a person has ordered about a device, and whether reservations are waived.
     fn order(&mut self, node: &Node) -> Option<(Order, bool)> {
         if !matches!(node.value, Value::Map(_)) {
-            let word = self.reader.word(node, "an order", &["detach", "hold"], Code::BadFact)?;
+            let word = self.reader.word(node, "an order", &ORDERS, Code::BadFact)?;
             return Some((if word == "hold" { Order::Hold } else { Order::Stay }, false));
         }
         let fields = self.reader.fields(node, &ORDER)?;

@@ -103,14 +103,14 @@ impl Walk<'_, '_> {
 
     fn value(&mut self, node: &Node, form: &Form) {
         match (&node.value, form) {
-            (Value::List(items), Form::List(each, _) | Form::Some(each)) => {
+            (Value::List(items), Form::List(each, _) | Form::Some(each) | Form::Each(each)) => {
                 for item in items {
                     self.value(item, each);
                 }
             }
-            (_, Form::Some(one)) => self.value(node, one),
+            (_, Form::Some(one) | Form::Each(one)) => self.value(node, one),
             (Value::Map(_), Form::Match) => self.map(node, &MATCH_KEYS),
-            (Value::Map(_), Form::Map(keys, _)) => self.map(node, keys),
+            (Value::Map(_), Form::Map(keys, _) | Form::Choice(keys, _)) => self.map(node, keys),
             (Value::Map(entries), Form::Named(each)) => {
                 for entry in entries {
                     self.text(entry.key_span, &entry.key, &Form::Text);
@@ -119,7 +119,9 @@ impl Walk<'_, '_> {
             }
             (_, Form::Either(forms)) => {
                 let is_map = matches!(node.value, Value::Map(_));
-                let fitting = forms.iter().find(|form| matches!(form, Form::Map(..)) == is_map);
+                let fitting = forms
+                    .iter()
+                    .find(|form| matches!(form, Form::Map(..) | Form::Choice(..)) == is_map);
                 if let Some(form) = fitting {
                     self.value(node, form);
                 }

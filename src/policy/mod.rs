@@ -52,9 +52,11 @@ pub use wish::{ControllerWish, KindWish, TargetWish};
 /// problems alike.
 pub(crate) mod text {
     pub(crate) use crate::policy::problem::{Code, Finding, Report};
+    pub(crate) use crate::policy::read::keys::{Form, Key, joined, key, must, names};
     pub(crate) use crate::policy::read::{
         DOM0, Fields, Reader, Shape, is_attribute, is_plain_name, list, wrong_shape,
     };
+    pub(crate) use crate::policy::schema::of as schema_of;
     pub(crate) use crate::policy::source::{SourceText, Span, first_hidden};
     pub(crate) use crate::policy::suggest::nearest;
     pub(crate) use crate::policy::tree::{Entry, Node, Value, grow};

@@ -3,20 +3,27 @@
 //! It knows less than the reader: a policy that it takes may still be refused. One that the reader
 //! takes it takes too, unless a value reads differently without quotes (P106).
 
-use super::read::keys::{ACTIONS, Form, Key, MATCH_KEYS, POLICY_KEYS};
+use super::read::keys::{Form, Key, MATCH_KEYS, POLICY_KEYS};
 use serde_json::{Map, Value, json};
 
-/// The schema of a policy file and of a drop-in (draft 7, which editors know best).
+/// The schema of a policy file and of a drop-in.
 pub fn json_schema() -> Value {
-    let mut schema = map(&POLICY_KEYS, 0);
-    schema.insert("$schema".into(), json!("http://json-schema.org/draft-07/schema#"));
-    schema.insert("title".into(), json!("Policy of pvusb-agent"));
+    let mut schema = of("Policy of pvusb-agent", &POLICY_KEYS);
     // A drop-in may hold less than the main file: `rules` must be where `defaults` are.
-    schema.insert("required".into(), json!(["version"]));
-    schema.insert("dependencies".into(), json!({"defaults": ["rules"]}));
+    schema["required"] = json!(["version"]);
+    schema["dependencies"] = json!({"defaults": ["rules"]});
     let mut matcher = map(&MATCH_KEYS, 1);
     matcher.insert("description".into(), json!("Which devices: all keys must hold."));
-    schema.insert("definitions".into(), json!({"match": matcher}));
+    schema["definitions"] = json!({"match": matcher});
+    schema
+}
+
+/// The schema of files with these keys (draft 7, which editors know best). A match is defined in that of
+/// policies alone.
+pub(crate) fn of(title: &str, keys: &'static [Key]) -> Value {
+    let mut schema = map(keys, 0);
+    schema.insert("$schema".into(), json!("http://json-schema.org/draft-07/schema#"));
+    schema.insert("title".into(), json!(title));
     Value::Object(schema)
 }
 
@@ -33,10 +40,6 @@ fn map(keys: &'static [Key], least: usize) -> Map<String, Value> {
     }
     if least > 0 {
         schema.insert("minProperties".into(), json!(least));
-    }
-    if is_rule(keys) {
-        let one_of: Vec<_> = ACTIONS.iter().map(|action| json!({"required": [action]})).collect();
-        schema.insert("oneOf".into(), json!(one_of));
     }
     schema
 }
@@ -94,11 +97,20 @@ fn value(form: &Form) -> Value {
         Form::Release => json!({
             "type": ["string", "number"], "pattern": "^[0-9]+\\.([0-9]+|\\*)$",
         }),
+        Form::Like(pattern) => json!({"type": ["string", "number"], "pattern": pattern}),
+        Form::Nothing => json!({"type": "null"}),
         Form::Match => json!({"$ref": "#/definitions/match"}),
         Form::Map(keys, least) => Value::Object(map(keys, *least)),
+        Form::Choice(keys, choice) => {
+            let mut schema = map(keys, 0);
+            let one_of = choice.iter().map(|key| json!({"required": [key]})).collect();
+            schema.insert("oneOf".into(), Value::Array(one_of));
+            Value::Object(schema)
+        }
         Form::Named(each) => json!({"type": "object", "additionalProperties": value(each)}),
         Form::List(each, least) => list(each, *least),
         Form::Some(one) => json!({"anyOf": [value(one), list(one, 1)]}),
+        Form::Each(one) => json!({"anyOf": [value(one), list(one, 0)]}),
         Form::Either(forms) => json!({"anyOf": forms.iter().map(value).collect::<Vec<_>>()}),
     }
 }
@@ -113,9 +125,4 @@ fn list(each: &Form, least: usize) -> Value {
         schema["minItems"] = json!(least);
     }
     schema
-}
-
-/// Of a rule's actions there must be one.
-fn is_rule(keys: &[Key]) -> bool {
-    ACTIONS.iter().all(|action| keys.iter().any(|key| key.name == *action))
 }

@@ -159,7 +159,22 @@ pub(super) fn key<'k>(word: &str, keys: &[&'k str]) -> Option<&'k str> {
     let meant = other.and_then(|(_, meant)| {
         meant.iter().find_map(|meant| keys.iter().find(|key| *key == meant).copied())
     });
-    meant.or_else(|| nearest(word, keys))
+    meant.or_else(|| nearest(word, keys)).or_else(|| near_other_name(&plain, keys))
+}
+
+/// The key that a misspelt word of another program's means. Short words are near to many. Slips are seldom in
+/// the first letter, and there are many words: those that begin otherwise are not compared.
+fn near_other_name<'k>(plain: &str, keys: &[&'k str]) -> Option<&'k str> {
+    const LEAST: usize = 5;
+    let known = OTHER_NAMES.iter().filter(|(name, meant)| {
+        name.len() >= LEAST
+            && name.chars().next() == plain.chars().next()
+            && meant.iter().any(|meant| keys.contains(meant))
+    });
+    let known: Vec<&str> = known.map(|(name, _)| *name).collect();
+    let name = (plain.len() >= LEAST).then(|| nearest(plain, &known)).flatten()?;
+    let (_, meant) = OTHER_NAMES.iter().find(|(other, _)| *other == name)?;
+    meant.iter().find_map(|meant| keys.iter().find(|key| *key == meant).copied())
 }
 
 /// What helps somebody who meant `key` and wrote `word`.
@@ -230,6 +245,9 @@ mod tests {
             ("deny", &in_rule, Some("block")),
             ("targetVm", &in_rule, Some("attach")),
             ("matc", &in_rule, Some("match")),
+            ("vndor", &in_match, Some("id")),
+            ("produkt_id", &in_match, Some("id")),
+            ("colour", &in_match, None),
         ];
         for (word, keys, expected) in cases {
             assert_eq!(key(word, keys), expected, "{word}");

@@ -234,7 +234,12 @@ fn refuse_properties(
 }
 
 fn unused_yaml(span: Span, what: &str) -> Finding {
-    Finding::new(Code::UnusedYaml, span, format!("YAML's {what} are not used here"))
+    let finding = Finding::new(Code::UnusedYaml, span, format!("YAML's {what} are not used here"));
+    match what {
+        "anchors" | "merge keys" => finding.help("write it out where it is used"),
+        "tags" => finding.help("if this is text, put it between quotes"),
+        _ => finding,
+    }
 }
 
 /// `id: *:1200` without quotes is an alias to YAML.
@@ -248,9 +253,16 @@ fn syntax(text: &str, offsets: &Offsets, error: &ScanError) -> Finding {
     if text[start..].starts_with('*') {
         return alias(text, start);
     }
+    let is_tab = error.info().contains("tab");
+    // At a tab, the parser may have stopped before it.
+    let tab = text[start..].find('\t').filter(|_| is_tab);
+    let start = start + tab.unwrap_or_default();
     let end = start + text[start..].chars().next().map_or(0, char::len_utf8);
     let message = format!("this is not YAML: {}", Text::from(error.info()));
     let finding = Finding::new(Code::Syntax, Span { start, end }, message);
+    if is_tab {
+        return finding.help("indent with blanks");
+    }
     if text[start..].starts_with(':') {
         return finding.help("a text with `: ` in it must stand between quotes");
     }

@@ -4,8 +4,8 @@ use super::op::{Fault, GuestSpec, ModelSpec, Op, PlugSpec, Timed, uses};
 use super::random::Random;
 use super::world::Setting;
 use crate::model::{
-    BusId, ControllerId, ControllerKind, Desk, DeviceName, GuestKind, GuestName, PortNumber, Speed,
-    UsbId, UsbVersion, Use, XenbusState,
+    BusId, ClassTriple, ControllerId, ControllerKind, Desk, DeviceName, GuestKind, GuestName,
+    PortNumber, Speed, UsbId, UsbVersion, Use, XenbusState,
 };
 use crate::plan::{Request, Wanted};
 use crate::policy::{self, Policy, Source};
@@ -212,7 +212,7 @@ impl Maker {
     }
 
     fn what(&mut self) -> Option<Use> {
-        self.dice.pick(&uses()).map(|(_, what)| what.clone())
+        self.dice.pick(&uses()).cloned()
     }
 
     fn xl_controller(&mut self) -> Op {
@@ -227,26 +227,27 @@ impl Maker {
 
     fn device(&mut self, port: &str, hub: bool) -> Option<PlugSpec> {
         let count = if hub { 1 } else { 1 + self.dice.below(3) };
-        let drivers = ["usbhid", "usb-storage", "cdc_acm"];
-        let interfaces = (0..count)
+        let natives = ["usbhid", "usb-storage", "cdc_acm"];
+        let drivers = (0..count)
             .map(|_| match self.dice.below(4) {
                 0 if !hub => None,
                 _ if hub => Some("hub".into()),
-                _ => self.dice.pick(&drivers).map(|driver| Box::from(*driver)),
+                _ => self.dice.pick(&natives).map(|driver| Box::from(*driver)),
             })
             .collect();
-        Some(PlugSpec {
-            port: port.parse().ok()?,
-            id: self.id(),
-            product: None,
-            serial: self.dice.one_in(2).then(|| "0815".into()),
-            speed: if self.dice.one_in(4) { Speed::High } else { Speed::Full },
-            hub,
-            interfaces,
-            refused: self.dice.one_in(12),
-            keyboard: !hub && self.dice.one_in(5),
-            pointer: !hub && self.dice.one_in(6),
-        })
+        let class = if hub { ClassTriple::HUB } else { 3 };
+        let mut spec = PlugSpec::new(port.parse().ok()?, self.id(), class, drivers);
+        spec.device.serial = self.dice.one_in(2).then(|| "0815".into());
+        spec.device.speed = if self.dice.one_in(4) { Speed::High } else { Speed::Full };
+        spec.refused = self.dice.one_in(12);
+        let keyboard = !hub && self.dice.one_in(5);
+        if !hub && self.dice.one_in(6) {
+            spec.make_input(Use::Pointer);
+        }
+        if keyboard {
+            spec.make_input(Use::Keyboard);
+        }
+        Some(spec)
     }
 
     fn guest(&mut self, name: &str) -> GuestSpec {
@@ -260,6 +261,7 @@ impl Maker {
         };
         GuestSpec {
             name: GuestName::new(name),
+            uuid: None,
             kind: self.dice.pick(&kinds).copied().unwrap_or(GuestKind::Pv),
             model,
             frontend: !self.dice.one_in(10),

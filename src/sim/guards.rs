@@ -135,8 +135,7 @@ impl World {
             && since(self.desk_changed)
             && self.faults.values().all(|left| *left == 0)
             && self.usb.sockets.values().all(|other| {
-                let matters =
-                    other.spec.keyboard || other.spec.pointer || other.device.busid == *busid;
+                let matters = other.spec.is_input() || other.device.busid == *busid;
                 !matters || other.hangs_until + LONG_KNOWN < self.now
             });
         let is_listed = !is_forced && self.is_listed(&socket.device);

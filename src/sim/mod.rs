@@ -16,6 +16,7 @@ mod agent;
 mod generate;
 mod guards;
 mod guests;
+mod keys;
 mod op;
 mod oracle;
 mod orders;
@@ -32,6 +33,7 @@ mod world;
 mod xl;
 
 pub use generate::{POLICIES, compile, ops, setting};
+pub use keys::json_schema;
 pub use op::{Expectation, Fault, GuestSpec, ModelSpec, Op, PlugSpec, Timed};
 pub use report::{Counts, Told, Violation};
 pub use scenario::{Scenario, read, write};

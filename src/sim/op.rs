@@ -4,8 +4,9 @@
 //! played again. How they are written in YAML is in `scenario`.
 
 use crate::model::{
-    BusId, ControllerId, ControllerKind, GuestKind, GuestName, PortNumber, Speed, Text, UsbId,
-    UsbVersion, Use, XenbusState,
+    BusAddress, BusId, ClassTriple, ControllerId, ControllerKind, Device, DeviceModel, GuestKind,
+    GuestName, GuestUuid, Interface, InterfaceName, PortNumber, Speed, Text, UsbId, UsbVersion,
+    Use, XenbusState,
 };
 use crate::plan::{Request, Wanted};
 use std::time::Duration;
@@ -161,28 +162,62 @@ pub enum Op {
 
 /// A device as it is plugged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a property of its own")]
 pub struct PlugSpec {
-    /// Where.
-    pub port: BusId,
-    /// What it says it is.
-    pub id: UsbId,
-    /// What it calls itself.
-    pub product: Option<Box<str>>,
-    /// Its serial number; twins have none.
-    pub serial: Option<Box<str>>,
-    /// Its speed.
-    pub speed: Speed,
-    /// Whether it is a hub.
-    pub hub: bool,
-    /// For each of its interfaces the driver that dom0 has for it.
-    pub interfaces: Vec<Option<Box<str>>>,
+    /// What it is like when the kernel and udev have finished with it and dom0 has it. The world gives it
+    /// its address.
+    pub device: Device,
     /// Whether usbback refuses it.
     pub refused: bool,
-    /// Whether it is a keyboard.
-    pub keyboard: bool,
-    /// Whether it is a mouse or the like.
-    pub pointer: bool,
+}
+
+impl PlugSpec {
+    /// A device of which nothing is known but this, with an interface for each of these drivers, of that
+    /// class.
+    pub(super) fn new(port: BusId, id: UsbId, class: u8, drivers: Vec<Option<Box<str>>>) -> Self {
+        let address = BusAddress { bus: port.bus(), device: 2 };
+        let class = ClassTriple { class, subclass: 0, protocol: 0 };
+        let name = |number: usize| format!("{port}:1.{number}").parse::<InterfaceName>().ok();
+        let interface = |driver| Interface { class, driver, authorized: true };
+        let interfaces = drivers.into_iter().enumerate();
+        let interfaces = interfaces.filter_map(|(at, it)| Some((name(at)?, interface(it))));
+        let mut device = Device {
+            speed: Speed::Full,
+            initialized: Some(1),
+            configured: true,
+            interfaces: interfaces.collect(),
+            ..Device::new(port, address, id)
+        };
+        if class.class == ClassTriple::HUB {
+            device.class = class;
+        }
+        Self { device, refused: false }
+    }
+
+    /// Makes it a keyboard, or a mouse or the like. Its first interface says so as well.
+    pub(super) fn make_input(&mut self, what: Use) {
+        let is_keyboard = what == Use::Keyboard;
+        let boot = if is_keyboard { ClassTriple::BOOT_KEYBOARD } else { ClassTriple::BOOT_MOUSE };
+        if let Some(interface) = self.device.interfaces.values_mut().next() {
+            interface.class = boot;
+        }
+        self.device.uses.insert(what);
+    }
+
+    /// Whether it is a hub.
+    pub(super) fn hub(&self) -> bool {
+        self.device.is_hub()
+    }
+
+    /// Whether it is a keyboard, or a mouse or the like.
+    pub(super) fn is_input(&self) -> bool {
+        self.inputs().next().is_some()
+    }
+
+    /// What a person can do with it.
+    pub(super) fn inputs(&self) -> impl Iterator<Item = &Use> {
+        let is_input = |what: &&Use| matches!(what, Use::Keyboard | Use::Pointer);
+        self.device.uses.iter().filter(is_input)
+    }
 }
 
 /// A domain as it is created.
@@ -190,6 +225,8 @@ pub struct PlugSpec {
 pub struct GuestSpec {
     /// Its name.
     pub name: GuestName,
+    /// Its UUID, if it is not to be a new one.
+    pub uuid: Option<GuestUuid>,
     /// How it is virtualised.
     pub kind: GuestKind,
     /// Its device model.
@@ -280,14 +317,14 @@ impl Op {
     }
 }
 
-/// What dom0 can begin to do with a device, with its word in a scenario.
-pub(super) fn uses() -> [(&'static str, Use); 4] {
+/// What dom0 can begin to do with a device.
+pub(super) fn uses() -> [Use; 4] {
     let device = || Text::from("/dev/sdb1");
     [
-        ("mounted", Use::Mounted { device: device(), at: "/mnt".into() }),
-        ("swap", Use::Swap { device: device() }),
-        ("held", Use::Held { device: device(), holder: "dm-0".into() }),
-        ("route", Use::Route { interface: "eth1".into() }),
+        Use::Mounted { device: device(), at: "/mnt".into() },
+        Use::Swap { device: device() },
+        Use::Held { device: device(), holder: "dm-0".into() },
+        Use::Route { interface: "eth1".into() },
     ]
 }
 
@@ -308,18 +345,24 @@ impl Fault {
 }
 
 impl ModelSpec {
-    /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Absent, Self::Starting, Self::WithoutQusb, Self::Qusb, Self::Deaf];
+    /// What it is by what it looks like. `None` for one that is dead: no domain begins with that.
+    pub(super) fn of(model: DeviceModel) -> Option<Self> {
+        match model {
+            DeviceModel::Absent => Some(Self::Absent),
+            DeviceModel::Starting => Some(Self::Starting),
+            DeviceModel::Running { qusb: false } => Some(Self::WithoutQusb),
+            DeviceModel::Running { qusb: true } => Some(Self::Qusb),
+            DeviceModel::Dead => None,
+        }
+    }
 
-    /// Its word in a scenario.
-    pub fn word(self) -> &'static str {
+    /// What it looks like.
+    pub(super) fn seen(self) -> DeviceModel {
         match self {
-            Self::Absent => "none",
-            Self::Starting => "starting",
-            Self::WithoutQusb => "without-qusb",
-            Self::Qusb => "qusb",
-            Self::Deaf => "deaf",
+            Self::Absent => DeviceModel::Absent,
+            Self::Starting => DeviceModel::Starting,
+            Self::WithoutQusb => DeviceModel::Running { qusb: false },
+            Self::Qusb | Self::Deaf => DeviceModel::Running { qusb: true },
         }
     }
 }

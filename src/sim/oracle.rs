@@ -139,7 +139,7 @@ impl World {
 
     /// What a person has said, or else the policy, and no more.
     fn targets(&self, socket: &Socket) -> Vec<GuestPattern> {
-        if socket.spec.hub {
+        if socket.spec.hub() {
             return Vec::new();
         }
         match self.said_of(&socket.device).map(|said| &said.order) {
@@ -179,7 +179,7 @@ impl World {
 
     /// Whether nobody is to have it, by the policy and by nobody's word against that.
     fn is_blocked(&self, socket: &Socket) -> bool {
-        let is_free = !socket.spec.hub && self.said_of(&socket.device).is_none();
+        let is_free = !socket.spec.hub() && self.said_of(&socket.device).is_none();
         is_free && matches!(self.verdict(socket), Some(Action::Block))
     }
 
@@ -266,7 +266,10 @@ impl World {
         }
         let fits = |version: UsbVersion| {
             version == UsbVersion::V2
-                || !matches!(socket.spec.speed, Speed::High | Speed::Super | Speed::SuperPlus)
+                || !matches!(
+                    socket.spec.device.speed,
+                    Speed::High | Speed::Super | Speed::SuperPlus
+                )
         };
         let qusb = domain.model == DeviceModel::Running { qusb: true };
         let served = |ctl: &Ctl| match ctl.kind {

@@ -91,7 +91,7 @@ impl World {
         let meant = step.plug();
         let is_hub = self.usb.sockets.get(&busid).is_some_and(|socket| {
             let is_meant = meant.is_none_or(|plug| plug.may_become(&socket.device.plug()));
-            socket.spec.hub && is_meant
+            socket.spec.hub() && is_meant
         });
         if is_hub {
             self.violate(2, format!("{busid} is a hub, and the step is to {}", step.name()));
@@ -106,7 +106,7 @@ impl World {
         if let Some(elsewhere) = elsewhere {
             self.violate(1, format!("{busid} goes to {place} and is at {elsewhere}"));
         }
-        if self.usb.sockets.get(busid).is_some_and(|socket| socket.spec.hub) {
+        if self.usb.sockets.get(busid).is_some_and(|socket| socket.spec.hub()) {
             self.violate(2, format!("{busid} is a hub and goes to {place}"));
         }
         self.check_unused(busid);
@@ -195,7 +195,7 @@ impl World {
             Asked::Driver(driver) => driver.as_deref() == Some(USBBACK),
             Asked::Authorized(allowed) => !allowed,
         };
-        if socket.spec.hub && is_taken {
+        if socket.spec.hub() && is_taken {
             return self.violate(2, format!("interface {name} of a hub is taken from dom0"));
         }
         let plug_no = Some(socket.plug_no);

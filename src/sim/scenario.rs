@@ -4,29 +4,42 @@
 //! line and column. A seed that fails is written in the same form ([`write()`]), and is played again by
 //! whatever plays scenarios.
 //!
+//! Devices and domains are those of `paper`, and are read by its reader; what only a world needs is
+//! said beside them.
+//!
 //! ```yaml
 //! version: 1
-//! usbback: no
+//! usbback: false
+//! devices:
+//!   stick: {port: 1-2, id: "0951:1666", interfaces: "08:06:50", drivers: usb-storage}
 //! timeline:
 //!   - at: 0s
 //!     start: {domain: kiosk}
 //!   - at: 5s
 //!     plug: {port: 1-1, id: "05e0:1200", product: Scanner}
+//!   - at: 6s
+//!     plug: stick
 //!   - at: 10s
 //!     expect: {device: 1-1, in: kiosk}
 //! ```
 
 use super::generate::{POLICIES, compile};
-use super::op::{Expectation, Fault, GuestSpec, ModelSpec, Op, PlugSpec, Timed, uses};
+use super::keys::{
+    ASK, EXPECT, FAULT, FRONTEND, HANG, MOMENT, MORPH, PLUG, RENAME, SCENARIO, START, STOP, USE,
+    XL_ATTACH, XL_CONTROLLER, XL_DETACH,
+};
+use super::op::{Expectation, Fault, GuestSpec, ModelSpec, Op, PlugSpec, Timed};
 use super::world::Setting;
 use crate::model::{
-    BusId, ControllerId, ControllerKind, Desk, DeviceName, GuestKind, GuestName, PortNumber, Speed,
-    UsbId, UsbVersion, XenbusState,
+    BusId, ClassTriple, ControllerId, ControllerKind, Desk, Device, DeviceName, Guest, GuestName,
+    GuestUuid, Interface, PortNumber, Speed, Text, UsbVersion, Use, XenbusState,
 };
+use crate::paper::{DEVICE_MODELS, KINDS, NO_DRIVER, Pen, Written, usual};
 use crate::plan::{Request, Wanted};
-use crate::policy::Policy;
-use crate::policy::text::{Code, Finding, Node, Reader, Report, Shape, SourceText, Value, grow};
-use crate::policy::{Location, Problems, Source};
+use crate::policy::text::{
+    Code, Entry, Finding, Node, Reader, Report, Shape, SourceText, Value, grow, list, nearest,
+};
+use crate::policy::{self, Location, Policy, Problems, Source};
 use std::fmt::Write;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -53,74 +66,6 @@ pub struct Scenario {
     pub places: Vec<Location>,
 }
 
-const SCENARIO: Shape = Shape {
-    what: "a scenario",
-    keys: &[
-        "version",
-        "about",
-        "policy",
-        "policies",
-        "usbback",
-        "held-back",
-        "desk",
-        "chance",
-        "timeline",
-    ],
-};
-
-const MOMENT: Shape = Shape {
-    what: "a moment",
-    keys: &[
-        "at",
-        "after",
-        "dice",
-        "plug",
-        "unplug",
-        "morph",
-        "start",
-        "destroy",
-        "reboot",
-        "crash",
-        "rename",
-        "pause",
-        "unpause",
-        "kill-device-model",
-        "device-model-ready",
-        "frontend",
-        "xl-usbctrl-attach",
-        "xl-usbctrl-detach",
-        "xl-usbdev-attach",
-        "xl-usbdev-detach",
-        "attach",
-        "detach",
-        "hold",
-        "release",
-        "use",
-        "disuse",
-        "fault",
-        "hang",
-        "lose-events",
-        "disconnect",
-        "reload",
-        "kill-agent",
-        "stop-agent",
-        "expect",
-    ],
-};
-
-const PLUG: Shape = Shape {
-    what: "`plug`",
-    keys: &[
-        "port", "id", "product", "serial", "speed", "hub", "drivers", "refused", "keyboard",
-        "pointer",
-    ],
-};
-const START: Shape =
-    Shape { what: "`start`", keys: &["domain", "type", "device-model", "frontend", "build"] };
-const ASK: Shape = Shape { what: "an order", keys: &["device", "domain", "force", "wait"] };
-const XL_CONTROLLER: Shape =
-    Shape { what: "`xl-usbctrl-attach`", keys: &["domain", "type", "version", "ports"] };
-
 /// Reads the text of a scenario.
 ///
 /// # Errors
@@ -142,7 +87,9 @@ pub fn read(source: Source<'_>) -> Result<Scenario, Problems> {
     if let Some(fault) = fault {
         report.add(fault);
     } else if let Some(root) = grow(&text, &mut report) {
-        Writer { reader: Reader::new(&mut report) }.scenario(&root, &mut scenario);
+        let reader = Reader::new(&mut report);
+        let (devices, guests, policies) = (Vec::new(), Vec::new(), Vec::new());
+        Writer { reader, devices, guests, policies }.scenario(&root, &mut scenario);
     }
     match report.finish() {
         Some(problems) => Err(problems),
@@ -153,11 +100,7 @@ pub fn read(source: Source<'_>) -> Result<Scenario, Problems> {
 impl Scenario {
     /// The world in which it plays. `policy`, if given, is in force at first.
     pub fn setting(&self, policy: Option<Policy>) -> Setting {
-        let texts: Vec<(&str, &str)> = match self.policies.as_slice() {
-            [] => POLICIES.to_vec(),
-            own => own.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect(),
-        };
-        let mut policies = compile(&texts);
+        let mut policies = compile(&self.texts());
         if let Some(policy) = policy {
             policies.insert(0, ("--policy".into(), Some(Arc::new(policy))));
         } else if let Some(at) = self
@@ -170,13 +113,32 @@ impl Scenario {
         let Self { usbback, held_back, desk, chance, .. } = *self;
         Setting { policies, usbback, held_back, desk, chance, listen: false }
     }
+
+    /// The policies that can be loaded.
+    fn texts(&self) -> Vec<(&str, &str)> {
+        match self.policies.as_slice() {
+            [] => POLICIES.to_vec(),
+            own => own.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect(),
+        }
+    }
 }
 
 struct Writer<'r, 't> {
     reader: Reader<'r, 't>,
+    /// What can be plugged by its name.
+    devices: Vec<Written>,
+    /// What can be started by its name.
+    guests: Vec<Guest>,
+    /// What can be loaded by its name.
+    policies: Vec<String>,
 }
 
-impl Writer<'_, '_> {
+impl<'t> Writer<'_, 't> {
+    /// What reads the parts that stand in other texts, too.
+    fn pen(&mut self) -> Pen<'_, 't> {
+        Pen::new(self.reader.report)
+    }
+
     fn wrong(&mut self, node: &Node, message: impl Into<String>) {
         self.reader.report.add(Finding::new(Code::BadScenario, node.span, message));
     }
@@ -189,25 +151,35 @@ impl Writer<'_, '_> {
             self.wrong(version, "this program knows version 1 of scenarios");
         }
         if let Some(node) = fields.get("usbback") {
-            scenario.usbback = self.truth(node).unwrap_or_default();
+            scenario.usbback = self.reader.truth(node).unwrap_or_default();
         }
         if let Some(node) = fields.get("held-back") {
-            scenario.held_back = self.truth(node).unwrap_or_default();
+            scenario.held_back = self.reader.truth(node).unwrap_or_default();
         }
-        if let Some(node) = fields.get("desk") {
-            self.desk(node, &mut scenario.desk);
+        if let Some(desk) = fields.get("desk").and_then(|node| self.pen().desk(node)) {
+            scenario.desk = desk;
+        }
+        if let Some(node) = fields.get("devices") {
+            self.devices = self.pen().devices(node);
+        }
+        if let Some(node) = fields.get("domains") {
+            self.guests = self.pen().domains(node);
         }
         if let Some(node) = fields.get("chance") {
-            scenario.chance = self.truth(node).unwrap_or_default();
+            scenario.chance = self.reader.truth(node).unwrap_or_default();
         }
-        for (key, what) in [("about", "a text"), ("policy", "the name of a policy")] {
-            let text = fields.get(key).and_then(|node| self.reader.text(node, what));
-            if key == "policy" {
-                scenario.policy = text.map(str::to_owned);
-            }
+        if let Some(node) = fields.get("about") {
+            self.pen().about(node);
         }
         if let Some(node) = fields.get("policies") {
             self.policies(node, scenario);
+        }
+        self.policies = scenario.texts().iter().map(|(name, _)| (*name).to_owned()).collect();
+        if let Some(node) = fields.get("policy") {
+            scenario.policy = self.policy(node);
+        }
+        if let Some(node) = fields.get("policies") {
+            self.first_policy(node, scenario);
         }
         let Some(timeline) = self.reader.required(&fields, "timeline") else { return };
         let Value::List(items) = &timeline.value else {
@@ -223,20 +195,6 @@ impl Writer<'_, '_> {
         }
     }
 
-    fn desk(&mut self, node: &Node, desk: &mut Desk) {
-        let Value::List(items) = &node.value else {
-            return self.wrong(node, "a list of `keyboard` and `pointer`");
-        };
-        *desk = Desk::default();
-        for item in items {
-            match self.word(item, &[("keyboard", true), ("pointer", false)]) {
-                Some(true) => desk.keyboard = true,
-                Some(false) => desk.pointer = true,
-                None => {}
-            }
-        }
-    }
-
     fn policies(&mut self, node: &Node, scenario: &mut Scenario) {
         let Value::Map(entries) = &node.value else {
             return self.wrong(node, "the policies are a map of names and texts");
@@ -248,6 +206,38 @@ impl Writer<'_, '_> {
                     self.wrong(&entry.node, "the text of a policy stands after a `|`");
                 }
             }
+        }
+    }
+
+    /// The name of a policy that can be loaded.
+    fn policy(&mut self, node: &Node) -> Option<String> {
+        let text = self.reader.text(node, "the name of a policy")?;
+        if self.policies.iter().any(|name| name == text) {
+            return Some(text.to_owned());
+        }
+        let names: Vec<&str> = self.policies.iter().map(String::as_str).collect();
+        let message = format!("there is no policy `{}` here", Text::from(text));
+        let finding = Finding::new(Code::UnknownName, node.span, message);
+        self.reader.report.add(match nearest(text, &names) {
+            Some(name) => finding.help(format!("did you mean `{}`?", Text::from(name))),
+            None => finding.help(format!("the policies here are {}", list(&names))),
+        });
+        None
+    }
+
+    /// The policy that is in force at first is a good one. That a bad one is loaded later may be what
+    /// somebody wants to see.
+    fn first_policy(&mut self, node: &Node, scenario: &Scenario) {
+        let Value::Map(entries) = &node.value else { return };
+        let is_first = |entry: &&Entry| scenario.policy.as_ref().is_none_or(|it| *it == entry.key);
+        let Some(entry) = entries.iter().find(is_first) else { return };
+        let Value::Text(text) = &entry.node.value else { return };
+        let source = Source { name: &entry.key, bytes: text.as_bytes() };
+        let Err(problems) = policy::compile(source) else { return };
+        if let Some(problem) = problems.iter().next() {
+            let line = problem.start().map_or(1, |at| at.line);
+            let message = format!("this policy is bad, in its line {line}: {}", problem.message());
+            self.reader.report.add(Finding::new(Code::BadScenario, entry.key_span, message));
         }
     }
 
@@ -294,7 +284,7 @@ impl Writer<'_, '_> {
             "plug" => Op::Plug(self.plug(node)?),
             "unplug" => Op::Unplug(self.port(node)?),
             "morph" => {
-                let [port, id] = self.two(node, "`morph`", &["port", "id"])?;
+                let [port, id] = self.two(node, &MORPH)?;
                 Op::Morph { port: self.port(port)?, id: self.parsed(id, "a USB id")? }
             }
             "start" => Op::Start(self.guest(node)?),
@@ -302,7 +292,7 @@ impl Writer<'_, '_> {
             "reboot" => Op::Reboot(self.name(node)?),
             "crash" => Op::Crash(self.name(node)?),
             "rename" => {
-                let [from, to] = self.two(node, "`rename`", &["from", "to"])?;
+                let [from, to] = self.two(node, &RENAME)?;
                 Op::Rename { from: self.name(from)?, to: self.name(to)? }
             }
             "pause" => Op::Pause(self.name(node)?),
@@ -310,21 +300,19 @@ impl Writer<'_, '_> {
             "kill-device-model" => Op::KillDeviceModel(self.name(node)?),
             "device-model-ready" => Op::DeviceModelReady(self.name(node)?),
             "frontend" => {
-                let [domain, state] = self.two(node, "`frontend`", &["domain", "state"])?;
+                let [domain, state] = self.two(node, &FRONTEND)?;
                 let number = self.number(state, 8)?.to_string();
                 let state = XenbusState::from_node(number.as_bytes());
                 Op::Frontend { domain: self.name(domain)?, state }
             }
             "xl-usbctrl-attach" => self.xl_controller(node)?,
             "xl-usbctrl-detach" => {
-                let keys = &["domain", "controller"];
-                let [domain, controller] = self.two(node, "`xl-usbctrl-detach`", keys)?;
+                let [domain, controller] = self.two(node, &XL_DETACH)?;
                 let controller: ControllerId = self.parsed(controller, "a controller's number")?;
                 Op::XlControllerDetach { domain: self.name(domain)?, controller }
             }
             "xl-usbdev-attach" => {
-                let keys = &["domain", "device"];
-                let [domain, device] = self.two(node, "`xl-usbdev-attach`", keys)?;
+                let [domain, device] = self.two(node, &XL_ATTACH)?;
                 Op::XlAttach { domain: self.name(domain)?, device: self.port(device)? }
             }
             "xl-usbdev-detach" => Op::XlDetach { device: self.port(node)? },
@@ -333,30 +321,37 @@ impl Writer<'_, '_> {
             "hold" => self.ask(node, false, |_| Wanted::Hold)?,
             "release" => self.ask(node, false, |_| Wanted::Release)?,
             "use" | "disuse" => {
-                let [device, what] = self.two(node, "`use`", &["device", "as"])?;
-                let (device, what) = (self.port(device)?, self.word(what, &uses())?);
+                let [device, what] = self.two(node, &USE)?;
+                let (device, what) = (self.port(device)?, self.pen().one_use(what)?);
+                if matches!(what, Use::Keyboard | Use::Pointer) {
+                    self.wrong(
+                        node,
+                        "whether it is a keyboard or a pointer is said when it is plugged",
+                    );
+                    return None;
+                }
                 if key == "use" { Op::Use { device, what } } else { Op::Disuse { device, what } }
             }
             "fault" => {
-                let [kind, times] = self.two(node, "`fault`", &["kind", "times"])?;
+                let [kind, times] = self.two(node, &FAULT)?;
                 let words = Fault::ALL.map(|fault| (fault.word(), fault));
                 let times = u8::try_from(self.number(times, 8)?).ok()?;
                 Op::Fault { kind: self.word(kind, &words)?, times }
             }
             "hang" => {
-                let [port, time] = self.two(node, "`hang`", &["device", "for"])?;
+                let [port, time] = self.two(node, &HANG)?;
                 Op::Hang { port: self.port(port)?, duration: self.duration(time)? }
             }
             "lose-events" => Op::LoseEvents,
             "disconnect" => Op::Disconnect { duration: self.duration(node)? },
-            "reload" => Op::Reload(self.reader.text(node, "the name of a policy")?.into()),
+            "reload" => Op::Reload(self.policy(node)?.into()),
             "kill-agent" => Op::Kill { down: self.duration(node)? },
             "stop-agent" => {
-                let [detach, down] = self.two(node, "`stop-agent`", &["detach", "down"])?;
-                Op::Stop { detach: self.truth(detach)?, down: self.duration(down)? }
+                let [detach, down] = self.two(node, &STOP)?;
+                Op::Stop { detach: self.reader.truth(detach)?, down: self.duration(down)? }
             }
             "expect" => {
-                let [device, place] = self.two(node, "`expect`", &["device", "in"])?;
+                let [device, place] = self.two(node, &EXPECT)?;
                 let place = self.name(place)?;
                 let place = (place.as_str() != "dom0").then_some(place);
                 Op::Expect(Expectation { device: self.port(device)?, place })
@@ -367,93 +362,98 @@ impl Writer<'_, '_> {
     }
 
     fn plug(&mut self, node: &Node) -> Option<PlugSpec> {
+        if let Value::Text(_) = node.value {
+            let names: Vec<&str> = self.devices.iter().map(|it| &*it.name).collect();
+            let at = Pen::new(self.reader.report).one_of(node, "device", &names)?;
+            let device = self.devices.get(at)?.device.clone();
+            return self.plugged(node, device, false);
+        }
         let fields = self.reader.fields(node, &PLUG)?;
-        let port = self.reader.required(&fields, "port");
-        let id = self.reader.required(&fields, "id");
-        let port: BusId = self.port(port?)?;
-        let id: UsbId = self.parsed(id?, "a USB id")?;
-        let hub = match fields.get("hub") {
-            Some(node) => self.truth(node)?,
-            None => false,
-        };
-        let speeds = [
-            ("low", Speed::Low),
-            ("full", Speed::Full),
-            ("high", Speed::High),
-            ("super", Speed::Super),
-            ("super+", Speed::SuperPlus),
-        ];
-        let speed = match fields.get("speed") {
-            Some(node) => self.word(node, &speeds)?,
-            None => Speed::Full,
-        };
-        let interfaces = match fields.get("drivers") {
-            Some(node) => self.drivers(node)?,
-            None if hub => vec![Some("hub".into())],
-            None => vec![Some("usbhid".into())],
-        };
         let refused = match fields.get("refused") {
-            Some(node) => self.truth(node)?,
+            Some(node) => self.reader.truth(node)?,
             None => false,
         };
-        let mut truth = |key| match fields.get(key) {
-            Some(node) => self.truth(node),
-            None => Some(false),
-        };
-        let (keyboard, pointer) = (truth("keyboard")?, truth("pointer")?);
-        let mut text = |key| match fields.get(key) {
-            Some(node) => self.reader.text(node, "a text").map(|text| Some(Box::from(text))),
-            None => Some(None),
-        };
-        let (product, serial) = (text("product")?, text("serial")?);
-        Some(PlugSpec {
-            port,
-            id,
-            product,
-            serial,
-            speed,
-            hub,
-            interfaces,
-            refused,
-            keyboard,
-            pointer,
-        })
+        let device = self.pen().device(&fields)?;
+        self.plugged(node, device, refused)
     }
 
-    fn drivers(&mut self, node: &Node) -> Option<Vec<Option<Box<str>>>> {
-        let Value::List(items) = &node.value else {
-            self.wrong(node, "a list of drivers, one for each interface; `none` for no driver");
+    /// What the world has to know of a device and nobody has said.
+    fn plugged(&mut self, node: &Node, mut device: Device, refused: bool) -> Option<PlugSpec> {
+        if device.unauthorized().next().is_some() {
+            self.wrong(node, "what is new is held back on a host with `held-back: true`");
             return None;
-        };
-        let driver = |item: &Node| {
-            let text = self.reader.text(item, "a driver")?;
-            Some((text != "none").then(|| Box::from(text)))
-        };
-        items.iter().map(driver).collect()
+        }
+        if device.speed == Speed::Unknown {
+            device.speed = Speed::Full;
+        }
+        if device.interfaces.is_empty() {
+            let (class, driver) = if device.is_hub() {
+                (device.class, "hub")
+            } else if device.uses.contains(&Use::Keyboard) {
+                (ClassTriple::BOOT_KEYBOARD, "usbhid")
+            } else if device.uses.contains(&Use::Pointer) {
+                (ClassTriple::BOOT_MOUSE, "usbhid")
+            } else {
+                (ClassTriple { class: 3, subclass: 0, protocol: 0 }, "usbhid")
+            };
+            let name = format!("{}:1.0", device.busid).parse().ok()?;
+            let interface = Interface { class, driver: Some(driver.into()), authorized: true };
+            device.interfaces.insert(name, interface);
+        }
+        Some(PlugSpec { device, refused })
     }
 
     fn guest(&mut self, node: &Node) -> Option<GuestSpec> {
+        if let Value::Text(_) = node.value {
+            let guest = self.known_guest(node)?;
+            return self.started(node, guest);
+        }
         let fields = self.reader.fields(node, &START)?;
         let name = self.reader.required(&fields, "domain")?;
-        let name = self.name(name)?;
-        let kinds = [("pv", GuestKind::Pv), ("pvh", GuestKind::Pvh), ("hvm", GuestKind::Hvm)];
-        let kind = match fields.get("type") {
-            Some(node) => self.word(node, &kinds)?,
-            None => GuestKind::Pv,
+        let mut guest = self.known_guest(name)?;
+        self.pen().describe(&fields, &mut guest);
+        let mut spec = self.started(node, guest)?;
+        if let Some(node) = fields.get("frontend") {
+            spec.frontend = self.reader.truth(node)?;
+        }
+        if let Some(node) = fields.get("build") {
+            spec.build = self.duration(node)?;
+        }
+        if let Some(node) = fields.get("deaf")
+            && self.reader.truth(node)?
+        {
+            if spec.model != ModelSpec::Qusb {
+                self.wrong(node, "only a device model that serves `qusb` can be deaf to it");
+                return None;
+            }
+            spec.model = ModelSpec::Deaf;
+        }
+        Some(spec)
+    }
+
+    /// A domain of `domains`; or, if there are none, one of which nothing is known.
+    fn known_guest(&mut self, node: &Node) -> Option<Guest> {
+        let name = self.name(node)?;
+        if self.guests.is_empty() {
+            return Some(usual(name));
+        }
+        let names: Vec<&str> = self.guests.iter().map(|guest| guest.name.as_str()).collect();
+        let at = Pen::new(self.reader.report).one_of(node, "domain", &names)?;
+        self.guests.get(at).cloned()
+    }
+
+    fn started(&mut self, node: &Node, guest: Guest) -> Option<GuestSpec> {
+        if !guest.controllers.is_empty() {
+            self.wrong(node, "the controllers of a domain are made with `xl-usbctrl-attach`");
+            return None;
+        }
+        let Some(model) = ModelSpec::of(guest.device_model) else {
+            self.wrong(node, "no domain starts with a device model that is dead: kill it then");
+            return None;
         };
-        let model = match fields.get("device-model") {
-            Some(node) => self.word(node, &ModelSpec::ALL.map(|model| (model.word(), model)))?,
-            None => ModelSpec::Qusb,
-        };
-        let frontend = match fields.get("frontend") {
-            Some(node) => self.truth(node)?,
-            None => true,
-        };
-        let build = match fields.get("build") {
-            Some(node) => self.duration(node)?,
-            None => Duration::from_secs(1),
-        };
-        Some(GuestSpec { name, kind, model, frontend, build })
+        let uuid = Some(guest.uuid).filter(|uuid| *uuid != GuestUuid::NIL);
+        let (frontend, build) = (true, Duration::from_secs(1));
+        Some(GuestSpec { name: guest.name, uuid, kind: guest.kind, model, frontend, build })
     }
 
     fn ask(
@@ -479,11 +479,11 @@ impl Writer<'_, '_> {
         };
         let request = Request { device, wanted: wanted(domain), force: false };
         let force = match fields.get("force") {
-            Some(node) => self.truth(node)?,
+            Some(node) => self.reader.truth(node)?,
             None => false,
         };
         let wait = match fields.get("wait") {
-            Some(node) => self.truth(node)?,
+            Some(node) => self.reader.truth(node)?,
             None => true,
         };
         Some(Op::Ask { request: Request { force, ..request }, wait })
@@ -509,16 +509,11 @@ impl Writer<'_, '_> {
         Some(Op::XlControllerAttach { domain, kind, version, ports })
     }
 
-    /// A map with exactly these two keys.
-    fn two<'n>(
-        &mut self,
-        node: &'n Node,
-        what: &'static str,
-        keys: &'static [&'static str; 2],
-    ) -> Option<[&'n Node; 2]> {
-        let fields = self.reader.fields(node, &Shape { what, keys })?;
-        let first = self.reader.required(&fields, keys[0]);
-        let second = self.reader.required(&fields, keys[1]);
+    /// The values of a map that has exactly two keys.
+    fn two<'n>(&mut self, node: &'n Node, shape: &Shape) -> Option<[&'n Node; 2]> {
+        let fields = self.reader.fields(node, shape)?;
+        let mut values = shape.keys.iter().map(|key| self.reader.required(&fields, key));
+        let [first, second] = [values.next()?, values.next()?];
         Some([first?, second?])
     }
 
@@ -530,16 +525,20 @@ impl Writer<'_, '_> {
         self.reader.value(node, expected, Code::BadScenario)
     }
 
+    /// A port, or the one of a device that has a name.
     fn port(&mut self, node: &Node) -> Option<BusId> {
-        self.parsed(node, "a USB port")
+        let by_name = match &node.value {
+            Value::Text(text) => self.devices.iter().find(|it| *it.name == **text),
+            Value::Nothing | Value::List(_) | Value::Map(_) => None,
+        };
+        match by_name {
+            Some(Written { device, .. }) => Some(device.busid.clone()),
+            None => self.parsed(node, "a USB port"),
+        }
     }
 
     fn name(&mut self, node: &Node) -> Option<GuestName> {
         self.reader.text(node, "the name of a domain").map(GuestName::new)
-    }
-
-    fn truth(&mut self, node: &Node) -> Option<bool> {
-        self.word(node, &[("yes", true), ("no", false), ("true", true), ("false", false)])
     }
 
     fn number(&mut self, node: &Node, most: u64) -> Option<u64> {
@@ -593,23 +592,19 @@ fn duration(text: &str) -> Option<Duration> {
 pub fn write(setting: &Setting, ops: &[Timed]) -> String {
     let mut text = String::from("version: 1\n");
     let first = setting.policies.first().map_or("nothing", |(name, _)| name);
-    let (usbback, held_back) = (yes(setting.usbback), yes(setting.held_back));
+    let Setting { usbback, held_back, .. } = setting;
     // Writing into a String cannot fail.
     let _ = writeln!(text, "policy: {first}\nusbback: {usbback}");
     let desk = [(setting.desk.keyboard, "keyboard"), (setting.desk.pointer, "pointer")];
     let desk: Vec<_> =
         desk.iter().filter(|(is_there, _)| *is_there).map(|(_, word)| *word).collect();
-    let _ = writeln!(text, "held-back: {held_back}\ndesk: [{}]\nchance: yes", desk.join(", "));
+    let _ = writeln!(text, "held-back: {held_back}\ndesk: [{}]\nchance: true", desk.join(", "));
     text.push_str("timeline:\n");
     for Timed { after, dice, op } in ops {
         let _ = writeln!(text, "  - after: {}us\n    dice: {dice}", after.as_micros());
         let _ = writeln!(text, "    {}: {}", op.name(), value(op));
     }
     text
-}
-
-fn yes(truth: bool) -> &'static str {
-    if truth { "yes" } else { "no" }
 }
 
 fn value(op: &Op) -> String {
@@ -619,17 +614,13 @@ fn value(op: &Op) -> String {
         Op::Unplug(port) => port.to_string(),
         Op::Morph { port, id } => format!("{{port: {port}, id: \"{id}\"}}"),
         Op::Start(spec) => {
-            let kind = match spec.kind {
-                GuestKind::Pv => "pv",
-                GuestKind::Pvh => "pvh",
-                GuestKind::Hvm => "hvm",
-            };
+            let GuestSpec { name, kind, model, frontend, build, .. } = spec;
+            let (kind, build) = (word(kind, &KINDS), micros(build));
+            let deaf = if *model == ModelSpec::Deaf { "deaf: true, " } else { "" };
+            let model = word(&model.seen(), &DEVICE_MODELS);
             format!(
-                "{{domain: {}, type: {kind}, device-model: {}, frontend: {}, build: {}}}",
-                spec.name,
-                spec.model.word(),
-                yes(spec.frontend),
-                micros(&spec.build)
+                "{{domain: {name}, type: {kind}, device_model: {model}, {deaf}frontend: {frontend}, \
+                 build: {build}}}"
             )
         }
         Op::Destroy(name)
@@ -656,26 +647,19 @@ fn value(op: &Op) -> String {
                 Wanted::Attach(domain) => format!(", domain: {domain}"),
                 Wanted::Detach | Wanted::Hold | Wanted::Release => String::new(),
             };
-            format!(
-                "{{device: \"{device}\"{domain}, force: {}, wait: {}}}",
-                yes(*force),
-                yes(*wait)
-            )
+            format!("{{device: \"{device}\"{domain}, force: {force}, wait: {wait}}}")
         }
         Op::Use { device, what } | Op::Disuse { device, what } => {
-            let words = uses();
-            let word =
-                words.iter().find(|(_, other)| other == what).map_or("held", |(word, _)| word);
-            format!("{{device: {device}, as: {word}}}")
+            format!("{{device: {device}, as: {}}}", use_value(what))
         }
         Op::Fault { kind, times } => format!("{{kind: {}, times: {times}}}", kind.word()),
         Op::Hang { port, duration } => format!("{{device: {port}, for: {}}}", micros(duration)),
-        Op::LoseEvents => "yes".to_owned(),
+        Op::LoseEvents => "true".to_owned(),
         Op::Disconnect { duration } => micros(duration),
         Op::Reload(name) => name.to_string(),
         Op::Kill { down } => micros(down),
         Op::Stop { detach, down } => {
-            format!("{{detach: {}, down: {}}}", yes(*detach), micros(down))
+            format!("{{detach: {detach}, down: {}}}", micros(down))
         }
         Op::Expect(Expectation { device, place }) => {
             let place = place.as_ref().map_or("dom0", GuestName::as_str);
@@ -684,25 +668,47 @@ fn value(op: &Op) -> String {
     }
 }
 
-fn plug_value(spec: &PlugSpec) -> String {
-    let speed = match spec.speed {
-        Speed::Low => "low",
-        Speed::Full | Speed::Unknown => "full",
-        Speed::High => "high",
-        Speed::Super => "super",
-        Speed::SuperPlus => "super+",
-    };
-    let drivers: Vec<_> =
-        spec.interfaces.iter().map(|driver| driver.as_deref().unwrap_or("none")).collect();
-    let mut text = format!("{{port: {}, id: \"{}\", speed: {speed}", spec.port, spec.id);
-    for (key, value) in [("product", &spec.product), ("serial", &spec.serial)] {
+/// Of a device's facts, those that seeds give it.
+fn plug_value(PlugSpec { device, refused }: &PlugSpec) -> String {
+    let list = |items: Vec<String>| items.join(", ");
+    let interfaces = || device.interfaces.values();
+    let classes = interfaces().map(|it| format!("\"{}\"", it.class)).collect();
+    let drivers =
+        interfaces().map(|it| it.driver.as_deref().unwrap_or(NO_DRIVER).to_owned()).collect();
+    let uses = device.uses.iter().map(use_value).collect();
+    let mut text = format!("{{port: {}, id: \"{}\"", device.busid, device.id);
+    for (key, value) in [("product", &device.product), ("serial", &device.serial)] {
         if let Some(value) = value {
-            let _ = write!(text, ", {key}: {value:?}");
+            let _ = write!(text, ", {key}: {:?}", value.as_str());
         }
     }
-    let (hub, refused) = (yes(spec.hub), yes(spec.refused));
-    let _ = write!(text, ", hub: {hub}, drivers: [{}], refused: {refused}", drivers.join(", "));
-    let (keyboard, pointer) = (yes(spec.keyboard), yes(spec.pointer));
-    let _ = write!(text, ", keyboard: {keyboard}, pointer: {pointer}}}");
+    if device.is_hub() {
+        let _ = write!(text, ", class: \"{}\"", device.class);
+    }
+    let _ = write!(
+        text,
+        ", speed: {}, interfaces: [{}], drivers: [{}], uses: [{}], refused: {refused}}}",
+        device.speed.word(),
+        list(classes),
+        list(drivers),
+        list(uses)
+    );
     text
+}
+
+/// In flow style, so that it can stand anywhere.
+fn use_value(what: &Use) -> String {
+    match what {
+        Use::Mounted { device, at } => format!("{{mounted: {device}, at: {at}}}"),
+        Use::Swap { device } => format!("{{swap: {device}}}"),
+        Use::Held { device, holder } => format!("{{held: {device}, by: {holder}}}"),
+        Use::Route { interface } => format!("{{route: {interface}}}"),
+        Use::Keyboard => "keyboard".to_owned(),
+        Use::Pointer => "pointer".to_owned(),
+    }
+}
+
+/// The word of a value that has one.
+fn word<T: PartialEq>(value: &T, words: &[(&'static str, T)]) -> &'static str {
+    words.iter().find(|(_, other)| other == value).map_or("", |(word, _)| word)
 }

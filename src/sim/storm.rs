@@ -5,7 +5,7 @@ use super::generate::compile;
 use super::op::{GuestSpec, ModelSpec, Op, PlugSpec, Timed};
 use super::random::Random;
 use super::world::{Setting, World};
-use crate::model::{BusId, Desk, GuestKind, GuestName, Speed, UsbId};
+use crate::model::{BusId, ClassTriple, Desk, GuestKind, GuestName, UsbId};
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -133,6 +133,7 @@ pub fn storm(seconds: u64, rate: u64, epoch: Instant) -> Storm {
 fn guest(name: &str) -> GuestSpec {
     GuestSpec {
         name: GuestName::new(name),
+        uuid: None,
         kind: GuestKind::Pv,
         model: ModelSpec::Qusb,
         frontend: true,
@@ -143,18 +144,9 @@ fn guest(name: &str) -> GuestSpec {
 fn plug(port: &str, hub: bool) -> Op {
     let steady = STEADY.contains(&port);
     let Ok(port) = port.parse() else { return Op::LoseEvents };
-    Op::Plug(PlugSpec {
-        port,
-        id: UsbId { vendor: if steady { 0x0951 } else { 0x05e0 }, product: 0x1200 },
-        product: None,
-        serial: None,
-        speed: Speed::Full,
-        hub,
-        interfaces: vec![Some("usbhid".into())],
-        refused: false,
-        keyboard: false,
-        pointer: false,
-    })
+    let id = UsbId { vendor: if steady { 0x0951 } else { 0x05e0 }, product: 0x1200 };
+    let class = if hub { ClassTriple::HUB } else { 3 };
+    Op::Plug(PlugSpec::new(port, id, class, vec![Some("usbhid".into())]))
 }
 
 fn unplug(port: &str) -> Op {

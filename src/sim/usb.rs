@@ -2,7 +2,7 @@
 
 use super::op::PlugSpec;
 use crate::model::{
-    BusAddress, BusId, ClassTriple, Device, Devices, Interface, InterfaceName, Place, Text, Use,
+    BusAddress, BusId, Device, Devices, Interface, InterfaceName, Place, UdevFacts, Use,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,10 +56,10 @@ impl Usb {
     /// A device appears. It has neither configuration nor an entry in udev's database yet. Behind a hub
     /// without its driver nothing appears.
     pub(super) fn plug(&mut self, spec: &PlugSpec) -> Option<PlugNo> {
-        let busid = &spec.port;
+        let busid = &spec.device.busid;
         let parent = parent(busid);
         let works =
-            |socket: &Socket| socket.spec.hub && socket.device.unauthorized().next().is_none();
+            |socket: &Socket| socket.spec.hub() && socket.device.unauthorized().next().is_none();
         let has_parent = parent.is_none_or(|hub| self.sockets.get(&hub).is_some_and(works));
         if self.sockets.contains_key(busid) || !has_parent {
             return None;
@@ -67,15 +67,15 @@ impl Usb {
         self.plugs += 1;
         let number = self.addresses.entry(busid.bus()).or_insert(1);
         *number = *number % 127 + 1;
-        let class = if spec.hub { ClassTriple::HUB } else { 0 };
-        let text = |text: &Option<Box<str>>| text.as_deref().map(Text::from);
-        let address = BusAddress { bus: busid.bus(), device: *number };
         let device = Device {
-            class: triple(class),
-            speed: spec.speed,
-            product: text(&spec.product),
-            serial: text(&spec.serial),
-            ..Device::new(busid.clone(), address, spec.id)
+            address: BusAddress { bus: busid.bus(), device: *number },
+            anchor: None,
+            initialized: None,
+            configured: false,
+            interfaces: BTreeMap::new(),
+            uses: BTreeSet::new(),
+            udev: Box::<UdevFacts>::default(),
+            ..spec.device.clone()
         };
         let socket = Socket {
             device,
@@ -135,21 +135,20 @@ impl Socket {
     /// The kernel has chosen a configuration: the interfaces are there, without drivers. On a bus that
     /// holds new devices back, no driver may have them yet.
     pub(super) fn configure(&mut self, held_back: bool) {
-        let class = if self.spec.hub { ClassTriple::HUB } else { 3 };
-        let busid = &self.device.busid;
         self.device.configured = true;
-        self.device.interfaces = (0..self.spec.interfaces.len())
-            .filter_map(|number| format!("{busid}:1.{number}").parse().ok())
-            .enumerate()
-            .map(|(at, name)| {
-                let class = match at {
-                    0 if self.spec.keyboard => ClassTriple::BOOT_KEYBOARD,
-                    0 if self.spec.pointer => ClassTriple::BOOT_MOUSE,
-                    _ => triple(class),
-                };
-                (name, Interface { class, driver: None, authorized: !held_back })
-            })
-            .collect();
+        let interfaces = self.spec.device.interfaces.iter();
+        let born =
+            |it: &Interface| Interface { class: it.class, driver: None, authorized: !held_back };
+        self.device.interfaces =
+            interfaces.map(|(name, interface)| (name.clone(), born(interface))).collect();
+    }
+
+    /// udev has finished with it.
+    pub(super) fn initialize(&mut self, now: Micros) {
+        self.device.initialized = Some(now);
+        self.device.anchor = self.spec.device.anchor.clone();
+        self.device.udev = self.spec.device.udev.clone();
+        self.refresh();
     }
 
     /// dom0 begins to use it, if its own drivers have it. Tells whether it does.
@@ -178,12 +177,8 @@ impl Socket {
         }
         let mut uses = self.in_use.clone();
         let is_seen = is_driven && self.device.initialized.is_some();
-        for (is_one, what) in
-            [(self.spec.keyboard, Use::Keyboard), (self.spec.pointer, Use::Pointer)]
-        {
-            if is_one && is_seen {
-                uses.insert(what);
-            }
+        if is_seen {
+            uses.extend(self.spec.inputs().cloned());
         }
         self.device.uses = uses;
     }
@@ -197,17 +192,12 @@ impl Socket {
     }
 
     pub(super) fn native(&self, name: &InterfaceName) -> Option<Box<str>> {
-        let at = self.device.interfaces.keys().position(|other| other == name)?;
-        self.spec.interfaces.get(at)?.clone()
+        self.spec.device.interfaces.get(name)?.driver.clone()
     }
 
     pub(super) fn is_on(&self, driver: &str) -> bool {
         self.device.bound_to(driver).next().is_some()
     }
-}
-
-fn triple(class: u8) -> ClassTriple {
-    ClassTriple { class, subclass: 0, protocol: 0 }
 }
 
 /// The hub that something plugged here hangs on; `None` for a root hub.

@@ -13,7 +13,9 @@ use super::steps::Asked;
 use super::store::Store;
 use super::usb::{Micros, PlugNo, Usb};
 use super::xl::XlRun;
-use crate::model::{BusId, ControllerId, Desk, DomId, GuestName, GuestUuid, InterfaceName, Place};
+use crate::model::{
+    BusId, ControllerId, Desk, DomId, GuestName, GuestUuid, InterfaceName, Place, Text, Use,
+};
 use crate::plan::Request;
 use crate::policy::Policy;
 use crate::reconcile::{RequestId, Scope};
@@ -337,7 +339,7 @@ impl World {
             Op::Plug(spec) => self.plug(spec),
             Op::Unplug(busid) => self.unplug(busid),
             Op::Morph { port, id } => self.morph(port, *id),
-            Op::Start(spec) => self.create_domain(spec, None),
+            Op::Start(spec) => self.create_domain(spec, spec.uuid),
             Op::Destroy(name) => self.destroy_domain(name, false),
             Op::Reboot(name) => self.reboot(name),
             Op::Crash(name) => self.crash_domain(name),
@@ -438,10 +440,10 @@ impl World {
 
     fn plug(&mut self, spec: &PlugSpec) {
         let Some(plug_no) = self.usb.plug(spec) else { return };
-        let busid = spec.port.clone();
+        let busid = spec.device.busid.clone();
         self.tell(|| {
-            let product = spec.product.as_deref().unwrap_or("a device");
-            format!("{product} ({}) is plugged into {busid}", spec.id)
+            let product = spec.device.product.as_ref().map_or("a device", Text::as_str);
+            format!("{product} ({}) is plugged into {busid}", spec.device.id)
         });
         let configured = self.takes(3_000, 40_000);
         let bound = configured + self.takes(2_000, 60_000);
@@ -462,10 +464,11 @@ impl World {
     }
 
     fn morph(&mut self, port: &BusId, id: crate::model::UsbId) {
-        let Some(socket) = self.usb.sockets.get(port).filter(|socket| !socket.spec.hub) else {
+        let Some(socket) = self.usb.sockets.get(port).filter(|socket| !socket.spec.hub()) else {
             return;
         };
-        let spec = PlugSpec { id, ..socket.spec.clone() };
+        let mut spec = socket.spec.clone();
+        spec.device.id = id;
         self.unplug(port);
         let back = self.takes(300_000, 2_000_000);
         self.soon(back, Happening::Replug(spec));
@@ -481,7 +484,7 @@ impl World {
         socket.configure(held_back);
         // usbback's id table matches everything: what no driver wants is its own, if it is told of
         // the port (`usbstub.c: usbstub_probe`).
-        if listed && !held_back && !socket.spec.hub && !socket.spec.refused {
+        if listed && !held_back && !socket.spec.hub() && !socket.spec.refused {
             let orphans: Vec<_> = socket
                 .device
                 .driverless()
@@ -506,6 +509,13 @@ impl World {
                 self.set_driver(&name, Some(driver));
             }
         }
+        // What is mounted as soon as it is there, say. Who is an input device, udev finds out.
+        let uses = self.usb.get(busid, plug_no).map(|socket| socket.spec.device.uses.clone());
+        for what in uses.into_iter().flatten() {
+            if !matches!(what, Use::Keyboard | Use::Pointer) {
+                self.begin_use(busid, &what);
+            }
+        }
     }
 
     fn initialized(&mut self, busid: &BusId, plug_no: PlugNo) {
@@ -515,8 +525,7 @@ impl World {
         if !socket.device.configured {
             return self.soon(1_000, Happening::Initialized(busid.clone(), plug_no));
         }
-        socket.device.initialized = Some(now);
-        socket.refresh();
+        socket.initialize(now);
         let known = self.takes(5_000, 60_000);
         self.soon(known, Happening::Known(busid.clone(), plug_no));
         self.qemus_scan(busid, plug_no);

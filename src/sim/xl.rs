@@ -81,7 +81,7 @@ impl World {
 
     /// `libxl_usb.c: get_assigned_devices` and `libxl__device_usbdev_setdefault`.
     fn xl_finds_a_port(&mut self, domid: DomId, device: &BusId) -> Option<XlRun> {
-        let plugged = self.usb.sockets.get(device).is_some_and(|socket| !socket.spec.hub);
+        let plugged = self.usb.sockets.get(device).is_some_and(|socket| !socket.spec.hub());
         let stale =
             self.store.tenants().any(|(_, tenant)| !self.usb.sockets.contains_key(&tenant.busid));
         if !plugged || stale || self.store.places_of(device).next().is_some() {

@@ -1,5 +1,5 @@
-//! Files that are made from others and kept beside them: the JSON Schema of the policy language, and the
-//! manual page pvusb-agent-policy(5). `make generated` writes them anew.
+//! Files that are made from others and kept beside them: the JSON Schemas of policies, of their tests and of
+//! scenarios, and the manual page pvusb-agent-policy(5). `make generated` writes them anew.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -10,6 +10,7 @@ mod roff;
 
 use crate::policy::{assert_file, files};
 use pvusb_agent::policy::json_schema;
+use pvusb_agent::{paper, sim};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,9 +21,16 @@ fn root() -> PathBuf {
 }
 
 #[test]
-fn the_schema_that_is_shipped_is_that_of_the_reader() {
-    let schema = serde_json::to_string_pretty(&json_schema()).unwrap() + "\n";
-    assert_file(schema, &root().join("dist/policy.schema.json"));
+fn the_schemas_that_are_shipped_are_those_of_the_readers() {
+    let schemas = [
+        ("policy", json_schema()),
+        ("test", paper::json_schema()),
+        ("scenario", sim::json_schema()),
+    ];
+    for (name, schema) in schemas {
+        let schema = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        assert_file(schema, &root().join(format!("dist/{name}.schema.json")));
+    }
 }
 
 #[test]
@@ -102,6 +110,54 @@ fn a_good_part_of_what_is_rejected_is_rejected_by_editors() {
     assert!(seen * 100 >= all * 85, "{seen} of {all}");
 }
 
+/// The texts of YAML in a directory.
+fn yaml_in(folder: &str) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(root().join(folder)).unwrap().map(|it| it.unwrap().path());
+    let texts = entries.filter(|path| path.extension().is_some_and(|it| it == "yaml"));
+    texts.map(|path| (path.display().to_string(), fs::read(&path).unwrap())).collect()
+}
+
+/// The examples in the reference that have such a key.
+fn shown_with(key: &str) -> Vec<(String, Vec<u8>)> {
+    let text = fs::read_to_string(root().join("docs/policy.md")).unwrap();
+    let blocks = text.split("```yaml\n").skip(1).filter_map(|it| it.split("```").next());
+    let shown = blocks.filter(|block| block.contains(key));
+    shown.map(|block| ("docs/policy.md".to_owned(), block.as_bytes().to_vec())).collect()
+}
+
+#[test]
+fn every_test_and_every_scenario_that_is_accepted_is_one_to_editors() {
+    let recording = fs::read(root().join("tests/fixtures/cli/record.txt")).unwrap();
+    let tests = [yaml_in("rules/tests"), shown_with("\ntests:")].concat();
+    let tests = [tests, vec![("record.txt".to_owned(), recording)]].concat();
+    let scenarios = ["docs/scenarios", "tests/simulation/regressions"].map(yaml_in).concat();
+    let scenarios = [scenarios, shown_with("\ntimeline:")].concat();
+    assert!(tests.len() > 8 && scenarios.len() > 30, "{} {}", tests.len(), scenarios.len());
+    for (schema, texts) in [(paper::json_schema(), tests), (sim::json_schema(), scenarios)] {
+        for (name, text) in texts {
+            let value = as_editors_read(&text, &Value::Null).unwrap();
+            check(&schema, &schema, &value).unwrap_or_else(|why| panic!("{name}: {why}"));
+        }
+    }
+}
+
+#[test]
+fn a_good_part_of_what_is_no_test_or_scenario_is_none_to_editors() {
+    let rejected = [
+        (paper::json_schema(), yaml_in("tests/paper/reject")),
+        (sim::json_schema(), yaml_in("tests/simulation/reject")),
+    ];
+    for (schema, texts) in rejected {
+        let is_seen = |text: &[u8]| {
+            let value = as_editors_read(text, &Value::Null);
+            value.is_none_or(|value| check(&schema, &schema, &value).is_err())
+        };
+        let seen = texts.iter().filter(|(_, text)| is_seen(text)).count();
+        // The rest is what a schema cannot know: names that are not there, two devices in one port, …
+        assert!(seen * 100 >= texts.len() * 60, "{seen} of {}", texts.len());
+    }
+}
+
 /// Whether `value` is one that `schema` allows, in as much of draft 7 as the schema uses. A whole validator
 /// would be forty crates; what is not known here is an error, not an omission.
 #[expect(clippy::too_many_lines, reason = "one arm for each keyword")]
@@ -129,6 +185,7 @@ fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
                     "boolean" => value.is_boolean(),
                     "integer" => value.is_i64() || value.is_u64(),
                     "number" => value.is_number(),
+                    "null" => value.is_null(),
                     other => panic!("type {other}"),
                 });
                 is(fits, &format!("not of {wanted}"))?;
@@ -214,10 +271,14 @@ fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
 }
 
 #[test]
-fn the_makefile_and_the_example_name_the_schema() {
+fn the_makefile_and_the_examples_name_the_schemas() {
     let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
     let schema = "/share/pvusb-agent/policy.schema.json";
     assert!(Path::new("dist/policy.schema.json").exists());
     assert!(read("policy.example.yaml").contains(&format!("$schema=/usr{schema}")));
-    assert!(read("Makefile").contains("dist/policy.schema.json"));
+    for name in ["policy", "test", "scenario"] {
+        assert!(read("Makefile").contains(&format!("dist/{name}.schema.json")));
+    }
+    let schema = "$schema=/usr/share/pvusb-agent/scenario.schema.json";
+    assert!(read("docs/scenarios/bad-day.yaml").contains(schema));
 }

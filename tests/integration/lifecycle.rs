@@ -71,6 +71,16 @@ fn why_a_device_is_where_it_is_is_said_when_it_comes_and_when_it_goes() {
         let list = String::from_utf8(list.stdout).unwrap();
         assert!(list.contains(&rule(5)), "{list}");
 
+        // As long as the agent does not know of a change, the files are not why.
+        world.write_policy(&rules(&["name: other, match: {port: '1-1'}, attach: kiosk"]));
+        let list = |more: &[&str]| {
+            let list = ["list", "--libxl-dir", libxl.to_str().unwrap()];
+            String::from_utf8(world.verb(&[&list[..], more].concat()).stdout).unwrap()
+        };
+        let (of_agent, of_file) = (list(&[]), list(&["--policy", policy.to_str().unwrap()]));
+        assert!(of_agent.contains(&rule(5)) && !of_agent.contains("other ("), "{of_agent}");
+        assert!(of_file.contains("other (") && !of_file.contains(&rule(5)), "{of_file}");
+
         let kept = rules(&["name: mine, match: {port: '1-1'}, keep: dom0"]);
         world.reload(&mut agent, &kept);
         let line = agent.wait_for_line("detached device=1-1", PATIENCE);

@@ -285,6 +285,31 @@ fn tests_are_chosen_by_file_directory_and_name() {
     );
 }
 
+/// Who has no tests yet has made no mistake, and is shown how to write one.
+#[test]
+fn where_there_is_no_test_yet_one_is_shown() {
+    let dir = repository(POLICY, &[]);
+    let output = run_in(dir.path(), &["test", "tests"]);
+    assert_eq!((code(&output), out(&output)), (1, ""));
+    assert_golden(err(&output), "test-none.err.txt");
+    let json = run_in(dir.path(), &["test", "--json", "tests"]);
+    let answer: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!((code(&json), &answer["ok"], err(&json)), (1, &false.into(), ""));
+    // What is shown is a test.
+    let shown = err(&output).split("\n  version").nth(1).unwrap();
+    let shown = shown.split("\n`").next().unwrap().replace("\n  ", "\n");
+    assert_eq!(read(&format!("version{shown}\n")).unwrap().tests().len(), 1);
+
+    // Without a directory of the installed ones, too.
+    if !Path::new("/etc/pvusb-agent/tests").exists() {
+        let output = run_in(dir.path(), &["test"]);
+        let none =
+            "pvusb-agent: there is no test yet in /etc/pvusb-agent/tests\n\nWrite the first one";
+        assert_eq!((code(&output), out(&output)), (1, ""));
+        assert!(err(&output).starts_with(none), "{}", err(&output));
+    }
+}
+
 #[test]
 fn a_bad_test_or_policy_is_78_and_the_others_are_run() {
     let bad = "version: 1\ntests:\n  - {name: x, expect: {scaner: kiosk}}\n";
@@ -298,6 +323,43 @@ fn a_bad_test_or_policy_is_78_and_the_others_are_run() {
     let output = run_in(dir.path(), &["test", "tests/a.yaml", "--policy", "new.yaml"]);
     assert_eq!((code(&output), out(&output)), (78, ""));
     assert!(err(&output).contains("new.yaml:2:1"), "{}", err(&output));
+}
+
+/// Also what stays in dom0 either way: its drivers get it, or nobody does.
+#[test]
+fn a_diff_tells_what_is_blocked() {
+    let rule =
+        |action| format!("version: 1\nrules:\n  - {{name: a, match: {{id: '*'}}, {action}}}\n");
+    let host = "version: 1\ndevices:\n  plain: {id: '05e0:1200', port: 1-1}\n  mounted: {id: \
+                '0951:1666', port: 1-2, uses: mounted}\n";
+    let dir = repository(&rule("keep: dom0"), &[("host.yaml", host)]);
+    fs::write(dir.path().join("new.yaml"), rule("block: true")).unwrap();
+    let diff = ["diff", "new.yaml", "--policy", "policy.yaml", "--host", "tests/host.yaml"];
+    let output = run_in(dir.path(), &[&diff[..], &["--exit-code"]].concat());
+    assert_eq!((code(&output), err(&output)), (1, ""));
+    let expected = "1-1  05e0:1200\n  now:  dom0, a\n  then: blocked, a\n1-2  0951:1666\n  now:  dom0, a\n  \
+                    then: dom0, a, but /dev/sdx1 is mounted on /mnt\n";
+    assert_eq!(out(&output), expected);
+    let json = run_in(dir.path(), &[&diff[..], &["--json"]].concat());
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!((&json[0]["moves"], &json[0]["after"]["blocked"]), (&true.into(), &true.into()));
+    assert_eq!((&json[1]["moves"], &json[1]["after"]["blocked"]), (&false.into(), &false.into()));
+}
+
+/// What helps a device out of dom0 is said when somebody wants it out.
+#[test]
+fn advice_is_for_what_is_wanted_elsewhere() {
+    let host = "version: 1\ndevices: {stick: {id: '0951:1666', port: 1-2, uses: mounted}}\ndomains: [kiosk]\n";
+    for (action, is_wanted) in
+        [("keep: dom0", false), ("attach: kiosk", true), ("block: true", true)]
+    {
+        let policy = format!("version: 1\nrules: [{{match: {{id: '*'}}, {action}}}]\n");
+        let dir = repository(&policy, &[("host.yaml", host)]);
+        let explain = ["explain", "stick", "--policy", "policy.yaml", "--host", "tests/host.yaml"];
+        let output = run_in(dir.path(), &explain);
+        assert!(out(&output).contains("It must stay in dom0: /dev/sdx1 is mounted on /mnt.\n"));
+        assert_eq!(out(&output).contains("unmount it"), is_wanted, "{}", out(&output));
+    }
 }
 
 #[test]

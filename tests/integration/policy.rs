@@ -492,6 +492,16 @@ fn check_answers_for_every_file() {
     assert!(err.ends_with(&format!("\n{bad}: 1 problem\n")), "{err}");
 }
 
+/// In CI, that the directory is another one than was meant would be seen by nobody.
+#[test]
+fn check_of_a_directory_without_a_policy_is_no_success() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    let (code, out, err) = run_check(&[path]);
+    assert_eq!((code, &*out), (78, ""));
+    assert!(err.contains("there is no policy in this directory"), "{err}");
+}
+
 #[test]
 fn check_shows_a_policy_that_can_be_used() {
     let (_dir, good, _) = two_files();

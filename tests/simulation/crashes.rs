@@ -9,57 +9,57 @@ const DEEDS: [(&str, u64, &str); 14] = [
     (
         "attach to a controller that is there (qusb)",
         1,
-        "policy: qusb\nusbback: no\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 3s, \
+        "policy: qusb\nusbback: false\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 3s, \
          xl-usbctrl-attach: {domain: kiosk}}\n  - {at: 6s, plug: {port: 1-1, id: '05e0:1200'}}\n",
     ),
     (
         "attach with a new controller (qusb)",
         1,
-        "policy: qusb\nusbback: no\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 6s, \
+        "policy: qusb\nusbback: false\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 6s, \
          plug: {port: 1-1, id: '05e0:1200'}}\n",
     ),
     (
         "attach with a new controller (pv)",
         8,
-        "policy: pv\nusbback: yes\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 6s, \
-         plug: {port: 1-1, id: '05e0:1200', drivers: [usbhid, cdc_acm]}}\n",
+        "policy: pv\nusbback: true\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 6s, \
+         plug: {port: 1-1, id: '05e0:1200', interfaces: ['03:00:00', '02:02:01'], drivers: [usbhid, cdc_acm]}}\n",
     ),
     (
         "detach (qusb)",
         3,
-        "policy: qusb\nusbback: no\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 6s, \
+        "policy: qusb\nusbback: false\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 6s, \
          plug: {port: 1-1, id: '05e0:1200'}}\n  - {at: 60s, reload: nothing}\n",
     ),
     (
         "detach (pv)",
         14,
-        "policy: pv\nusbback: yes\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 6s, \
-         plug: {port: 1-1, id: '05e0:1200', drivers: [usbhid, cdc_acm]}}\n  - {at: 60s, reload: \
+        "policy: pv\nusbback: true\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 6s, \
+         plug: {port: 1-1, id: '05e0:1200', interfaces: ['03:00:00', '02:02:01'], drivers: [usbhid, cdc_acm]}}\n  - {at: 60s, reload: \
          nothing}\n",
     ),
     (
         "unplug",
         2,
-        "policy: qusb\nusbback: no\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 6s, \
+        "policy: qusb\nusbback: false\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 6s, \
          plug: {port: 1-1, id: '05e0:1200'}}\n  - {at: 60s, unplug: 1-1}\n",
     ),
     (
         "attach by hand (qusb)",
         2,
-        "policy: nothing\nusbback: no\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 3s, \
+        "policy: nothing\nusbback: false\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 3s, \
          plug: {port: 1-1, id: '05e0:1200'}}\n  - {at: 6s, attach: {device: 1-1, domain: kiosk}}\n",
     ),
     (
         "detach by hand (pv)",
         15,
-        "policy: pv\nusbback: yes\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 6s, plug: \
-         {port: 1-1, id: '05e0:1200', drivers: [usbhid, cdc_acm]}}\n  - {at: 60s, hold: {device: \
+        "policy: pv\nusbback: true\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 6s, plug: \
+         {port: 1-1, id: '05e0:1200', interfaces: ['03:00:00', '02:02:01'], drivers: [usbhid, cdc_acm]}}\n  - {at: 60s, hold: {device: \
          1-1}}\n",
     ),
     (
         "attach by hand what was taken out with xl, and let it go (qusb)",
         5,
-        "policy: qusb\nusbback: no\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 6s, plug: \
+        "policy: qusb\nusbback: false\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 6s, plug: \
          {port: 1-1, id: '05e0:1200'}}\n  - {at: 20s, xl-usbdev-detach: 1-1}\n  - {at: 30s, attach: \
          {device: 1-1, domain: kiosk}}\n  - {at: 60s, unplug: 1-1}\n",
     ),
@@ -67,31 +67,31 @@ const DEEDS: [(&str, u64, &str); 14] = [
         "attach where usbback refuses, and then elsewhere",
         8,
         "policy: both\npolicies: {both: '{version: 1, rules: [{match: {id: \"*:*\"}, attach: [kiosk, \
-         desk]}]}'}\nusbback: yes\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 0s, start: \
-         {domain: desk, type: hvm}}\n  - {at: 6s, plug: {port: 1-1, id: '05e0:1200', refused: yes}}\n",
+         desk]}]}'}\nusbback: true\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 0s, start: \
+         {domain: desk, type: hvm}}\n  - {at: 6s, plug: {port: 1-1, id: '05e0:1200', refused: true}}\n",
     ),
     (
         "end of a domain",
         2,
-        "policy: qusb\nusbback: no\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 6s, \
+        "policy: qusb\nusbback: false\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 6s, \
          plug: {port: 1-1, id: '05e0:1200'}}\n  - {at: 60s, destroy: kiosk}\n",
     ),
     (
         "block, and give back",
         9,
-        "policy: blocking\nusbback: no\ntimeline:\n  - {at: 0s, plug: {port: 1-1, id: '1111:2222', drivers: \
-         [usbhid, cdc_acm]}}\n  - {at: 60s, reload: nothing}\n",
+        "policy: blocking\nusbback: false\ntimeline:\n  - {at: 0s, plug: {port: 1-1, id: '1111:2222', interfaces: ['03:00:00', '02:02:01'], \
+         drivers: [usbhid, cdc_acm]}}\n  - {at: 60s, reload: nothing}\n",
     ),
     (
         "removal of a controller that nobody serves",
         4,
-        "policy: qusb\nusbback: no\ntimeline:\n  - {at: 0s, start: {domain: kiosk, device-model: \
-         deaf}}\n  - {at: 6s, plug: {port: 1-1, id: '05e0:1200'}}\n",
+        "policy: qusb\nusbback: false\ntimeline:\n  - {at: 0s, start: {domain: kiosk, device_model: \
+         qusb, deaf: true}}\n  - {at: 6s, plug: {port: 1-1, id: '05e0:1200'}}\n",
     ),
     (
         "removal of what a domain left behind",
         3,
-        "policy: qusb\nusbback: no\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 6s, \
+        "policy: qusb\nusbback: false\ntimeline:\n  - {at: 0s, start: {domain: kiosk}}\n  - {at: 6s, \
          plug: {port: 1-1, id: '05e0:1200'}}\n  - {at: 60s, kill-agent: 20s}\n  - {at: 61s, unplug: \
          1-1}\n  - {at: 62s, destroy: kiosk}\n",
     ),

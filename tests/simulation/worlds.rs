@@ -85,7 +85,7 @@ fn a_device_that_hangs_delays_no_other() {
                 3s, plug: {port: 1-1, id: '05e0:1200'}}\n  - {at: 3s, hang: {device: 1-1, for: \
                 10m}}\n  - {at: 3s, plug: {port: 1-2, id: '05e0:1200'}}\n  - {at: 5s, expect: \
                 {device: 1-2, in: kiosk}}\n  - {at: 5s, expect: {device: 1-1, in: dom0}}\n  - {at: \
-                6s, start: {domain: desk, device-model: deaf}}\n  - {at: 6s, pause: desk}\n  - {at: \
+                6s, start: {domain: desk, device_model: qusb, deaf: true}}\n  - {at: 6s, pause: desk}\n  - {at: \
                 7s, plug: {port: 1-3, id: '05e0:1200'}}\n  - {at: 11s, expect: {device: 1-3, in: \
                 kiosk}}\n  - {at: 12m, expect: {device: 1-1, in: kiosk}}\n";
     meets_its_expectations("hang", &read("hang", text));

@@ -1,7 +1,8 @@
 //! The keys of the language: what each is called, what it is for, and which values it takes.
 //!
 //! One table for all who must know: the reader takes from it which keys there are, the lint of values
-//! which of them are texts, and the JSON Schema everything. How values are read is not in here.
+//! which of them are texts, and the JSON Schema everything. How values are read is not in here. Hosts on
+//! paper and scenarios have tables of the same kind.
 
 use super::Shape;
 use crate::model::{ControllerId, PortNumber, Removable, Speed};
@@ -11,7 +12,8 @@ use crate::policy::matcher::Category;
 use crate::policy::wish::KindWish;
 
 /// A key that a map may have.
-pub(in crate::policy) struct Key {
+#[derive(Clone, Copy)]
+pub(crate) struct Key {
     /// How it is written.
     pub(in crate::policy) name: &'static str,
     /// Which values it takes.
@@ -23,7 +25,8 @@ pub(in crate::policy) struct Key {
 }
 
 /// Which values a key takes.
-pub(in crate::policy) enum Form {
+#[derive(Clone, Copy)]
+pub(crate) enum Form {
     /// The version of the language.
     Version,
     /// A text of one line: a name.
@@ -52,6 +55,10 @@ pub(in crate::policy) enum Form {
     Class,
     /// A version of USB or a pattern.
     Release,
+    /// A text that is like this (a regular expression).
+    Like(&'static str),
+    /// Nothing at all: the key alone.
+    Nothing,
     /// A text, a pattern of texts or a regular expression.
     Pattern,
     /// The name of a tag of udev's.
@@ -64,26 +71,47 @@ pub(in crate::policy) enum Form {
     Match,
     /// A map with these keys, and at least so many of them.
     Map(&'static [Key], usize),
+    /// A map with these keys, exactly one of the second ones among them.
+    Choice(&'static [Key], &'static [&'static str]),
     /// A map from names of one's own choice.
     Named(&'static Form),
     /// A list of at least so many.
     List(&'static Form, usize),
     /// One, or a list of at least one.
     Some(&'static Form),
+    /// One, or a list of any number, none among them.
+    Each(&'static Form),
     /// One of these.
     Either(&'static [Form]),
 }
 
-const fn key(name: &'static str, form: Form, about: &'static str) -> Key {
+/// A key that may be left out.
+pub(crate) const fn key(name: &'static str, form: Form, about: &'static str) -> Key {
     Key { name, form, about, must: false }
 }
 
-const fn must(name: &'static str, form: Form, about: &'static str) -> Key {
+/// A key that must be there.
+pub(crate) const fn must(name: &'static str, form: Form, about: &'static str) -> Key {
     Key { name, form, about, must: true }
 }
 
+/// The keys of one map and those of another.
+pub(crate) const fn joined<const A: usize, const B: usize, const N: usize>(
+    first: &[Key; A],
+    second: &[Key; B],
+) -> [Key; N] {
+    assert!(A + B == N, "there is a place for each");
+    let mut all = [first[0]; N];
+    let mut at = 1;
+    while at < N {
+        all[at] = if at < A { first[at] } else { second[at - A] };
+        at += 1;
+    }
+    all
+}
+
 /// The names of the keys, for the shape of a map.
-const fn names<const N: usize>(keys: &[Key; N]) -> [&'static str; N] {
+pub(crate) const fn names<const N: usize>(keys: &[Key; N]) -> [&'static str; N] {
     let mut names = [""; N];
     let mut at = 0;
     while at < N {
@@ -110,7 +138,7 @@ const PROTECT: Key = key(
     "Devices that never leave dom0, whatever the rules say.",
 );
 const RULES_ABOUT: &str = "The rules. The first one that matches a device decides.";
-const RULES: Form = Form::List(&Form::Map(&RULE_KEYS, 0), 0);
+const RULES: Form = Form::List(&Form::Choice(&RULE_KEYS, &ACTIONS), 0);
 
 /// The main file.
 pub(in crate::policy) const POLICY_KEYS: [Key; 6] = [
