@@ -409,18 +409,30 @@ fn check_answer(bytes: &[u8]) {
 
 // Hostile texts.
 
+/// How many times as long as an honest text of the same size a hostile one may take. What that is in
+/// milliseconds, `cargo bench --bench policy` tells on a machine that has nothing else to do.
+const MOST: f64 = 2.0;
+
 #[test]
 fn hostile_texts_are_refused_at_once() {
-    let limit = Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 100 });
+    let honest = ten_thousand_rules();
+    let usual = time_of(|| read(&honest).is_ok());
     for (name, bytes, expected) in hostile() {
         let answer = || compile(Source { name, bytes: &bytes }).expect_err(name);
         let problems = answer();
         let shown = problems.render(false);
         assert!(codes(&problems).contains(&expected), "{name}: {shown}");
         assert!(shown.lines().all(|line| line.chars().count() < 400), "{name}: {shown}");
-        // The first may be slower, and neighbours share the caches: one of three must be in time.
-        let in_time = || time_of(|| answer().render(false)) < limit;
-        assert!(in_time() || in_time() || in_time(), "{name} takes longer than {limit:?}");
+        let mut usual = usual;
+        let mut ratios = Vec::new();
+        while ratios.len() < 3 && ratios.iter().all(|it| *it > MOST) {
+            if !ratios.is_empty() {
+                // Neighbours share the caches: one is measured beside the other then.
+                usual = time_of(|| read(&honest).is_ok());
+            }
+            ratios.push(time_of(|| answer().render(false)).as_secs_f64() / usual.as_secs_f64());
+        }
+        assert!(ratios.iter().any(|it| *it <= MOST), "{name}, so many times as long: {ratios:.1?}");
     }
 }
 
@@ -438,9 +450,13 @@ fn time_of<T>(work: impl FnOnce() -> T) -> Duration {
 
 #[test]
 fn ten_thousand_rules_are_a_policy() {
+    assert_eq!(read(&ten_thousand_rules()).unwrap().rules().len(), 10_000);
+}
+
+/// Almost 800 KiB.
+fn ten_thousand_rules() -> String {
     let rule = "- {name: rule, match: {id: \"05e0:1200\", port: 1-1.4}, attach: [kiosk, desk]}\n";
-    let text = format!("version: 1\nrules:\n{}", rule.repeat(10_000));
-    assert_eq!(read(&text).unwrap().rules().len(), 10_000);
+    format!("version: 1\nrules:\n{}", rule.repeat(10_000))
 }
 
 #[test]
