@@ -2,7 +2,8 @@
 
 use super::op::PlugSpec;
 use crate::model::{
-    BusAddress, BusId, ClassTriple, Device, Devices, Interface, InterfaceName, Place, Text, Use,
+    BusAddress, BusId, ClassTriple, Device, Devices, Interface, InterfaceName, Place, Text,
+    UdevFacts, Use,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -70,7 +71,11 @@ impl Usb {
         let class = if spec.hub { ClassTriple::HUB } else { 0 };
         let text = |text: &Option<Box<str>>| text.as_deref().map(Text::from);
         let address = BusAddress { bus: busid.bus(), device: *number };
+        // Something that does not change.
+        let power = format!("{}mA", 100 * spec.interfaces.len());
+        let attributes = [("bMaxPower".into(), power.as_str().into())].into();
         let device = Device {
+            udev: Box::new(UdevFacts { attributes, ..UdevFacts::default() }),
             class: triple(class),
             speed: spec.speed,
             product: text(&spec.product),
@@ -132,6 +137,25 @@ impl Usb {
 }
 
 impl Socket {
+    /// What a reading shows that asks for these attributes.
+    pub(super) fn read(&self, asked: &BTreeSet<Box<str>>) -> Device {
+        let mut device = self.device.clone();
+        device.udev.attributes.retain(|name, _| asked.contains(name));
+        device
+    }
+
+    /// udev's rules have been applied.
+    pub(super) fn note_facts(&mut self) {
+        let facts = &mut self.device.udev;
+        facts.properties.insert("ID_BUS".into(), "usb".into());
+        if let Some(serial) = &self.spec.serial {
+            facts.properties.insert("ID_SERIAL_SHORT".into(), (&**serial).into());
+        }
+        if self.spec.keyboard || self.spec.pointer {
+            facts.tags.insert("seat".into());
+        }
+    }
+
     /// The kernel has chosen a configuration: the interfaces are there, without drivers. On a bus that
     /// holds new devices back, no driver may have them yet.
     pub(super) fn configure(&mut self, held_back: bool) {

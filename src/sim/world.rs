@@ -11,6 +11,7 @@ use super::random::Random;
 use super::report::{Counts, Told, Violation};
 use super::steps::Asked;
 use super::store::Store;
+use super::trails::Wake;
 use super::usb::{Micros, PlugNo, Usb};
 use super::xl::XlRun;
 use crate::model::{BusId, ControllerId, Desk, DomId, GuestName, GuestUuid, InterfaceName, Place};
@@ -84,6 +85,12 @@ pub struct World {
     pub(super) asks: BTreeMap<RequestId, (Request, bool)>,
     /// The plugs that this agent has seen, by their place.
     pub(super) seen_plugs: BTreeMap<BusId, SeenPlugs>,
+    /// What the world knows of those that trails speak of.
+    pub(super) wakes: BTreeMap<BusId, Wake>,
+    /// Devices about which a step of this agent has failed.
+    pub(super) failed: BTreeSet<BusId>,
+    /// When a domain last got another name.
+    pub(super) renamed_at: Micros,
     /// When something that dom0 is operated with last went, not by the agent's doing.
     pub(super) desk_changed: Micros,
     /// Since when a port has named what is not plugged, as far as nothing kept the agent from it.
@@ -199,6 +206,9 @@ impl World {
             touched: BTreeMap::new(),
             asks: BTreeMap::new(),
             seen_plugs: BTreeMap::new(),
+            wakes: BTreeMap::new(),
+            failed: BTreeSet::new(),
+            renamed_at: 0,
             desk_changed: 0,
             stale: BTreeMap::new(),
             next_check: 0,
@@ -457,6 +467,7 @@ impl World {
             self.tell(|| format!("{gone} is pulled"));
             self.desk_changes(&gone, &socket.device);
             self.taken_out.remove(&gone);
+            self.may_vanish(&gone, socket.plug_no);
             self.rumour_of_device(gone);
         }
     }
@@ -516,6 +527,7 @@ impl World {
             return self.soon(1_000, Happening::Initialized(busid.clone(), plug_no));
         }
         socket.device.initialized = Some(now);
+        socket.note_facts();
         socket.refresh();
         let known = self.takes(5_000, 60_000);
         self.soon(known, Happening::Known(busid.clone(), plug_no));
