@@ -161,13 +161,9 @@ impl World {
         let Some((_, Some(policy))) = found else {
             return self.tell(|| format!("policy {name} does not compile and changes nothing"));
         };
-        self.policy = Arc::clone(policy);
-        // What was left may have to be cleared from now on.
-        self.stale.clear();
+        self.main = Arc::clone(policy);
         self.tell(|| format!("policy {name} is loaded"));
-        if self.agent.is_some() {
-            self.input(Input::Policy(Arc::clone(&self.policy)));
-        }
+        self.read_policies();
     }
 
     pub(super) fn hear(&mut self, word: Word) {
@@ -217,7 +213,12 @@ impl World {
                     format!("the plan proposes what the interlock refuses for {busid}: {refusal}");
                 self.violate(2, what);
             }
-            Event::Ordered { busid, order, .. } => self.check_promise(busid, order.as_ref()),
+            Event::Ordered { request, busid, order, .. } => {
+                self.check_promise(busid, order.as_ref());
+                if let Some(order) = order {
+                    self.may_remember(*request, busid, order);
+                }
+            }
             Event::Failed { .. } | Event::Overtaken { .. } => {
                 self.counts.unsuccessful += 1;
                 if let Event::Failed { step, .. } = &event {

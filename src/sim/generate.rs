@@ -197,6 +197,9 @@ impl Maker {
     }
 
     fn op(&mut self) -> Option<Op> {
+        if self.dice.one_in(600) {
+            return Some(Op::RebootHost { down: self.span(5_000) });
+        }
         Some(match self.dice.below(118) {
             0..24 => {
                 let port = self.port_text();
@@ -255,7 +258,8 @@ impl Maker {
             _ => Wanted::Release,
         };
         let (force, wait) = (self.dice.one_in(3), self.dice.one_in(2));
-        Some(Op::Ask { request: Request { device, wanted, force }, wait })
+        let remember = wanted != Wanted::Release && self.dice.one_in(6);
+        Some(Op::Ask { request: Request { device, wanted, force }, wait, remember })
     }
 
     fn what(&mut self) -> Option<Use> {

@@ -518,8 +518,8 @@ impl World {
         let is_open = self.store.tenants().any(|(place, _)| {
             self.store.ctl(place).is_some_and(|ctl| ctl.backend != XenbusState::Connected)
         });
-        for (request, _) in self.asks.values().filter(|(_, waits)| *waits && !is_open) {
-            let (wanted, device) = (&request.wanted, &request.device);
+        for asking in self.asks.values().filter(|asking| asking.waits && !is_open) {
+            let (wanted, device) = (&asking.request.wanted, &asking.request.device);
             found.push(format!("nobody was answered who asked to {wanted} {device}"));
         }
     }

@@ -104,6 +104,7 @@ const MOMENT: Shape = Shape {
         "reload",
         "kill-agent",
         "stop-agent",
+        "reboot-host",
         "expect",
     ],
 };
@@ -117,7 +118,8 @@ const PLUG: Shape = Shape {
 };
 const START: Shape =
     Shape { what: "`start`", keys: &["domain", "type", "device-model", "frontend", "build"] };
-const ASK: Shape = Shape { what: "an order", keys: &["device", "domain", "force", "wait"] };
+const ASK: Shape =
+    Shape { what: "an order", keys: &["device", "domain", "force", "wait", "remember"] };
 const XL_CONTROLLER: Shape =
     Shape { what: "`xl-usbctrl-attach`", keys: &["domain", "type", "version", "ports"] };
 
@@ -355,6 +357,7 @@ impl Writer<'_, '_> {
                 let [detach, down] = self.two(node, "`stop-agent`", &["detach", "down"])?;
                 Op::Stop { detach: self.truth(detach)?, down: self.duration(down)? }
             }
+            "reboot-host" => Op::RebootHost { down: self.duration(node)? },
             "expect" => {
                 let [device, place] = self.two(node, "`expect`", &["device", "in"])?;
                 let place = self.name(place)?;
@@ -486,7 +489,11 @@ impl Writer<'_, '_> {
             Some(node) => self.truth(node)?,
             None => true,
         };
-        Some(Op::Ask { request: Request { force, ..request }, wait })
+        let remember = match fields.get("remember") {
+            Some(node) => self.truth(node)?,
+            None => false,
+        };
+        Some(Op::Ask { request: Request { force, ..request }, wait, remember })
     }
 
     fn xl_controller(&mut self, node: &Node) -> Option<Op> {
@@ -651,15 +658,16 @@ fn value(op: &Op) -> String {
         }
         Op::XlAttach { domain, device } => format!("{{domain: {domain}, device: {device}}}"),
         Op::XlDetach { device } => device.to_string(),
-        Op::Ask { request: Request { device, wanted, force }, wait } => {
+        Op::Ask { request: Request { device, wanted, force }, wait, remember } => {
             let domain = match wanted {
                 Wanted::Attach(domain) => format!(", domain: {domain}"),
                 Wanted::Detach | Wanted::Hold | Wanted::Release => String::new(),
             };
             format!(
-                "{{device: \"{device}\"{domain}, force: {}, wait: {}}}",
+                "{{device: \"{device}\"{domain}, force: {}, wait: {}, remember: {}}}",
                 yes(*force),
-                yes(*wait)
+                yes(*wait),
+                yes(*remember)
             )
         }
         Op::Use { device, what } | Op::Disuse { device, what } => {
@@ -673,7 +681,7 @@ fn value(op: &Op) -> String {
         Op::LoseEvents => "yes".to_owned(),
         Op::Disconnect { duration } => micros(duration),
         Op::Reload(name) => name.to_string(),
-        Op::Kill { down } => micros(down),
+        Op::Kill { down } | Op::RebootHost { down } => micros(down),
         Op::Stop { detach, down } => {
             format!("{{detach: {}, down: {}}}", yes(*detach), micros(down))
         }

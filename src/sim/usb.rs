@@ -54,6 +54,12 @@ impl Usb {
         Self { usbback, held_back, ..Self::default() }
     }
 
+    /// The host has booted anew, and nothing is found yet. Gives what was plugged.
+    pub(super) fn boot(&mut self) -> impl Iterator<Item = Socket> + use<> {
+        let fresh = Self { plugs: self.plugs, ..Self::new(self.usbback, self.held_back) };
+        std::mem::replace(self, fresh).sockets.into_values()
+    }
+
     /// A device appears. It has neither configuration nor an entry in udev's database yet. Behind a hub
     /// without its driver nothing appears.
     pub(super) fn plug(&mut self, spec: &PlugSpec) -> Option<PlugNo> {

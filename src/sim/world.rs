@@ -14,7 +14,9 @@ use super::store::Store;
 use super::trails::Wake;
 use super::usb::{Micros, PlugNo, Usb};
 use super::xl::XlRun;
-use crate::model::{BusId, ControllerId, Desk, DomId, GuestName, GuestUuid, InterfaceName, Place};
+use crate::model::{
+    BusId, ControllerId, Desk, Device, DomId, GuestName, GuestUuid, InterfaceName, Place,
+};
 use crate::plan::Request;
 use crate::policy::Policy;
 use crate::reconcile::{RequestId, Scope};
@@ -67,6 +69,11 @@ pub struct World {
     /// Known to the hypervisor, although its nodes are gone.
     pub(super) ghosts: BTreeSet<DomId>,
     pub(super) uuids: u64,
+    /// The policy's own file.
+    pub(super) main: Arc<Policy>,
+    /// The text of the file of remembered rules.
+    pub(super) remembered: Option<String>,
+    /// Both together.
     pub(super) policy: Arc<Policy>,
     pub(super) agent: Option<Agent>,
     /// Counts the agent's lives: what belongs to an earlier one is void.
@@ -81,8 +88,8 @@ pub struct World {
     pub(super) taken_out: BTreeMap<BusId, (PlugNo, DomId, GuestUuid)>,
     /// Devices that xl has had its hands on, or a backend by itself, in this plug.
     pub(super) touched: BTreeMap<BusId, PlugNo>,
-    /// What people have asked of this agent, and whether they still wait for what becomes of it.
-    pub(super) asks: BTreeMap<RequestId, (Request, bool)>,
+    /// What people have asked of this agent.
+    pub(super) asks: BTreeMap<RequestId, Asking>,
     /// The plugs that this agent has seen, by their place.
     pub(super) seen_plugs: BTreeMap<BusId, SeenPlugs>,
     /// What the world knows of those that trails speak of.
@@ -105,6 +112,16 @@ pub struct World {
     pub violations: Vec<Violation>,
     /// What happened, if somebody listens.
     pub told: Vec<Told>,
+}
+
+/// What somebody has asked of the agent.
+#[derive(Clone, Debug)]
+pub(super) struct Asking {
+    pub(super) request: Request,
+    /// Whether they still wait for what becomes of it.
+    pub(super) waits: bool,
+    /// Whether it is to be remembered.
+    pub(super) remember: bool,
 }
 
 /// What is true of a domain's guest and known to no one outside.
@@ -155,6 +172,10 @@ pub(super) enum Happening {
     Stage(DomId, GuestUuid, Stage),
     /// A rebooted domain comes back.
     Back(GuestSpec, GuestUuid),
+    /// The toolstack starts a domain.
+    Starts(GuestSpec),
+    /// A rule is written into the file of remembered ones.
+    Remembers(u64, Box<Device>, Option<GuestName>),
     /// xl goes on.
     Xl(Box<XlRun>),
     /// The agent hears.
@@ -195,6 +216,8 @@ impl World {
             history: BTreeMap::new(),
             ghosts: BTreeSet::new(),
             uuids: 0,
+            main: policy.clone().unwrap_or_default(),
+            remembered: None,
             policy: policy.unwrap_or_default(),
             agent: None,
             life: 0,
@@ -365,7 +388,8 @@ impl World {
             }
             Op::XlAttach { domain, device } => self.xl_attach(domain, device),
             Op::XlDetach { device } => self.xl_detach(device),
-            Op::Ask { request, wait } => self.ask(request, *wait),
+            Op::Ask { request, wait, remember } => self.ask(request, *wait, *remember),
+            Op::RebootHost { down } => self.reboot_host(micros(*down)),
             Op::Use { device, what } => self.begin_use(device, what),
             Op::Disuse { device, what } => self.end_use(device, what),
             Op::Fault { kind, times } => {
@@ -413,6 +437,12 @@ impl World {
             Happening::BackendActs(domid, id) => self.backend_acts(domid, id),
             Happening::Stage(domid, uuid, stage) => self.stage(domid, uuid, stage),
             Happening::Back(spec, uuid) => self.create_domain(&spec, Some(uuid)),
+            Happening::Starts(spec) => self.create_domain(&spec, None),
+            Happening::Remembers(life, device, target) => {
+                if life == self.life {
+                    self.remembers(&device, target.as_ref());
+                }
+            }
             Happening::Xl(run) => self.xl_goes_on(*run),
             Happening::Hear(life, word) => {
                 if life == self.life {
@@ -612,6 +642,12 @@ impl World {
         // libudev says that it has lost something; the agent then looks at everything.
         let delay = self.takes(1_000, 200_000);
         self.rumour(Word::Usb, delay);
+    }
+
+    /// Nothing of what was to come comes.
+    pub(super) fn forget_happenings(&mut self) {
+        self.queue.clear();
+        self.rumours.clear();
     }
 
     /// Forgets what was on its way to the ears of an agent or a connection that is gone.
