@@ -131,6 +131,10 @@ pub fn desired<'a>(
             let since = obstacles.moment.map(|it| it.since);
             let held = held_for(device, rule, observed, since);
             let held = held.and_then(|trail| same_guest(&trail, targets, xen, obstacles.barred));
+            // What is not to be had any more is not waited for.
+            let held = held.filter(|(guest, wish)| {
+                obstacles.moment.is_none_or(|moment| turns::takes(device, guest, *wish, moment))
+            });
             match held {
                 Some((guest, wish)) => Desired::In { guest, by: By::Rule(rule), wish },
                 None => in_turn(device, rule, targets, xen, obstacles),

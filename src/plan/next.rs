@@ -10,6 +10,7 @@ use super::since::{HeldDown, Since};
 use super::standing::{Problem, Route, RouteBy, Standing};
 use super::step::{AfterClear, Claim, Step, Survey};
 use super::trail;
+use super::turns;
 use crate::model::{
     BusId, ControllerId, ControllerKind, Device, DeviceModel, DomId, Guest, GuestUuid,
     InterfaceName, Life, Note, NoteState, Observed, Order, Place, PortContent, Trail, XenView,
@@ -700,7 +701,9 @@ fn for_dom0(device: &Device, reason: &Reason<'_>, moment: &Moment<'_>) -> Outloo
     };
     if is_decided {
         with_drivers(device, standing, moment)
-    } else if let Reason::Awaited { until, .. } = reason {
+    } else if let Reason::Awaited { until, .. } = reason
+        && turns::has_begun(device, moment)
+    {
         Outlook::until(standing, *until, "a domain of a rule's list to run")
     } else {
         Outlook::rest(standing)

@@ -140,19 +140,22 @@ fn fate<'m>(busid: &BusId, trail: &Trail, moment: &Moment<'m>) -> Fate<'m> {
     let xen = &moment.observed.xen;
     let Some(rule) = rule_of(trail, moment.policy) else { return Fate::Ends };
     let time = longest(rule).unwrap_or_default();
-    let note = xen.notes.get(busid).filter(|note| note.plug.may_become(&trail.plug));
-    let is_taken_out = note.is_some_and(|note| matches!(home(busid, note, xen), Home::TakenOut(_)));
-    if moment.leaving || is_taken_out {
+    if moment.leaving {
         return Fate::Ends;
     }
     let device = moment.observed.devices.get(busid);
     let is_there = |device: &&Device| trail.plug.may_become(&device.plug());
     if let Some(device) = device.filter(is_there) {
-        // Only from a domain does one vanish. A follower may have come back to dom0 for a while.
+        // Only from a domain does one vanish. A follower may have come back to dom0 for a while, and so it
+        // looks when its domain ends: libxl empties the ports first.
         let is_put = xen.places_of(busid).any(|place| xen.is_ours(busid, place));
         let is_ordered = xen.override_of(device).is_some();
         let follows = trail.follows && rule.on_identity_change().is_some();
         return if !is_ordered && (is_put || follows) { Fate::Stays } else { Fate::Ends };
+    }
+    let note = xen.notes.get(busid).filter(|note| note.plug.may_become(&trail.plug));
+    if note.is_some_and(|note| matches!(home(busid, note, xen), Home::TakenOut(_))) {
+        return Fate::Ends;
     }
     let since = Some(moment.since);
     let has_come = |device: &Device| {

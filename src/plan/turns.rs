@@ -8,7 +8,7 @@
 //! counts anew.
 
 use super::interlock::guard;
-use super::next::{Home, Moment, home, settled_at};
+use super::next::{Home, Moment, home, settled_at, without_usbback};
 use super::ports::{self, Choice, ControllerOutlook};
 use super::trail::followed;
 use crate::model::{BusId, Device, DomId, Guest, GuestUuid, Life, Plug, XenView};
@@ -116,13 +116,18 @@ pub(super) fn whose<'a>(
         match guest {
             None if moment.now < until => return Turned::Awaits(&target.guest, until),
             Some(guest) if moment.barred.contains_key(&guest.domid) => {}
-            Some(guest) if moment.now < until || takes(device, guest, target, moment) => {
+            Some(guest) if moment.now < until || takes(device, guest, target.wish, moment) => {
                 return Turned::In(guest, target.wish);
             }
             Some(_) | None => {}
         }
     }
     Turned::Nobody
+}
+
+/// Whether a turn has begun for `device`. None has for one that waits for something else than a domain.
+pub(super) fn has_begun(device: &Device, moment: &Moment<'_>) -> bool {
+    remembered(device, moment).is_some_and(|turns| !turns.begun.is_empty())
 }
 
 /// Whether the turn of `guest`, which has the device and is not connected to it yet, is over.
@@ -147,6 +152,8 @@ pub fn count(busid: &BusId, moment: &Moment<'_>) -> Option<Counted> {
     match stage(device, moment) {
         Stage::Settled => return None,
         Stage::Leaving => {}
+        // It has had its turn. If usbback refuses the device, the others need not have theirs anew.
+        Stage::Taken(guest) => turns.begun.retain(|_, turn| turn.guest != Some(who(guest))),
         Stage::Connecting(guest) => {
             let of_guest = |(_, target): &(usize, &Target)| target.guest.matches(guest);
             if let Some((at, target)) = targets.iter().enumerate().find(of_guest)
@@ -177,10 +184,10 @@ fn remembered<'m>(device: &Device, moment: &Moment<'m>) -> Option<&'m Turns> {
 }
 
 /// Whether `guest` could have the device at once.
-fn takes(device: &Device, guest: &Guest, target: &Target, moment: &Moment<'_>) -> bool {
+pub(super) fn takes(device: &Device, guest: &Guest, wish: TargetWish, moment: &Moment<'_>) -> bool {
     guest.life == Life::Running
         && matches!(
-            ports::choose(device, guest, target.wish, moment),
+            ports::choose(device, guest, wish, moment),
             Choice::Take { .. } | Choice::Create { .. } | Choice::AwaitRest(_)
         )
 }
@@ -208,6 +215,8 @@ enum Stage<'m> {
     Free,
     /// In a port of a domain that is not connected yet.
     Connecting(&'m Guest),
+    /// In a port of a domain that is connected, and usbback has yet to take it.
+    Taken(&'m Guest),
     /// On its way from one place to the next.
     Leaving,
     /// In a domain, or left alone.
@@ -225,6 +234,12 @@ fn stage<'m>(device: &Device, moment: &Moment<'m>) -> Stage<'m> {
         Home::Held { place, guest } => {
             let controller = guest.controllers.get(&place.controller);
             match controller.map(|it| ports::outlook(guest, place.controller, it, moment)) {
+                Some(ControllerOutlook::Usable)
+                    if !without_usbback(device, note.kind).is_empty()
+                        && moment.since.whole.get(&device.busid) != Some(&note.plug) =>
+                {
+                    Stage::Taken(guest)
+                }
                 Some(ControllerOutlook::Usable | ControllerOutlook::Gone) | None => Stage::Settled,
                 Some(
                     ControllerOutlook::Connecting { .. }
@@ -242,7 +257,9 @@ fn stage<'m>(device: &Device, moment: &Moment<'m>) -> Stage<'m> {
 /// Whether a domain alone is what a device waits for. If not, until when, as far as that is known.
 fn free_to_go(device: &Device, rule: &Rule, moment: &Moment<'_>) -> Result<(), Option<Instant>> {
     let is_held = ["usbfs", "usbback"].iter().any(|it| device.bound_to(it).next().is_some());
-    if !device.is_ready() || is_held || guard(device, &moment.scene()).is_err() {
+    // Nobody may claim it, whichever domain it is for.
+    let is_outside = !moment.policy.quarantine() && device.unauthorized().next().is_some();
+    if !device.is_ready() || is_held || is_outside || guard(device, &moment.scene()).is_err() {
         return Err(None);
     }
     let flapping = rule.limit().unwrap_or(moment.policy.flapping());
@@ -275,7 +292,7 @@ fn begin_turns(
             None => is_open &= !has_time,
             Some(guest) if !is_open || moment.barred.contains_key(&guest.domid) => {}
             Some(_) if has_time => is_open = false,
-            Some(guest) if since.is_none() || takes(device, guest, target, moment) => {
+            Some(guest) if since.is_none() || takes(device, guest, target.wish, moment) => {
                 turns.begin(at, target, Some(guest), now);
                 is_open = false;
             }
@@ -300,7 +317,7 @@ fn pass_over(
         let Some(turn) = turns.begun.get_mut(&at).filter(|turn| turn.is_of(target, guest)) else {
             break;
         };
-        let can_take = guest.is_some_and(|guest| takes(device, guest, target, moment));
+        let can_take = guest.is_some_and(|guest| takes(device, guest, target.wish, moment));
         if moment.now < turn.since + patience || can_take {
             break;
         }

@@ -327,6 +327,30 @@ mod tests {
         assert_eq!(job.bar_to(&back, None), Some(&problem("back")));
     }
 
+    /// What fails now and then, and succeeds in between, is not what fails for good.
+    #[test]
+    fn what_has_failed_before_a_success_does_not_count_any_more() {
+        let step = Step::Forget { busid: "1-1".parse().unwrap() };
+        let (now, mut job) = (some_instant(), Job::default());
+        for _ in 0..3 {
+            for number in 1..backoff::MAX_ATTEMPTS {
+                let pause = job.failed(now, &step, None, "busy", 7);
+                assert_eq!(pause, Some(backoff::pause(number, 7)), "{number}");
+            }
+            for _ in 0..=FREE_OVERTAKINGS {
+                job.overtaken(now, 7);
+            }
+            assert!(job.not_before.is_some());
+            job.succeeded(&step);
+            assert_eq!((job.not_before, job.overtaken), (None, 0));
+        }
+        assert_eq!(job.bar_to(&step, None), None);
+        for _ in 0..backoff::MAX_ATTEMPTS {
+            job.failed(now, &step, None, "busy", 7);
+        }
+        assert!(job.bar_to(&step, None).is_some());
+    }
+
     #[expect(clippy::disallowed_methods, reason = "a test needs some instant")]
     fn some_instant() -> Instant {
         Instant::now()

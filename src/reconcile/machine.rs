@@ -137,6 +137,11 @@ impl Reconciler {
         self.deadline.into_iter().chain(self.recheck).min()
     }
 
+    /// Whether nothing is to happen at the deadline but another look at what has come to rest, to make sure.
+    pub fn is_at_rest(&self) -> bool {
+        self.deadline.is_none()
+    }
+
     /// Takes one input. Drain [`Self::poll`] before the next.
     pub fn handle(&mut self, now: Instant, input: Input) {
         match input {

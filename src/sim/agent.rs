@@ -10,7 +10,7 @@ use super::world::{Happening, Word, World, micros};
 use crate::model::{BusId, Device, Guest, XenPart};
 use crate::plan::StepError;
 use crate::reconcile::{Event, Input, Output, Reconciler, Scope, Sight, Ticket};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ pub(super) struct Agent {
     /// When it wants to be called.
     pub(super) wake: Option<Micros>,
     pub(super) connected: bool,
+    pub(super) started: Micros,
     /// How many ports had ever been filled when it looked at all of xenstore for the first time.
     pub(super) first_look: Option<u64>,
     pub(super) works: BTreeMap<u64, Work>,
@@ -35,6 +36,8 @@ pub(super) struct Agent {
 /// A look on its way.
 struct Look {
     scope: Scope,
+    /// The attributes that it is to bring.
+    asked: Arc<BTreeSet<Box<str>>>,
     seen: Seen,
 }
 
@@ -54,6 +57,16 @@ impl Agent {
         self.looks.values().any(|look| look.scope == at)
     }
 
+    /// Whether it was told to end.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// Whether it waits for nothing.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.wake.is_none() || self.machine.is_at_rest()
+    }
+
     pub(super) fn why_awake(&self) -> Option<&'static str> {
         self.machine.deadline().map(|(_, why)| why)
     }
@@ -66,6 +79,7 @@ impl World {
             machine: Reconciler::new(Arc::clone(&self.policy)),
             wake: None,
             connected: false,
+            started: self.now,
             first_look: None,
             works: BTreeMap::new(),
             looks: BTreeMap::new(),
@@ -90,6 +104,7 @@ impl World {
         // Whoever waits for an answer sees that the agent is gone.
         self.asks.clear();
         self.seen_plugs.clear();
+        self.failed.clear();
         self.forget_rumours(false);
         self.soon(down, Happening::AgentStarts);
     }
@@ -151,13 +166,9 @@ impl World {
         let Some((_, Some(policy))) = found else {
             return self.tell(|| format!("policy {name} does not compile and changes nothing"));
         };
-        self.policy = Arc::clone(policy);
-        // What was left may have to be cleared from now on.
-        self.stale.clear();
+        self.main = Arc::clone(policy);
         self.tell(|| format!("policy {name} is loaded"));
-        if self.agent.is_some() {
-            self.input(Input::Policy(Arc::clone(&self.policy)));
-        }
+        self.read_policies();
     }
 
     pub(super) fn hear(&mut self, word: Word) {
@@ -207,8 +218,18 @@ impl World {
                     format!("the plan proposes what the interlock refuses for {busid}: {refusal}");
                 self.violate(2, what);
             }
-            Event::Ordered { busid, order, .. } => self.check_promise(busid, order.as_ref()),
-            Event::Failed { .. } | Event::Overtaken { .. } => self.counts.unsuccessful += 1,
+            Event::Ordered { request, busid, order, .. } => {
+                self.check_promise(busid, order.as_ref());
+                if let Some(order) = order {
+                    self.may_remember(*request, busid, order);
+                }
+            }
+            Event::Failed { .. } | Event::Overtaken { .. } => {
+                self.counts.unsuccessful += 1;
+                if let Event::Failed { step, .. } = &event {
+                    self.failed.extend(step.device().cloned());
+                }
+            }
             Event::Plugged(_)
             | Event::Unplugged(_)
             | Event::DomainAppeared(..)
@@ -234,7 +255,8 @@ impl World {
         self.numbers += 1;
         let number = self.numbers;
         let Some(agent) = self.agent.as_mut() else { return };
-        agent.looks.insert(number, Look { scope, seen: Seen::Nothing });
+        let asked = Arc::clone(&agent.machine.needs().attributes);
+        agent.looks.insert(number, Look { scope, asked, seen: Seen::Nothing });
         self.soon(delay, Happening::Look(self.life, number));
     }
 
@@ -247,14 +269,14 @@ impl World {
         let Some(look) = self.agent.as_mut().and_then(|agent| agent.looks.remove(&number)) else {
             return;
         };
-        let Look { scope, seen } = look;
+        let Look { scope, asked, seen } = look;
         let sight = match (&scope, seen) {
             (Scope::Usb, Seen::Nothing) => {
                 let plugged = self.usb.sockets.keys().cloned().collect();
                 Err(Seen::Usb(Sight::Usb(plugged, self.usb.usbback, self.setting.desk)))
             }
             (Scope::Device(busid), Seen::Nothing) => {
-                let device = self.usb.sockets.get(busid).map(|socket| socket.device.clone());
+                let device = self.usb.sockets.get(busid).map(|socket| socket.read(&asked));
                 Err(Seen::Device(Box::new(device)))
             }
             (Scope::Xen | Scope::Domains(_), Seen::Nothing) => {
@@ -286,7 +308,7 @@ impl World {
             Err(seen) => {
                 let delay = self.takes(100, 20_000);
                 if let Some(agent) = self.agent.as_mut() {
-                    agent.looks.insert(number, Look { scope, seen });
+                    agent.looks.insert(number, Look { scope, asked, seen });
                 }
                 self.soon(delay, Happening::Look(self.life, number));
             }

@@ -19,7 +19,7 @@ const NAMES: [&str; 4] = ["kiosk", "desk", "lab", "spare"];
 
 /// The policies that seeds load. In most of them a device may be plugged as often as it likes, since
 /// whatever is held down is not attached. The last one does not compile.
-pub const POLICIES: [(&str, &str); 11] = [
+pub const POLICIES: [(&str, &str); 17] = [
     (
         "kiosk",
         "version: 1\ndefaults: {flapping: {plugs: 0}}\nrules:\n  - match: {id: '05e0:*'}\n    attach: \
@@ -75,6 +75,52 @@ pub const POLICIES: [(&str, &str); 11] = [
          attach: ['ki*', spare]\n  - match: {port: '1-2.*'}\n    when: {absent: kiosk}\n    block: \
          true\n  - match: {id: '*:*'}\n    when: {running: [lab, spare]}\n    attach: [lab, kiosk]\n",
     ),
+    (
+        "ways",
+        "version: 1\ndefaults: {keep_last: [], flapping: {plugs: 0}}\nrules:\n  - name: board\n    match: {id: \
+         '2e8a:*'}\n    attach: [kiosk, lab]\n    on_identity_change: keep 20s\n    on_unplug: hold 5s\n  - \
+         name: stick\n    match: {id: '0951:*'}\n    attach: [desk, lab]\n    on_unplug: hold 30s\n  - match: \
+         {id: '1111:*'}\n    keep: dom0\n  - name: front\n    match: {port: '1-2.*'}\n    attach: [lab, spare, \
+         kiosk]\n    wait: {attach: 5s}\n    on_identity_change: keep 2s\n  - match: {id: '*:*'}\n    attach: \
+         [spare, desk]\n",
+    ),
+    (
+        "turns",
+        "version: 1\ndefaults: {keep_last: [keyboard], controller: {ports: 2}, flapping: {plugs: 0}}\nrules:\n  - \
+         match: {id: '05e0:*'}\n    when: {running: desk}\n    attach: [lab, desk]\n    wait: {attach: 20s}\n  - \
+         name: any\n    match: {id: '*:*'}\n    attach: [kiosk, 'd*', lab, spare]\n    wait: {attach: 3s, settle: \
+         500ms}\n    on_unplug: hold 8s\n",
+    ),
+    (
+        "quarantine-ways",
+        "version: 1\ndefaults: {quarantine: true, controller: {type: qusb, ports: 1}, flapping: {plugs: 0}}\n\
+         protect:\n  - {id: '1111:*'}\nrules:\n  - name: board\n    match: {id: ['2e8a:*', '1111:*']}\n    attach: \
+         [desk, kiosk]\n    wait: {attach: 10s}\n    on_identity_change: keep 30s\n  - name: rest\n    match: {port: \
+         '1-*'}\n    attach: [kiosk, spare]\n    on_unplug: hold 20s\n    on_identity_change: keep 10s\n",
+    ),
+    (
+        "ports",
+        "version: 1\ndefaults: {keep_last: [pointer], flapping: {plugs: 0}}\nrules:\n  - match: {id: '05e0:*'}\n    \
+         attach: {domain: kiosk, controller: {index: 0, ports: 4}, port: 2}\n  - match: {id: '0951:*'}\n    attach: \
+         [{domain: desk, controller: {type: pv}}, {domain: lab, controller: {type: qusb, version: 1}}, kiosk]\n  - \
+         match: {port: '1-2.*'}\n    attach: [{domain: lab, port: 3}, {domain: spare, controller: {index: 1}}]\n  - \
+         match: {id: '*:*'}\n    attach: [{domain: spare, controller: {version: 1, ports: 1}}, desk]\n",
+    ),
+    (
+        "ports-in-turn",
+        "version: 1\ndefaults: {keep_last: [], controller: {ports: 1}, flapping: {plugs: 0}}\nrules:\n  - name: \
+         any\n    match: {id: '*:*'}\n    attach: [{domain: desk, port: 1}, {domain: kiosk, controller: {type: \
+         qusb}}, {domain: lab, controller: {index: 1, ports: 2}, port: 2}]\n    wait: {attach: 4s}\n    \
+         on_unplug: hold 10s\n    on_identity_change: keep 10s\n",
+    ),
+    (
+        "docks",
+        "version: 1\ndefaults: {keep_last: [], flapping: {plugs: 0}}\nrules:\n  - match: {behind: {id: '2e8a:*'}, \
+         udev: {property: {ID_SERIAL_SHORT: '0815'}}}\n    attach: [kiosk, lab]\n  - match: {behind: {id: \
+         ['05e0:*', '0951:*']}}\n    attach: [desk, kiosk]\n  - match: {udev: {attribute: {bMaxPower: \
+         '200mA'}}}\n    attach: [lab, desk]\n  - match: {udev: {tag: seat}}\n    keep: dom0\n  - match: {id: \
+         '*:*'}\n    attach: [spare, desk, kiosk]\n",
+    ),
     ("broken", "version: 1\nrules: maybe\n"),
 ];
 
@@ -92,9 +138,9 @@ pub fn setting(seed: u64) -> Setting {
     let mut dice = Random::new(seed ^ 0x5e77_1465);
     let mut policies = compile(&POLICIES);
     let held_back = dice.one_in(4);
-    let first = usize::try_from(dice.below(10)).unwrap_or(0);
+    let first = usize::try_from(dice.below(POLICIES.len() as u64 - 1)).unwrap_or(0);
     // Where new devices are held back, the first policy mostly lets them out.
-    let letting_out = [5, 6, 9][first % 3];
+    let letting_out = [5, 6, 9, 12][first % 4];
     let first = if held_back && dice.below(4) > 0 { letting_out } else { first };
     policies.swap(0, first);
     let usbback = dice.one_in(2);
@@ -151,14 +197,18 @@ impl Maker {
     }
 
     fn op(&mut self) -> Option<Op> {
-        Some(match self.dice.below(114) {
+        if self.dice.one_in(600) {
+            return Some(Op::RebootHost { down: self.span(5_000) });
+        }
+        Some(match self.dice.below(118) {
             0..24 => {
                 let port = self.port_text();
                 let hub = HUBS.contains(&port) && self.dice.below(8) > 0 || self.dice.one_in(20);
                 Op::Plug(self.device(port, hub)?)
             }
             24..41 => Op::Unplug(self.port()?),
-            41..43 => Op::Morph { port: self.port()?, id: self.id() },
+            // Another device in the same place, or the same one again.
+            41..43 | 114.. => Op::Morph { port: self.port()?, id: self.id() },
             43..51 => {
                 let name = self.name_text();
                 Op::Start(self.guest(name))
@@ -192,7 +242,7 @@ impl Maker {
             99..100 => Op::Stop { detach: self.dice.one_in(2), down: self.span(1_500) },
             100..107 => self.ask()?,
             107..111 => Op::Use { device: self.port()?, what: self.what()? },
-            _ => Op::Disuse { device: self.port()?, what: self.what()? },
+            111..114 => Op::Disuse { device: self.port()?, what: self.what()? },
         })
     }
 
@@ -208,7 +258,8 @@ impl Maker {
             _ => Wanted::Release,
         };
         let (force, wait) = (self.dice.one_in(3), self.dice.one_in(2));
-        Some(Op::Ask { request: Request { device, wanted, force }, wait })
+        let remember = wanted != Wanted::Release && self.dice.one_in(6);
+        Some(Op::Ask { request: Request { device, wanted, force }, wait, remember })
     }
 
     fn what(&mut self) -> Option<Use> {

@@ -217,16 +217,16 @@ impl World {
     fn libxl_destroys_controller(&mut self, domid: DomId, id: ControllerId) {
         let Some(ctl) = self.store.ctl_mut(domid, id) else { return };
         let kind = ctl.kind;
-        let tenants: Vec<BusId> = ctl
+        let tenants: Vec<(PortNumber, BusId)> = ctl
             .ports
-            .values()
-            .filter_map(|port| port.tenant.as_ref())
-            .map(|tenant| tenant.busid.clone())
+            .iter()
+            .filter_map(|(port, there)| Some((*port, there.tenant.as_ref()?.busid.clone())))
             .collect();
-        if tenants.iter().any(|busid| !self.usb.sockets.contains_key(busid)) {
+        if tenants.iter().any(|(_, busid)| !self.usb.sockets.contains_key(busid)) {
             return;
         }
-        for busid in tenants {
+        for (port, busid) in tenants {
+            self.ends_wake(&busid, Place { domid, controller: id, port });
             if kind == ControllerKind::Pv {
                 self.xl_gives_back(&busid);
             }
@@ -258,6 +258,7 @@ impl World {
         if let Some(domain) = self.store.domains.get_mut(&domid) {
             domain.name = to.clone();
         }
+        self.renamed_at = self.now;
         self.tell(|| format!("domain {from} ({domid}) is {to} from now on"));
         self.domain_changed(domid);
     }

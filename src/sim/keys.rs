@@ -32,9 +32,9 @@ const SCENARIO_KEYS: [Key; 11] = [
 ];
 
 /// What can happen at a moment: one of these keys it must have.
-const HAPPENINGS: [&str; 31] = {
+const HAPPENINGS: [&str; 32] = {
     let names = names(&MOMENT_KEYS);
-    let mut happenings = [""; 31];
+    let mut happenings = [""; 32];
     let mut at = 0;
     while at < happenings.len() {
         happenings[at] = names[at + WHEN];
@@ -44,7 +44,7 @@ const HAPPENINGS: [&str; 31] = {
 };
 /// How many keys of a moment say when it is.
 const WHEN: usize = 3;
-const MOMENT_KEYS: [Key; 34] = [
+const MOMENT_KEYS: [Key; 35] = [
     key("at", DURATION, "When, counted from the beginning."),
     key("after", DURATION, "When, counted from the moment above."),
     key("dice", Form::Like("^[0-9]+$"), "What chance is drawn from until the next moment."),
@@ -82,6 +82,7 @@ const MOMENT_KEYS: [Key; 34] = [
     key("reload", Form::Text, "The policy of this name is loaded."),
     key("kill-agent", DURATION, "The agent is killed, and started again after so long."),
     key("stop-agent", Form::Map(&STOP_KEYS, 0), "The agent is told to end, and started again."),
+    key("reboot-host", DURATION, "The host boots anew, and the agent is started after so long."),
     key("expect", Form::Map(&EXPECT_KEYS, 0), "So it must be at this moment."),
 ];
 
@@ -100,11 +101,12 @@ const START_KEYS: [Key; 10] = joined(
         key("build", DURATION, "How long it is built."),
     ],
 );
-const ASK_KEYS: [Key; 4] = [
+const ASK_KEYS: [Key; 5] = [
     DEVICE,
     key("domain", Form::Guest, "The domain, of `attach` alone."),
     key("force", Form::Truth, "Whether what guards can waive is waived."),
     key("wait", Form::Truth, "Whether the answer is to come when the device has come to rest."),
+    key("remember", Form::Truth, "Whether it is to outlast the host's boot."),
 ];
 const XL_CONTROLLER_KEYS: [Key; 4] = [
     DOMAIN,

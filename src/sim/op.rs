@@ -106,6 +106,8 @@ pub enum Op {
         request: Request,
         /// Whether the answer is to come only when the device has come to rest.
         wait: bool,
+        /// Whether it is to be remembered over the host's boot.
+        remember: bool,
     },
     /// dom0 begins to use a device: mounts it, say.
     Use {
@@ -154,6 +156,11 @@ pub enum Op {
         /// Whether it gives everything back first.
         detach: bool,
         /// How long after its end it is started again.
+        down: Duration,
+    },
+    /// The host boots anew: xenstore is empty, domains are gone, devices are found again.
+    RebootHost {
+        /// How long after that the agent is started.
         down: Duration,
     },
     /// Nothing happens by itself: so it must be. Rehearsals are made of these.
@@ -312,6 +319,7 @@ impl Op {
             Self::Reload(_) => "reload",
             Self::Kill { .. } => "kill-agent",
             Self::Stop { .. } => "stop-agent",
+            Self::RebootHost { .. } => "reboot-host",
             Self::Expect(_) => "expect",
         }
     }

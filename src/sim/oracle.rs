@@ -22,12 +22,13 @@
 use super::op::ModelSpec;
 use super::store::{Ctl, Domain, Hand};
 use super::usb::{Socket, USBBACK, USBFS};
+use super::wishes::is_wished;
 use super::world::World;
 use crate::model::{
     BusId, ControllerId, ControllerKind, DeviceModel, DomId, GuestKind, GuestName, Life, NoteState,
     Order, Place, PortNumber, Speed, UsbVersion, XenbusState,
 };
-use crate::policy::{Action, Candidate, GuestPattern, KindWish, When};
+use crate::policy::{Action, Candidate, GuestPattern, KindWish, Rule, Target, TargetWish, When};
 use std::collections::BTreeSet;
 
 impl World {
@@ -52,6 +53,7 @@ impl World {
         self.judge_notes(&mut found);
         self.judge_controllers(&mut found);
         self.judge_orders(&mut found);
+        self.judge_trails(&mut found);
         if let Some(size) = self.sizes() {
             let things = self.usb.sockets.len() + self.store.domains.len();
             let ports = self.store.ports().count();
@@ -114,17 +116,23 @@ impl World {
 
     /// A device that is in no port: the first of its domains that runs and does not refuse it could
     /// have it.
-    fn judge_absence(&self, busid: &BusId, socket: &Socket, targets: &[GuestPattern]) -> Verdict {
-        let domains = self.there(targets);
+    fn judge_absence(&self, busid: &BusId, socket: &Socket, targets: &[Target]) -> Verdict {
+        let mut domains = self.there(targets);
         if domains.is_empty() || self.why_needed(busid, socket).is_some() {
             return Verdict::Right { attached: false };
         }
         if self.is_held(busid, socket) {
             return Verdict::Excused("still held");
         }
-        for domain in domains {
-            match self.why_not_possible(socket, domain) {
+        // Who follows waits for the domain of the one before.
+        let same = self.same_domain_as_before(socket, targets);
+        // Each domain of a list has had its turn.
+        let is_counted = self.has_turns(socket) && same.is_none();
+        domains.splice(0..0, same);
+        for (domain, wish) in domains {
+            match self.why_not_possible(socket, domain, wish) {
                 Some(REFUSED) => {}
+                Some(_) if is_counted => {}
                 Some(_) => break,
                 None => {
                     return Verdict::Wrong(format!(
@@ -138,32 +146,40 @@ impl World {
     }
 
     /// What a person has said, or else the policy, and no more.
-    fn targets(&self, socket: &Socket) -> Vec<GuestPattern> {
+    fn targets(&self, socket: &Socket) -> Vec<Target> {
         if socket.spec.hub() {
             return Vec::new();
         }
         match self.said_of(&socket.device).map(|said| &said.order) {
-            Some(Order::Attach(name)) => return vec![GuestPattern::Named(name.clone())],
+            Some(Order::Attach(name)) => {
+                let guest = GuestPattern::Named(name.clone());
+                return vec![Target { guest, wish: TargetWish::ANY }];
+            }
             Some(Order::Stay | Order::Hold) => return Vec::new(),
             None => {}
         }
-        match self.verdict(socket) {
-            Some(Action::Attach(targets)) => {
-                targets.iter().map(|target| target.guest.clone()).collect()
-            }
+        match self.rule(socket).map(Rule::action) {
+            Some(Action::Attach(targets)) => targets.clone(),
             Some(Action::Keep | Action::Block) | None => Vec::new(),
         }
     }
 
-    /// What the first rule says that is of this device and counts now.
-    fn verdict(&self, socket: &Socket) -> Option<&Action> {
+    /// The rule that decides about this device: that of the one before it, if it follows one, or else the
+    /// first that is of this one.
+    fn rule(&self, socket: &Socket) -> Option<&Rule> {
+        let followed = self.followed(socket).map(|(rule, _)| rule);
+        followed.or_else(|| self.first_matching(socket))
+    }
+
+    /// The first rule that is of this device and counts now.
+    pub(super) fn first_matching(&self, socket: &Socket) -> Option<&Rule> {
         let devices = self.usb.devices();
         let candidate = Candidate::new(&socket.device, &devices, None);
         let mut rules = self.policy.matching(&candidate);
-        rules.find(|rule| self.counts_now(rule.when())).map(crate::policy::Rule::action)
+        rules.find(|rule| self.counts_now(rule.when()))
     }
 
-    fn counts_now(&self, when: &When) -> bool {
+    pub(super) fn counts_now(&self, when: &When) -> bool {
         let is_any = |meant: &[GuestPattern], also_built: bool| {
             self.store.domains.values().filter(|domain| domain.has_nodes).any(|domain| {
                 let is_so = match domain.life() {
@@ -177,10 +193,34 @@ impl World {
         (when.running.is_empty() || is_any(&when.running, false)) && !is_any(&when.absent, true)
     }
 
+    /// The domain that had the one before, if it runs and is still of the list.
+    fn same_domain_as_before(
+        &self,
+        socket: &Socket,
+        targets: &[Target],
+    ) -> Option<(&Domain, TargetWish)> {
+        let (_, trail) = self.followed(socket)?;
+        if self.said_of(&socket.device).is_some() {
+            return None;
+        }
+        let domain = self.store.domains.get(&trail.place.domid)?;
+        let is_it = domain.uuid == trail.uuid && domain.has_nodes && domain.life() == Life::Running;
+        let target = targets.iter().find(|it| it.guest.is_called(&domain.name, domain.uuid))?;
+        is_it.then_some((domain, target.wish))
+    }
+
+    /// Whether the domains of its list have turns. Whoever follows another one, or goes where a person
+    /// says, waits for one domain.
+    fn has_turns(&self, socket: &Socket) -> bool {
+        let is_said = self.said_of(&socket.device).is_some();
+        let rule = self.first_matching(socket).and_then(Rule::patience);
+        !is_said && self.followed(socket).is_none() && rule.is_some()
+    }
+
     /// Whether nobody is to have it, by the policy and by nobody's word against that.
     fn is_blocked(&self, socket: &Socket) -> bool {
         let is_free = !socket.spec.hub() && self.said_of(&socket.device).is_none();
-        is_free && matches!(self.verdict(socket), Some(Action::Block))
+        is_free && self.rule(socket).is_some_and(|rule| *rule.action() == Action::Block)
     }
 
     /// A device that the policy blocks, and that is in no port.
@@ -198,15 +238,17 @@ impl World {
 
     /// Those of these that are there; of two with one name the older, running before one that is being
     /// built.
-    fn there(&self, targets: &[GuestPattern]) -> Vec<&Domain> {
+    fn there(&self, targets: &[Target]) -> Vec<(&Domain, TargetWish)> {
         let there = targets.iter().filter_map(|target| {
             let named = |life| {
-                self.store
-                    .domains
-                    .values()
-                    .find(|d| d.has_nodes && target.is_called(&d.name, d.uuid) && d.life() == life)
+                self.store.domains.values().find(|domain| {
+                    domain.has_nodes
+                        && target.guest.is_called(&domain.name, domain.uuid)
+                        && domain.life() == life
+                })
             };
-            named(Life::Running).or_else(|| named(Life::Building))
+            let domain = named(Life::Running).or_else(|| named(Life::Building))?;
+            Some((domain, target.wish))
         });
         there.collect()
     }
@@ -230,7 +272,7 @@ impl World {
         returning && socket.is_on(USBFS)
     }
 
-    fn why_not_there(&self, targets: &[GuestPattern], place: Place) -> Option<&'static str> {
+    fn why_not_there(&self, targets: &[Target], place: Place) -> Option<&'static str> {
         let domain = self.store.domains.get(&place.domid)?;
         let Some(ctl) = domain.controllers.get(&place.controller) else {
             return Some("there is no such controller");
@@ -238,7 +280,7 @@ impl World {
         if domain.life() != Life::Running {
             return Some("the domain does not run");
         }
-        if !targets.iter().any(|target| target.is_called(&domain.name, domain.uuid)) {
+        if !targets.iter().any(|target| target.guest.is_called(&domain.name, domain.uuid)) {
             return Some("no rule wants it there");
         }
         if ctl.kind == ControllerKind::Qusb && domain.model == DeviceModel::Dead {
@@ -257,7 +299,12 @@ impl World {
     }
 
     /// Why the domain cannot have the device, if it cannot.
-    fn why_not_possible(&self, socket: &Socket, domain: &Domain) -> Option<&'static str> {
+    fn why_not_possible(
+        &self,
+        socket: &Socket,
+        domain: &Domain,
+        wish: TargetWish,
+    ) -> Option<&'static str> {
         if domain.life() != Life::Running {
             return Some("it is being built");
         }
@@ -277,22 +324,27 @@ impl World {
             ControllerKind::Qusb => qusb,
             ControllerKind::DeviceModel => false,
         };
-        let mut waits = false;
-        let mut possible = false;
+        let wishes = |port: PortNumber| wish.port.is_none_or(|wished| wished == port);
+        let (mut waits, mut possible, mut refuses) = (false, false, false);
         for (id, ctl) in &domain.controllers {
-            if !served(ctl) || !fits(ctl.version) {
+            let is_fit = is_wished(wish, *id, ctl.kind, ctl.version) && fits(ctl.version);
+            if !served(ctl) || !is_fit {
                 continue;
             }
             match ctl.backend {
                 XenbusState::Connected => {
                     let free = ctl.ports.iter().any(|(port, there)| {
-                        there.tenant.is_none() && !is_used(domain, ctl.kind, *id, *port)
+                        there.tenant.is_none()
+                            && wishes(*port)
+                            && !is_used(domain, ctl.kind, *id, *port)
                     });
                     // Which controller is tried first depends on which of its ports rest.
-                    if free && ctl.kind == ControllerKind::Pv && socket.spec.refused {
+                    let is_refused = ctl.kind == ControllerKind::Pv && socket.spec.refused;
+                    if free && is_refused {
                         return Some(REFUSED);
                     }
                     possible |= free;
+                    refuses |= is_refused;
                 }
                 XenbusState::InitWait | XenbusState::Initialised => waits = true,
                 XenbusState::Unknown
@@ -304,13 +356,17 @@ impl World {
             }
         }
         if possible {
-            return None;
+            // One that is full now may have been free when it was tried. The refusal is the domain's.
+            return refuses.then_some(REFUSED);
         }
         if waits {
             return Some("its guest does not connect");
         }
-        let wish = self.policy.controller();
-        let pv = match (wish.kind, domain.kind) {
+        if wish.index.is_some_and(|index| domain.controllers.contains_key(&index)) {
+            return Some("that controller cannot take it");
+        }
+        let usual = self.policy.controller();
+        let pv = match (wish.kind.unwrap_or(usual.kind), domain.kind) {
             (KindWish::Pv, _) => true,
             (KindWish::Auto, GuestKind::Pv | GuestKind::Pvh) => self.usb.usbback,
             (KindWish::Auto | KindWish::Qusb, _) => false,
@@ -319,7 +375,7 @@ impl World {
         if (pv && !self.usb.usbback) || (!pv && !qusb) {
             return Some("nobody could serve a controller");
         }
-        if !fits(wish.version) {
+        if !fits(wish.version.unwrap_or(usual.version)) {
             return Some("it is too fast");
         }
         let deaf = self.qemus.get(&domain.domid).is_none_or(|q| q.spec == ModelSpec::Deaf);
@@ -334,12 +390,16 @@ impl World {
         if last.is_some_and(|last| last >= ControllerId::LAST.get()) {
             return Some("there can be no more controllers");
         }
-        let room = PortNumber::MAX
-            .up_to()
+        let next = self.store.next_id(domain.domid);
+        if wish.index.is_some_and(|index| Some(index) != next) {
+            return Some("it would not be the next controller");
+        }
+        let mut ports = PortNumber::MAX.up_to().filter(|port| wishes(*port));
+        let room = ports
             .any(|port| !domain.controllers.keys().any(|id| is_taken(domain, kind, *id, port)));
         match room {
             false => Some("every port number is in use"),
-            true if pv && socket.spec.refused => Some(REFUSED),
+            true if refuses || (pv && socket.spec.refused) => Some(REFUSED),
             true => None,
         }
     }
@@ -461,8 +521,8 @@ impl World {
         let is_open = self.store.tenants().any(|(place, _)| {
             self.store.ctl(place).is_some_and(|ctl| ctl.backend != XenbusState::Connected)
         });
-        for (request, _) in self.asks.values().filter(|(_, waits)| *waits && !is_open) {
-            let (wanted, device) = (&request.wanted, &request.device);
+        for asking in self.asks.values().filter(|asking| asking.waits && !is_open) {
+            let (wanted, device) = (&asking.request.wanted, &asking.request.device);
             found.push(format!("nobody was answered who asked to {wanted} {device}"));
         }
     }

@@ -4,7 +4,7 @@
 //! nothing else is noted than what somebody has asked for, that what is promised is noted, and that
 //! nothing is dropped before its time.
 
-use super::world::{Happening, World};
+use super::world::{Asking, Happening, World};
 use crate::model::{
     Asker, BusId, Device, DeviceName, Note, NoteState, Order, Override, PortContent,
 };
@@ -13,14 +13,16 @@ use crate::reconcile::{Answer, Asked, Input, RequestId};
 
 impl World {
     /// Somebody asks. If no agent is there, nobody hears it.
-    pub(super) fn ask(&mut self, request: &Request, wait: bool) {
+    pub(super) fn ask(&mut self, request: &Request, wait: bool, remember: bool) {
         if self.agent.is_none() {
             return;
         }
         self.tell(|| format!("pvusb-agent {} {}", request.wanted, request.device));
+        self.may_forget(request);
         self.numbers += 1;
         let id = RequestId(self.numbers);
-        self.asks.insert(id, (request.clone(), wait));
+        let asking = Asking { request: request.clone(), waits: wait, remember };
+        self.asks.insert(id, asking);
         if wait && self.dice.one_in(4) {
             let patience = self.takes(1_000_000, 60_000_000);
             self.soon(patience, Happening::Unasks(id));
@@ -31,8 +33,8 @@ impl World {
 
     /// Whoever has asked does not wait any longer. What is being noted is noted all the same.
     pub(super) fn unask(&mut self, id: RequestId) {
-        if let Some((_, waits)) = self.asks.get_mut(&id).filter(|(_, waits)| *waits) {
-            *waits = false;
+        if let Some(asking) = self.asks.get_mut(&id).filter(|asking| asking.waits) {
+            asking.waits = false;
             self.input(Input::Unasked(id));
         }
     }
@@ -100,7 +102,7 @@ impl World {
 
     fn check_order(&mut self, busid: &BusId, said: Option<&Override>) {
         let is_asked = |wanted: &dyn Fn(&Request) -> bool| {
-            self.asks.values().any(|(request, _)| {
+            self.asks.values().any(|Asking { request, .. }| {
                 let is_meant = match &request.device {
                     DeviceName::At(at) => at == busid,
                     DeviceName::Id(id) => said.is_none_or(|said| said.plug.id == *id),

@@ -86,6 +86,12 @@ impl World {
                 format!("{place} is not the agent's, and the policy leaves such ports"),
             );
         }
+        self.check_drop(step);
+        if let Some(claim) = step.claim() {
+            self.check_way(claim);
+            self.check_turn(claim);
+        }
+        self.check_wish(step);
         let Some(busid) = step.device().filter(|_| step.takes_from_dom0()).cloned() else { return };
         // One that took the place of the device that is meant: the executor will find that out.
         let meant = step.plug();

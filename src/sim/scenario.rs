@@ -350,6 +350,7 @@ impl<'t> Writer<'_, 't> {
                 let [detach, down] = self.two(node, &STOP)?;
                 Op::Stop { detach: self.reader.truth(detach)?, down: self.duration(down)? }
             }
+            "reboot-host" => Op::RebootHost { down: self.duration(node)? },
             "expect" => {
                 let [device, place] = self.two(node, &EXPECT)?;
                 let place = self.name(place)?;
@@ -486,7 +487,11 @@ impl<'t> Writer<'_, 't> {
             Some(node) => self.reader.truth(node)?,
             None => true,
         };
-        Some(Op::Ask { request: Request { force, ..request }, wait })
+        let remember = match fields.get("remember") {
+            Some(node) => self.reader.truth(node)?,
+            None => false,
+        };
+        Some(Op::Ask { request: Request { force, ..request }, wait, remember })
     }
 
     fn xl_controller(&mut self, node: &Node) -> Option<Op> {
@@ -642,12 +647,14 @@ fn value(op: &Op) -> String {
         }
         Op::XlAttach { domain, device } => format!("{{domain: {domain}, device: {device}}}"),
         Op::XlDetach { device } => device.to_string(),
-        Op::Ask { request: Request { device, wanted, force }, wait } => {
+        Op::Ask { request: Request { device, wanted, force }, wait, remember } => {
             let domain = match wanted {
                 Wanted::Attach(domain) => format!(", domain: {domain}"),
                 Wanted::Detach | Wanted::Hold | Wanted::Release => String::new(),
             };
-            format!("{{device: \"{device}\"{domain}, force: {force}, wait: {wait}}}")
+            format!(
+                "{{device: \"{device}\"{domain}, force: {force}, wait: {wait}, remember: {remember}}}"
+            )
         }
         Op::Use { device, what } | Op::Disuse { device, what } => {
             format!("{{device: {device}, as: {}}}", use_value(what))
@@ -657,7 +664,7 @@ fn value(op: &Op) -> String {
         Op::LoseEvents => "true".to_owned(),
         Op::Disconnect { duration } => micros(duration),
         Op::Reload(name) => name.to_string(),
-        Op::Kill { down } => micros(down),
+        Op::Kill { down } | Op::RebootHost { down } => micros(down),
         Op::Stop { detach, down } => {
             format!("{{detach: {detach}, down: {}}}", micros(down))
         }

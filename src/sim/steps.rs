@@ -194,7 +194,16 @@ impl World {
                 };
                 self.transact(work, ask, note)
             }
-            Step::DropTrail { .. } => stale("no rule leaves trails"),
+            Step::DropTrail { busid, trail } => {
+                let ask = |world: &Self| {
+                    let is_same = world.store.trails.get(busid) == Some(trail);
+                    if is_same { Ok(()) } else { Err("the trail is another one") }
+                };
+                self.transact(work, ask, |world| {
+                    world.drop_trail(busid);
+                    world.rumour_of_notes();
+                })
+            }
             Step::Forget { busid } => self.transact(work, |_| Ok(()), |world| world.forget(busid)),
             Step::RemoveController { domid, uuid, controller, ports, .. } => {
                 let ask = |world: &Self| world.may_remove(*domid, *uuid, *controller, ports);
@@ -396,6 +405,7 @@ impl World {
         let drivers = Some(claim.drivers.clone());
         let note = Note { plug: claim.plug, kind: claim.kind, state, drivers };
         self.store.notes.insert(claim.busid.clone(), note);
+        self.leave_trail(claim);
         self.port_changed(claim.place);
         self.rumour_of_notes();
     }

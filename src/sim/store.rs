@@ -6,7 +6,7 @@ use super::usb::PlugNo;
 use crate::model::{
     BusId, Controller, ControllerId, ControllerKind, DeviceModel, DomId, Guest, GuestKind,
     GuestName, GuestUuid, InterfaceName, Leftover, Life, Note, Override, Place, PortContent,
-    PortNumber, Returns, UsbVersion, XenPart, XenView, XenbusState,
+    PortNumber, Returns, Trail, UsbVersion, XenPart, XenView, XenbusState,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +25,8 @@ pub(super) struct Store {
     pub(super) returns: Returns,
     /// What people said over the policy's head.
     pub(super) overrides: BTreeMap<BusId, Override>,
+    /// What was left for those that follow.
+    pub(super) trails: BTreeMap<BusId, Trail>,
     /// Backends without their domain, by the reason why libxl left them.
     pub(super) backends: BTreeSet<(DomId, ControllerKind, ControllerId)>,
     /// Counts changes, so that a transaction knows whether there was one.
@@ -151,8 +153,7 @@ impl Store {
             notes: self.notes.clone(),
             returns: self.returns.clone(),
             overrides: self.overrides.clone(),
-            // No rule of these worlds leaves trails.
-            trails: BTreeMap::new(),
+            trails: self.trails.clone(),
             leftovers: self.leftovers(),
         }
     }
@@ -165,8 +166,7 @@ impl Store {
             notes: self.notes.clone(),
             returns: self.returns.clone(),
             overrides: self.overrides.clone(),
-            // No rule of these worlds leaves trails.
-            trails: BTreeMap::new(),
+            trails: self.trails.clone(),
         }
     }
 

@@ -53,6 +53,12 @@ impl Usb {
         Self { usbback, held_back, ..Self::default() }
     }
 
+    /// The host has booted anew, and nothing is found yet. Gives what was plugged.
+    pub(super) fn boot(&mut self) -> impl Iterator<Item = Socket> + use<> {
+        let fresh = Self { plugs: self.plugs, ..Self::new(self.usbback, self.held_back) };
+        std::mem::replace(self, fresh).sockets.into_values()
+    }
+
     /// A device appears. It has neither configuration nor an entry in udev's database yet. Behind a hub
     /// without its driver nothing appears.
     pub(super) fn plug(&mut self, spec: &PlugSpec) -> Option<PlugNo> {
@@ -67,6 +73,11 @@ impl Usb {
         self.plugs += 1;
         let number = self.addresses.entry(busid.bus()).or_insert(1);
         *number = *number % 127 + 1;
+        let mut udev = Box::<UdevFacts>::default();
+        udev.attributes.clone_from(&spec.device.udev.attributes);
+        // The kernel has it of every device. Something that does not change.
+        let power = format!("{}mA", 100 * spec.device.interfaces.len());
+        udev.attributes.entry("bMaxPower".into()).or_insert(power.as_str().into());
         let device = Device {
             address: BusAddress { bus: busid.bus(), device: *number },
             anchor: None,
@@ -74,7 +85,7 @@ impl Usb {
             configured: false,
             interfaces: BTreeMap::new(),
             uses: BTreeSet::new(),
-            udev: Box::<UdevFacts>::default(),
+            udev,
             ..spec.device.clone()
         };
         let socket = Socket {
@@ -132,6 +143,13 @@ impl Usb {
 }
 
 impl Socket {
+    /// What a reading shows that asks for these attributes.
+    pub(super) fn read(&self, asked: &BTreeSet<Box<str>>) -> Device {
+        let mut device = self.device.clone();
+        device.udev.attributes.retain(|name, _| asked.contains(name));
+        device
+    }
+
     /// The kernel has chosen a configuration: the interfaces are there, without drivers. On a bus that
     /// holds new devices back, no driver may have them yet.
     pub(super) fn configure(&mut self, held_back: bool) {
@@ -147,8 +165,22 @@ impl Socket {
     pub(super) fn initialize(&mut self, now: Micros) {
         self.device.initialized = Some(now);
         self.device.anchor = self.spec.device.anchor.clone();
-        self.device.udev = self.spec.device.udev.clone();
+        let attributes = std::mem::take(&mut self.device.udev.attributes);
+        self.device.udev = Box::new(UdevFacts { attributes, ..(*self.spec.device.udev).clone() });
+        self.apply_rules();
         self.refresh();
+    }
+
+    /// What udev's own rules say of a device, if nothing else is written of it.
+    fn apply_rules(&mut self) {
+        let facts = &mut self.device.udev;
+        facts.properties.entry("ID_BUS".into()).or_insert("usb".into());
+        if let Some(serial) = &self.device.serial {
+            facts.properties.entry("ID_SERIAL_SHORT".into()).or_insert(serial.clone());
+        }
+        if self.spec.inputs().next().is_some() {
+            facts.tags.insert("seat".into());
+        }
     }
 
     /// dom0 begins to use it, if its own drivers have it. Tells whether it does.

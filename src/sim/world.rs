@@ -11,10 +11,11 @@ use super::random::Random;
 use super::report::{Counts, Told, Violation};
 use super::steps::Asked;
 use super::store::Store;
+use super::trails::Wake;
 use super::usb::{Micros, PlugNo, Usb};
 use super::xl::XlRun;
 use crate::model::{
-    BusId, ControllerId, Desk, DomId, GuestName, GuestUuid, InterfaceName, Place, Text, Use,
+    BusId, ControllerId, Desk, Device, DomId, GuestName, GuestUuid, InterfaceName, Place, Text, Use,
 };
 use crate::plan::Request;
 use crate::policy::Policy;
@@ -68,6 +69,11 @@ pub struct World {
     /// Known to the hypervisor, although its nodes are gone.
     pub(super) ghosts: BTreeSet<DomId>,
     pub(super) uuids: u64,
+    /// The policy's own file.
+    pub(super) main: Arc<Policy>,
+    /// The text of the file of remembered rules.
+    pub(super) remembered: Option<String>,
+    /// Both together.
     pub(super) policy: Arc<Policy>,
     pub(super) agent: Option<Agent>,
     /// Counts the agent's lives: what belongs to an earlier one is void.
@@ -82,10 +88,16 @@ pub struct World {
     pub(super) taken_out: BTreeMap<BusId, (PlugNo, DomId, GuestUuid)>,
     /// Devices that xl has had its hands on, or a backend by itself, in this plug.
     pub(super) touched: BTreeMap<BusId, PlugNo>,
-    /// What people have asked of this agent, and whether they still wait for what becomes of it.
-    pub(super) asks: BTreeMap<RequestId, (Request, bool)>,
+    /// What people have asked of this agent.
+    pub(super) asks: BTreeMap<RequestId, Asking>,
     /// The plugs that this agent has seen, by their place.
     pub(super) seen_plugs: BTreeMap<BusId, SeenPlugs>,
+    /// What the world knows of those that trails speak of.
+    pub(super) wakes: BTreeMap<BusId, Wake>,
+    /// Devices about which a step of this agent has failed.
+    pub(super) failed: BTreeSet<BusId>,
+    /// When a domain last got another name.
+    pub(super) renamed_at: Micros,
     /// When something that dom0 is operated with last went, not by the agent's doing.
     pub(super) desk_changed: Micros,
     /// Since when a port has named what is not plugged, as far as nothing kept the agent from it.
@@ -100,6 +112,16 @@ pub struct World {
     pub violations: Vec<Violation>,
     /// What happened, if somebody listens.
     pub told: Vec<Told>,
+}
+
+/// What somebody has asked of the agent.
+#[derive(Clone, Debug)]
+pub(super) struct Asking {
+    pub(super) request: Request,
+    /// Whether they still wait for what becomes of it.
+    pub(super) waits: bool,
+    /// Whether it is to be remembered.
+    pub(super) remember: bool,
 }
 
 /// What is true of a domain's guest and known to no one outside.
@@ -150,6 +172,10 @@ pub(super) enum Happening {
     Stage(DomId, GuestUuid, Stage),
     /// A rebooted domain comes back.
     Back(GuestSpec, GuestUuid),
+    /// The toolstack starts a domain.
+    Starts(GuestSpec),
+    /// A rule is written into the file of remembered ones.
+    Remembers(u64, Box<Device>, Option<GuestName>),
     /// xl goes on.
     Xl(Box<XlRun>),
     /// The agent hears.
@@ -190,6 +216,8 @@ impl World {
             history: BTreeMap::new(),
             ghosts: BTreeSet::new(),
             uuids: 0,
+            main: policy.clone().unwrap_or_default(),
+            remembered: None,
             policy: policy.unwrap_or_default(),
             agent: None,
             life: 0,
@@ -201,6 +229,9 @@ impl World {
             touched: BTreeMap::new(),
             asks: BTreeMap::new(),
             seen_plugs: BTreeMap::new(),
+            wakes: BTreeMap::new(),
+            failed: BTreeSet::new(),
+            renamed_at: 0,
             desk_changed: 0,
             stale: BTreeMap::new(),
             next_check: 0,
@@ -246,7 +277,7 @@ impl World {
         self.faults.clear();
         let started = self.now;
         for turn in 0_u32.. {
-            if !self.violations.is_empty() || self.next_moment().is_none() {
+            if !self.violations.is_empty() || self.is_at_rest() {
                 return;
             }
             if turn > 200_000 || self.now - started > 3_600_000_000 {
@@ -256,6 +287,11 @@ impl World {
             }
             self.go_on();
         }
+    }
+
+    /// Whether nothing more is going to happen, but for looks by which the agent makes sure of that.
+    fn is_at_rest(&self) -> bool {
+        self.queue.is_empty() && self.agent.as_ref().is_none_or(Agent::is_at_rest)
     }
 
     fn next_moment(&self) -> Option<Micros> {
@@ -357,7 +393,8 @@ impl World {
             }
             Op::XlAttach { domain, device } => self.xl_attach(domain, device),
             Op::XlDetach { device } => self.xl_detach(device),
-            Op::Ask { request, wait } => self.ask(request, *wait),
+            Op::Ask { request, wait, remember } => self.ask(request, *wait, *remember),
+            Op::RebootHost { down } => self.reboot_host(micros(*down)),
             Op::Use { device, what } => self.begin_use(device, what),
             Op::Disuse { device, what } => self.end_use(device, what),
             Op::Fault { kind, times } => {
@@ -405,6 +442,12 @@ impl World {
             Happening::BackendActs(domid, id) => self.backend_acts(domid, id),
             Happening::Stage(domid, uuid, stage) => self.stage(domid, uuid, stage),
             Happening::Back(spec, uuid) => self.create_domain(&spec, Some(uuid)),
+            Happening::Starts(spec) => self.create_domain(&spec, None),
+            Happening::Remembers(life, device, target) => {
+                if life == self.life {
+                    self.remembers(&device, target.as_ref());
+                }
+            }
             Happening::Xl(run) => self.xl_goes_on(*run),
             Happening::Hear(life, word) => {
                 if life == self.life {
@@ -459,6 +502,7 @@ impl World {
             self.tell(|| format!("{gone} is pulled"));
             self.desk_changes(&gone, &socket.device);
             self.taken_out.remove(&gone);
+            self.may_vanish(&gone, socket.plug_no);
             self.rumour_of_device(gone);
         }
     }
@@ -609,6 +653,12 @@ impl World {
         // libudev says that it has lost something; the agent then looks at everything.
         let delay = self.takes(1_000, 200_000);
         self.rumour(Word::Usb, delay);
+    }
+
+    /// Nothing of what was to come comes.
+    pub(super) fn forget_happenings(&mut self) {
+        self.queue.clear();
+        self.rumours.clear();
     }
 
     /// Forgets what was on its way to the ears of an agent or a connection that is gone.

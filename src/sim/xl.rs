@@ -216,8 +216,9 @@ impl World {
         if let (true, Some(plug_no)) = (is_agents && plug_no == tenant.plug_no, plug_no)
             && let Some(domain) = self.store.domains.get(&place.domid)
         {
-            self.taken_out.insert(busid, (plug_no, place.domid, domain.uuid));
+            self.taken_out.insert(busid.clone(), (plug_no, place.domid, domain.uuid));
         }
+        self.ends_wake(&busid, place);
         self.store.empty(place);
     }
 

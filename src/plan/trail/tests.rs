@@ -200,6 +200,17 @@ fn a_trail_ends_when_its_device_has_left_the_domain_otherwise_than_by_vanishing(
     }
 }
 
+/// So it looks for a moment when the domain ends, too: libxl empties the ports first.
+#[test]
+fn who_has_followed_and_was_taken_out_goes_by_its_rule_until_it_is_pulled() {
+    let mut it = scenery();
+    leave_trail(&mut it, "1-1", place(5, 0, 1), true);
+    fill(&mut it.observed, place(5, 0, 1), PortContent::Free);
+    assert_eq!(next(&it), "rest");
+    it.observed.devices.clear();
+    assert_eq!(next(&it), "drop trail", "it has not vanished from there");
+}
+
 #[test]
 fn a_port_that_names_what_is_gone_is_cleared_before_anything_is_kept_or_dropped() {
     let mut it = scenery();

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::{ControllerKind, PortContent, XenbusState};
 use crate::plan::made_up::{
-    Scenery, attach, busid, controller, device, domid, fill, guest, host, place,
+    Scenery, attach, bind, busid, controller, device, domid, fill, guest, host, place,
 };
 use crate::plan::next::{Next, for_device};
 use crate::plan::{Desired, Problem, Reason, Standing};
@@ -150,6 +150,44 @@ fn what_is_held_back_by_something_else_uses_up_nobodys_time() {
     it.barred.insert(domid(5), Problem::NoUsbback);
     later(&mut it, TURN);
     assert_eq!(wanted(&it), "kiosk", "there is nobody else");
+}
+
+/// It would be waited for without an end.
+#[test]
+fn what_nobody_may_claim_waits_for_no_turn() {
+    let mut it = scenery();
+    add(&mut it, 5, "kiosk", XenbusState::Connected);
+    for interface in it.device("1-1").interfaces.values_mut() {
+        interface.authorized = false;
+    }
+    look(&mut it);
+    let outlook = for_device(&busid("1-1"), &it.moment()).unwrap();
+    assert!(matches!(outlook.standing, Standing::Awaiting { .. }), "{outlook:?}");
+    assert_eq!(outlook.next, Next::Rest);
+    later(&mut it, TURN);
+    assert_eq!(count(&busid("1-1"), &it.moment()).unwrap().until, None);
+}
+
+/// A domain that is connected has not taken the device before usbback has: it may refuse.
+#[test]
+fn who_has_had_a_turn_has_no_other_when_usbback_refuses() {
+    let mut it = scenery();
+    let mut kiosk = guest(5, "kiosk");
+    kiosk.controllers.insert("0".parse().unwrap(), controller(ControllerKind::Pv, 2));
+    it.observed.xen.guests.insert(domid(5), kiosk);
+    it.observed.usbback = true;
+    look(&mut it);
+    assert_eq!(later(&mut it, TURN), ["desk"]);
+    attach(&mut it.observed, "1-1", place(5, 0, 1));
+    it.observed.xen.notes.get_mut(&busid("1-1")).unwrap().kind = ControllerKind::Pv;
+    later(&mut it, TURN * 2);
+    assert_eq!(wanted(&it), "kiosk", "its own turn does not go on");
+    assert!(!it.since.turns.is_empty());
+    for number in [0, 1] {
+        bind(it.device("1-1"), number, Some("usbback"));
+    }
+    look(&mut it);
+    assert!(it.since.turns.is_empty(), "it has arrived");
 }
 
 #[test]
