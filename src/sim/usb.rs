@@ -166,7 +166,7 @@ impl Socket {
         self.device.initialized = Some(now);
         self.device.anchor = self.spec.device.anchor.clone();
         let attributes = std::mem::take(&mut self.device.udev.attributes);
-        self.device.udev = Box::new(UdevFacts { attributes, ..(*self.spec.device.udev).clone() });
+        *self.device.udev = UdevFacts { attributes, ..(*self.spec.device.udev).clone() };
         self.apply_rules();
         self.refresh();
     }
