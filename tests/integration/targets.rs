@@ -103,7 +103,7 @@ fn a_domain_that_takes_too_long_is_passed_over_for_the_next() {
     on_both(|mut world| {
         let kiosk = world.domain(4, "kiosk");
         let mut agent = world.agent(&rules(&[
-            "name: slow, match: {port: '1-1'}, attach: [desk, kiosk], wait: {attach: 2s}",
+            "name: slow, match: {port: '1-1'}, attach: [desk, kiosk], wait: {attach: 5s}",
             "match: {port: '1-2'}, attach: kiosk",
         ]));
         // It does not run.
