@@ -415,7 +415,10 @@ impl World {
         self.store.empty(place);
         match after {
             AfterClear::Gone => self.forget(busid),
-            AfterClear::Returning(note) => self.note(busid, note),
+            AfterClear::Returning(note) => {
+                self.ends_wake(busid, place);
+                self.note(busid, note);
+            }
             AfterClear::Replaced(note) => {
                 self.forget(busid);
                 self.note(busid, note);

@@ -22,7 +22,7 @@ pub(super) struct Wake {
     plug_no: Option<PlugNo>,
     /// When it was pulled.
     gone_at: Option<Micros>,
-    /// Whether xl has taken it out of its port, before or after that.
+    /// Whether it was taken out of its port, by xl before or after that, or given back by the agent.
     is_out: bool,
 }
 
@@ -49,7 +49,8 @@ impl World {
         }
     }
 
-    /// xl empties a port, by hand or because the domain ends.
+    /// A port is emptied, by hand, because the domain ends, or because the agent gives the device back. What
+    /// is pulled only then has not vanished from there.
     pub(super) fn ends_wake(&mut self, busid: &BusId, place: Place) {
         let is_there = self.store.trails.get(busid).is_some_and(|trail| trail.place == place);
         if let Some(wake) = self.wakes.get_mut(busid).filter(|_| is_there) {
@@ -260,7 +261,7 @@ impl World {
                 None
             };
         };
-        // What xl had taken out of its port did not vanish from there.
+        // What was taken out of its port did not vanish from there.
         if self.now < gone + micros(kept_for(rule)?) && !wake.is_out {
             return Some("its time is not over");
         }

@@ -125,7 +125,7 @@ fn a_domain_that_takes_too_long_is_passed_over_for_the_next() {
             agent.lines().into_iter().filter(|it| it.contains("passed over")).collect();
         assert_eq!(passed.len(), 2, "{passed:?}");
         assert!(
-            passed.iter().all(|it| it.contains("domain=\"desk\" rule=\"slow\" wait=2s")),
+            passed.iter().all(|it| it.contains("domain=\"desk\" rule=\"slow\" wait=5s")),
             "{passed:?}"
         );
         desk.frontend.pause(false);
