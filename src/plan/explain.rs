@@ -117,3 +117,70 @@ impl Destination {
         Self { guest, rule, refusal }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ControllerKind, Order, PortContent};
+    use crate::plan::made_up::{self, busid, controller, device, fill, guest, host, place, policy};
+
+    const POLICY: &str = "{version: 1, protect: [{port: '1-2'}], rules: [\
+                          {name: off, match: {id: '*:*'}, enabled: false, attach: lab}, \
+                          {name: later, match: {id: '*:*'}, when: {running: desk}, attach: lab}, \
+                          {name: other, match: {id: '1111:*'}, keep: dom0}, \
+                          {name: last, match: {id: '05e0:*'}, attach: kiosk}, \
+                          {name: unasked, match: {id: '*:*'}, keep: dom0}]}";
+
+    /// The devices 1-1, and 1-2, which dom0 needs; the domain kiosk, with a controller.
+    fn seen() -> Observed {
+        let mut kiosk = guest(4, "kiosk");
+        kiosk.controllers.insert("0".parse().unwrap(), controller(ControllerKind::Qusb, 2));
+        host([device("1-1"), device("1-2")], [kiosk])
+    }
+
+    #[test]
+    fn each_rule_is_asked_until_one_decides_and_those_that_do_not_count_say_why() {
+        let (policy, observed) = (policy(POLICY), seen());
+        let told = Explanation::of(&observed.devices[&busid("1-1")], &policy, &observed);
+        let asked: Vec<_> = told.asked.iter().map(|it| (it.aside, it.decides())).collect();
+        let (off, later) = (Some(Aside::SwitchedOff), Some(Aside::NotNow));
+        assert_eq!(asked, [(off, false), (later, false), (None, false), (None, true)]);
+        assert_eq!((told.unasked, told.rule().and_then(Rule::name)), (1, Some("last")));
+        assert_eq!(told.refusal, None);
+
+        let mut other = observed.clone();
+        other.devices.get_mut(&busid("1-2")).unwrap().id = "2222:0001".parse().unwrap();
+        let nobody = made_up::policy(
+            &POLICY.replace("unasked, match: {id: '*:*'}", "x, match: {id: '3333:*'}"),
+        );
+        let told = Explanation::of(&other.devices[&busid("1-2")], &nobody, &other);
+        assert_eq!((told.asked.len(), told.unasked, told.rule()), (5, 0, None));
+        assert!(told.refusal.is_some());
+    }
+
+    #[test]
+    fn what_dom0_needs_belongs_there_unless_its_domain_has_it() {
+        let (policy, mut observed) = (policy(POLICY), seen());
+        let of = |observed: &Observed, at: &str| {
+            let to = Destination::of(&observed.devices[&busid(at)], &policy, observed);
+            (to.guest.map(|guest| guest.to_string()), to.rule, to.refusal.is_some())
+        };
+        let (kiosk, last) = (Some("kiosk".to_owned()), Some("last".to_owned()));
+        assert_eq!(of(&observed, "1-1"), (kiosk.clone(), last.clone(), false));
+        assert_eq!(of(&observed, "1-2"), (None, last.clone(), true));
+        fill(&mut observed, place(4, 0, 1), PortContent::Taken(busid("1-2")));
+        assert_eq!(of(&observed, "1-2"), (kiosk.clone(), last.clone(), false));
+        let mut desk = guest(5, "desk");
+        desk.controllers.insert("0".parse().unwrap(), controller(ControllerKind::Qusb, 2));
+        observed.xen.guests.insert(desk.domid, desk);
+        observed.xen.guests.remove(&place(4, 0, 1).domid);
+        let (plug, order) =
+            (observed.devices[&busid("1-1")].plug(), Order::Attach(GuestName::new("desk")));
+        observed.xen.overrides.insert(busid("1-1"), Override { plug, order, force: false });
+        assert_eq!(
+            of(&observed, "1-1"),
+            (Some("desk".to_owned()), None, false),
+            "a person says so"
+        );
+    }
+}

@@ -514,6 +514,8 @@ mod tests {
         let names: BTreeSet<_> = passing.iter().chain(&staying).map(Standing::name).collect();
         assert_eq!(names.len(), passing.len() + staying.len(), "{names:?}");
         assert!(!names.contains(""));
+        let told: BTreeSet<_> = passing.iter().chain(&staying).map(Standing::to_string).collect();
+        assert_eq!(told.len(), names.len(), "{told:?}");
     }
 
     #[test]

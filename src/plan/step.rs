@@ -325,3 +325,32 @@ pub enum StepError {
 
 /// The error behind a failed step.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::made_up::{device, place, uuid};
+
+    #[test]
+    fn what_takes_a_device_names_its_plug_and_what_fills_a_port_all_that_must_hold() {
+        let (device, place) = (device("1-1"), place(4, 0, 1));
+        let (busid, plug) = (device.busid.clone(), device.plug());
+        let claim = Claim {
+            busid: busid.clone(),
+            plug,
+            place,
+            uuid: uuid(place.domid),
+            kind: ControllerKind::Qusb,
+            drivers: Drivers::new(),
+            trail: None,
+            survey: Survey::default(),
+        };
+        let step = Step::Claim(claim.clone());
+        assert_eq!((step.claim(), step.plug()), (Some(&claim), Some(plug)));
+        let interfaces = Vec::new();
+        let step = Step::TakeInterfaces { busid: busid.clone(), plug, place, interfaces };
+        assert_eq!((step.claim(), step.plug()), (None, Some(plug)));
+        let step = Step::Forget { busid };
+        assert_eq!((step.claim(), step.plug()), (None, None));
+    }
+}

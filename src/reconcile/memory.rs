@@ -240,7 +240,7 @@ mod tests {
     use crate::plan::AfterClear;
     use crate::plan::made_up::{
         Scenery, attach, bind, busid, controller, device, domid, fill, guest, host, place,
-        replugged,
+        replugged, uuid,
     };
     use std::time::Duration;
 
@@ -337,6 +337,30 @@ mod tests {
         let ours = std::mem::replace(&mut it.observed.xen, free);
         look(&mut it, SECOND, &ours);
         assert_eq!(it.since.freed.len(), 0, "that was the agent's");
+    }
+
+    #[test]
+    fn what_a_trail_speaks_of_has_vanished_since_it_was_first_seen_to_be_gone() {
+        let mut it = scenery();
+        let (plug, there) = (it.device("1-1").plug(), place(4, 0, 1));
+        let (uuid, rule) = (uuid(there.domid), "x".into());
+        let trail = Trail { plug, place: there, uuid, rule, follows: false };
+        let before = it.observed.xen.clone();
+        it.observed.xen.trails.insert(busid("1-1"), trail.clone());
+        look(&mut it, SECOND, &before);
+        assert!(it.since.vanished.is_empty(), "it is there");
+        let device = it.observed.devices.remove(&busid("1-1")).unwrap();
+        look(&mut it, SECOND, &before);
+        let then = it.now;
+        look(&mut it, SECOND, &before);
+        assert_eq!(it.since.vanished, [(busid("1-1"), (trail.clone(), then))].into());
+        let another = Trail { follows: true, ..trail };
+        it.observed.xen.trails.insert(busid("1-1"), another.clone());
+        look(&mut it, SECOND, &before);
+        assert_eq!(it.since.vanished, [(busid("1-1"), (another, it.now))].into());
+        it.observed.devices.insert(busid("1-1"), device);
+        look(&mut it, SECOND, &before);
+        assert!(it.since.vanished.is_empty(), "it is back");
     }
 
     #[test]

@@ -37,3 +37,24 @@ pub fn preview(policy: &Policy, observed: &Observed, now: Instant) -> BTreeMap<B
     let each = all.into_iter();
     each.filter_map(|busid| Some((busid.clone(), for_device(busid, &moment)?))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ControllerKind;
+    use crate::plan::made_up::{Scenery, busid, controller, device, guest, host};
+    use crate::plan::{Next, Standing};
+
+    #[test]
+    fn each_device_is_previewed_as_if_all_that_passes_by_itself_had_passed() {
+        let mut kiosk = guest(4, "kiosk");
+        kiosk.controllers.insert("0".parse().unwrap(), controller(ControllerKind::Qusb, 2));
+        let text = "{version: 1, rules: [{match: {port: '1-1'}, attach: kiosk}]}";
+        let it = Scenery::new(host([device("1-1"), device("1-2")], [kiosk]), text);
+        let seen = preview(&it.policy, &it.observed, it.now);
+        assert_eq!(seen.len(), 2);
+        let next = &seen[&busid("1-1")].next;
+        assert!(matches!(next, Next::Run(step) if step.name() == "claim port"), "{next:?}");
+        assert_eq!(seen[&busid("1-2")].standing, Standing::NoRule);
+    }
+}

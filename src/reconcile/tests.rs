@@ -950,6 +950,44 @@ fn a_device_that_was_let_go_of_unheard_is_attached_all_the_same() {
 }
 
 #[test]
+fn whoever_is_held_anew_is_looked_at_as_soon_as_at_first_and_the_first_first() {
+    let mut world = World::new();
+    world.start(NAMES[0]);
+    let hold = |world: &mut World, port: &str| {
+        let busid: BusId = port.parse().unwrap();
+        world.plug(port, IDS[0], false);
+        let device = world.devices.get_mut(&busid).unwrap();
+        device.interfaces.values_mut().for_each(|it| it.driver = Some("usbfs".into()));
+        world.see_all();
+        assert!(!world.machine.is_at_rest(), "it settles");
+        world.now += Duration::from_millis(100);
+        world.input(Input::Timeout);
+        world.see_all();
+        assert_eq!(world.said[&busid].name(), "stuck");
+        assert!(world.machine.is_at_rest());
+    };
+    let wait =
+        |world: &World| world.machine.deadline().map(|(when, _)| (when - world.now).as_secs());
+    hold(&mut world, PORTS[0]);
+    for pause in [5, 10, 20] {
+        assert_eq!(wait(&world), Some(pause));
+        world.now = world.machine.deadline().unwrap().0;
+        world.input(Input::Timeout);
+        world.see_all();
+    }
+    hold(&mut world, PORTS[3]);
+    assert_eq!(wait(&world), Some(5), "the other one has 40");
+
+    world.apply(&Op::Policy { which: 2 });
+    world.see_all();
+    assert_eq!(wait(&world), None, "nobody wants them");
+    world.now += Duration::from_secs(1);
+    world.apply(&Op::Policy { which: 0 });
+    world.see_all();
+    assert_eq!(wait(&world), Some(5));
+}
+
+#[test]
 fn a_device_that_somebody_holds_keeps_no_agent_from_ending() {
     let mut world = World::new();
     world.start(NAMES[0]);

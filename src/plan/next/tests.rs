@@ -165,6 +165,23 @@ fn what_was_taken_out_by_hand_stays_out_unless_its_domain_ends_or_the_agent_leav
 }
 
 #[test]
+fn a_device_model_that_has_died_gives_back_what_it_served_and_nothing_else() {
+    let mut it = scenery(POLICY, ControllerKind::Qusb);
+    attach(&mut it.observed, "1-1", place(4, 0, 1));
+    assert_eq!(next(&it, "1-1"), "rest");
+    it.guest(4).device_model = DeviceModel::Dead;
+    assert_eq!(next(&it, "1-1"), "clear port");
+
+    let mut it = scenery(POLICY, ControllerKind::Pv);
+    attach(&mut it.observed, "1-1", place(4, 0, 1));
+    for number in [0, 1] {
+        bind(it.device("1-1"), number, Some("usbback"));
+    }
+    it.guest(4).device_model = DeviceModel::Dead;
+    assert_eq!(next(&it, "1-1"), "rest");
+}
+
+#[test]
 fn a_pv_device_that_dom0_has_begun_to_use_is_not_taken_after_all() {
     let mut it = scenery(POLICY, ControllerKind::Pv);
     attach(&mut it.observed, "1-1", place(4, 0, 1));

@@ -2,14 +2,15 @@
 
 use super::*;
 use crate::model::{
-    ControllerKind, GuestName, NoteState, Order, Override, Place, Plug, PortContent, UsbId,
+    ControllerKind, GuestName, Life, NoteState, Order, Override, Place, Plug, PortContent, UsbId,
 };
-use crate::plan::Plugs;
 use crate::plan::desired::{By, Desired, Obstacles, desired};
 use crate::plan::made_up::{
-    Scenery, attach, busid, controller, device, fill, guest, host, place, policy, replugged, uuid,
+    Scenery, attach, busid, controller, device, domid, fill, guest, host, place, policy, replugged,
+    uuid,
 };
 use crate::plan::next::for_device;
+use crate::plan::{Plugs, Problem};
 use proptest::prelude::*;
 
 const POLICY: &str = "{version: 1, defaults: {settle: 0ms}, rules: [{match: {id: '0483:*'}, keep: dom0}, \
@@ -129,6 +130,27 @@ fn who_followed_stays_until_it_is_unplugged_and_is_followed_again() {
     pull(&mut it);
     plug(&mut it, Duration::from_secs(1), "05e0:1200");
     assert_eq!(wanted(&it), "kiosk by boards");
+}
+
+#[test]
+fn who_follows_goes_to_the_next_of_the_list_if_the_domain_of_before_cannot_have_it() {
+    let way = |change: fn(&mut Scenery)| {
+        let mut it = scenery();
+        pull(&mut it);
+        plug(&mut it, Duration::from_secs(1), "0483:df11");
+        change(&mut it);
+        wanted(&it)
+    };
+    assert_eq!(way(|_| ()), "kiosk by boards");
+    let changes: [fn(&mut Scenery); 4] = [
+        |it| it.guest(5).life = Life::Dead,
+        |it| it.guest(5).uuid = uuid(domid(9)),
+        |it| it.guest(5).name = GuestName::new("lab"),
+        |it| drop(it.barred.insert(domid(5), Problem::NoUsbback)),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        assert_eq!(way(change), "desk by boards", "{number}");
+    }
 }
 
 #[test]
@@ -281,7 +303,7 @@ fn who_comes_back_in_time_goes_to_its_old_place_and_nobody_else_gets_it_meanwhil
     it.since.emptied.clear();
     fill(&mut it.observed, place(5, 0, 1), PortContent::Taken(busid("1-7")));
     assert_eq!(taken_next(&it, "1-1"), Some(place(5, 0, 2)), "xl was faster");
-    it.guest(5).life = crate::model::Life::Dead;
+    it.guest(5).life = Life::Dead;
     assert_eq!(wanted(&it), "desk");
 }
 
@@ -310,6 +332,49 @@ fn a_place_is_held_for_the_same_device_of_the_same_rule_in_time_alone() {
     assert_eq!(back(soon, "05e0:1200", &both), kiosk);
     assert_eq!(back(later, "05e0:1200", &both).0, "desk");
     assert_eq!(back(later, "05e0:1300", &both).0, "kiosk by boards");
+}
+
+#[test]
+fn the_held_place_is_the_port_that_the_device_had_if_its_rule_allows_that() {
+    let mut it = scenery();
+    it.policy = policy(HOLDING);
+    pull(&mut it);
+    it.observed.xen.trails.get_mut(&busid("1-1")).unwrap().place = place(5, 0, 2);
+    plug(&mut it, Duration::from_secs(1), "05e0:1200");
+    assert_eq!(taken_next(&it, "1-1"), Some(place(5, 0, 2)), "not the first");
+    let wish = |port| {
+        let wish = format!("{{domain: kiosk, port: {port}}}");
+        policy(&HOLDING.replace("[desk, kiosk]", &format!("[desk, {wish}]")))
+    };
+    it.policy = wish(2);
+    assert_eq!(taken_next(&it, "1-1"), Some(place(5, 0, 2)));
+    it.policy = wish(1);
+    assert_eq!(taken_next(&it, "1-1"), Some(place(5, 0, 1)));
+    it.since.emptied.insert(place(5, 0, 2), it.now);
+    assert_eq!(taken_next(&it, "1-1"), Some(place(5, 0, 1)), "it rests for nobody");
+}
+
+#[test]
+fn who_would_follow_by_a_rule_that_does_not_hold_now_follows_nobody() {
+    let when = |when: &str| policy(&POLICY.replace("keep 30s", &format!("keep 30s, when: {when}")));
+    let mut it = scenery();
+    pull(&mut it);
+    plug(&mut it, Duration::from_secs(1), "0483:df11");
+    it.policy = when("{running: desk}");
+    assert_eq!(wanted(&it), "kiosk by boards");
+    it.policy = when("{absent: desk}");
+    assert_eq!(wanted(&it), "dom0");
+}
+
+#[test]
+fn a_trail_ends_in_time_also_while_a_device_waits_for_something_else() {
+    for (later, expected) in [(20, "wait 2"), (29, "wait 1")] {
+        let mut it = scenery();
+        it.policy = policy(&POLICY.replace("settle: 0ms", "settle: 2s"));
+        pull(&mut it);
+        plug(&mut it, Duration::from_secs(later), "05e0:1200");
+        assert_eq!(next(&it), expected);
+    }
 }
 
 #[test]

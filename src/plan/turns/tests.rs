@@ -1,7 +1,7 @@
 //! Whose turn it is, while time passes and domains come and go.
 
 use super::*;
-use crate::model::{ControllerKind, PortContent, XenbusState};
+use crate::model::{ControllerKind, GuestName, Order, Override, PortContent, XenbusState};
 use crate::plan::made_up::{
     Scenery, attach, bind, busid, controller, device, domid, fill, guest, host, place,
 };
@@ -105,6 +105,57 @@ fn one_that_runs_and_does_not_connect_has_its_time_and_then_the_next_has_as_much
 }
 
 #[test]
+fn a_domain_that_comes_again_has_a_turn_of_its_own() {
+    let mut it = scenery();
+    add(&mut it, 4, "desk", XenbusState::InitWait);
+    add(&mut it, 5, "kiosk", XenbusState::InitWait);
+    look(&mut it);
+    assert_eq!(later(&mut it, TURN), ["desk"]);
+    assert_eq!(wanted(&it), "kiosk");
+    it.observed.xen.guests.remove(&domid(4));
+    add(&mut it, 6, "desk", XenbusState::InitWait);
+    look(&mut it);
+    assert_eq!(wanted(&it), "desk");
+}
+
+#[test]
+fn one_that_refuses_the_device_has_no_turn() {
+    let mut it = scenery();
+    add(&mut it, 4, "desk", XenbusState::Connected);
+    add(&mut it, 5, "kiosk", XenbusState::Connected);
+    it.barred.insert(domid(4), Problem::NoUsbback);
+    look(&mut it);
+    assert_eq!(wanted(&it), "kiosk");
+}
+
+#[test]
+fn one_that_comes_late_takes_nothing_from_one_that_has_its_turn() {
+    let mut it = scenery();
+    add(&mut it, 5, "kiosk", XenbusState::InitWait);
+    look(&mut it);
+    assert_eq!(later(&mut it, TURN), ["desk"]);
+    attach(&mut it.observed, "1-1", place(5, 0, 1));
+    look(&mut it);
+    add(&mut it, 6, "desk", XenbusState::InitWait);
+    look(&mut it);
+    assert_eq!(wanted(&it), "kiosk");
+    it.now += TURN;
+    assert_eq!(wanted(&it), "desk");
+}
+
+#[test]
+fn the_turn_of_one_that_runs_begins_when_those_before_it_are_over() {
+    let mut it = scenery();
+    add(&mut it, 5, "kiosk", XenbusState::InitWait);
+    look(&mut it);
+    later(&mut it, TURN / 4);
+    assert_eq!(count(&busid("1-1"), &it.moment()).unwrap().until, Some(it.now + TURN * 3 / 4));
+    assert_eq!(later(&mut it, TURN * 3 / 4), ["desk"]);
+    assert!(later(&mut it, ALMOST).is_empty());
+    assert_eq!(later(&mut it, Duration::from_millis(1)), ["kiosk", "lab"]);
+}
+
+#[test]
 fn a_turn_that_is_over_stays_over_on_the_way_to_the_next() {
     let mut it = scenery();
     add(&mut it, 4, "desk", XenbusState::InitWait);
@@ -150,6 +201,22 @@ fn what_is_held_back_by_something_else_uses_up_nobodys_time() {
     it.barred.insert(domid(5), Problem::NoUsbback);
     later(&mut it, TURN);
     assert_eq!(wanted(&it), "kiosk", "there is nobody else");
+}
+
+#[test]
+fn no_turn_begins_for_what_is_not_ready_or_is_somebody_elses() {
+    let changes: [fn(&mut Device); 3] = [
+        |it| it.configured = false,
+        |it| bind(it, 0, Some("usbfs")),
+        |it| bind(it, 0, Some("usbback")),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let mut it = scenery();
+        change(it.device("1-1"));
+        look(&mut it);
+        let device = &it.observed.devices[&busid("1-1")];
+        assert!(!has_begun(device, &it.moment()), "{number}");
+    }
 }
 
 /// It would be waited for without an end.
@@ -219,6 +286,32 @@ fn the_turns_of_a_device_that_is_gone_or_ordered_about_are_forgotten() {
     it.leaving = true;
     look(&mut it);
     assert_eq!(it.since.turns.len(), 0);
+    it.leaving = false;
+    let order = Order::Attach(GuestName::new("lab"));
+    let said = Override { plug: it.device("1-1").plug(), order, force: false };
+    it.observed.xen.overrides.insert(busid("1-1"), said);
+    look(&mut it);
+    assert_eq!(it.since.turns.len(), 0);
+}
+
+/// Whoever has put it there, and whatever is noted of it.
+#[test]
+fn nobody_has_a_turn_while_a_port_names_the_device_that_the_agent_has_not_put_there() {
+    let mut it = scenery();
+    add(&mut it, 5, "kiosk", XenbusState::InitWait);
+    attach(&mut it.observed, "1-1", place(5, 0, 1));
+    look(&mut it);
+    assert_eq!(it.since.turns.len(), 1);
+    let mut replugged = it.observed.clone();
+    replugged.devices.get_mut(&busid("1-1")).unwrap().initialized = Some(99);
+    let mut elsewhere = it.observed.clone();
+    let note = elsewhere.xen.notes.get_mut(&busid("1-1")).unwrap();
+    note.state = crate::model::NoteState::Returning;
+    for observed in [replugged, elsewhere] {
+        it.observed = observed;
+        look(&mut it);
+        assert_eq!(it.since.turns.len(), 0);
+    }
 }
 
 /// What can be with each domain of the list, and how long it stays so, in seconds.

@@ -70,6 +70,7 @@ fn a_policy_that_asks_for_more_waits_for_readings_that_have_it() {
     world.input(Input::Stirred(Scope::Device(at(PORTS[0]))));
     assert_eq!(world.looks, [Scope::Device(at(PORTS[0]))]);
     world.input(Input::Policy(Arc::new(policy)));
+    assert!(world.machine.needs().attributes.contains("bMaxPower"));
     world.see();
     assert!(world.steps.is_empty(), "{:?}", world.steps);
     let device = world.devices.get_mut(&at(PORTS[0])).unwrap();
@@ -128,6 +129,18 @@ fn devices_that_failed_together_come_back_one_by_one_the_first_first() {
     }
 }
 
+/// QEMU may not have seen it empty.
+#[test]
+fn a_port_that_xl_empties_before_anybody_has_seen_it_filled_rests() {
+    let mut world = about_to_attach(PORTS[0]);
+    world.finish(How::Well);
+    world.xl_detach(PORTS[0]);
+    world.plug(PORTS[3], IDS[0], false);
+    world.settle();
+    let place = reserves(&world.steps[0].1).unwrap();
+    assert_eq!(place.port.get(), 2);
+}
+
 /// What xenstore names and nobody has looked for since is looked for, once.
 #[test]
 fn what_xenstore_has_named_before_is_not_looked_for_again() {
@@ -140,6 +153,57 @@ fn what_xenstore_has_named_before_is_not_looked_for_again() {
     world.input(Input::Stirred(Scope::Xen));
     world.see();
     assert_eq!(world.looks, []);
+}
+
+#[test]
+fn what_a_port_has_named_before_is_not_looked_for_again() {
+    let mut world = attached(PORTS[0]);
+    let text = "{version: 1, defaults: {stale_ports: leave}, rules: [{match: {id: '05e0:*'}, \
+                attach: kiosk}]}";
+    let policy = policy::compile(Source { name: "policy.yaml", bytes: text.as_bytes() }).unwrap();
+    world.policy = Arc::new(policy);
+    world.input(Input::Policy(Arc::clone(&world.policy)));
+    world.plug(PORTS[3], IDS[2], false);
+    world.come_to_rest();
+    world.xl_attach(PORTS[3], NAMES[0]);
+    world.come_to_rest();
+    world.unplug(PORTS[3]);
+    world.come_to_rest();
+    assert_eq!(world.xen.places_of(&at(PORTS[3])).count(), 1, "it is left");
+    world.input(Input::Stirred(Scope::Xen));
+    world.see();
+    assert_eq!(world.looks, []);
+}
+
+#[test]
+fn what_is_named_and_not_listed_is_looked_at_before_it_is_taken_for_gone() {
+    let mut world = attached(PORTS[0]);
+    let device = world.devices.remove(&at(PORTS[0])).unwrap();
+    world.apply(&Op::Restart);
+    assert_eq!(world.looks, [Scope::Usb, Scope::Xen]);
+    world.see();
+    world.devices.insert(at(PORTS[0]), device);
+    world.see();
+    assert_eq!(world.looks, [Scope::Device(at(PORTS[0]))]);
+    assert_eq!(world.steps, []);
+}
+
+/// xl may be about to write the port, or have written it.
+#[test]
+fn whose_a_device_is_that_usbback_has_is_looked_up_before_anything_is_decided() {
+    let mut world = World::new();
+    world.see_all();
+    for (port, driver, looks) in
+        [(PORTS[0], "usbhid", &[][..]), (PORTS[3], "usbback", &[Scope::Xen])]
+    {
+        world.plug(port, IDS[2], false);
+        let device = world.devices.get_mut(&at(port)).unwrap();
+        device.interfaces.values_mut().for_each(|it| it.driver = Some(driver.into()));
+        world.see();
+        assert_eq!(world.looks, looks, "{driver}");
+        assert_eq!(world.said.contains_key(&at(port)), looks.is_empty());
+        world.see_all();
+    }
 }
 
 #[test]
@@ -195,6 +259,103 @@ fn what_fails_for_good_is_tried_again_when_something_has_changed_and_not_before(
     world.come_to_rest();
     world.check_end();
     assert_eq!(world.xen.taken_ports().count(), 0);
+}
+
+#[test]
+fn a_domain_that_does_not_start_in_its_time_is_told_of_once_and_the_next_gets_the_device() {
+    let mut world = World::new();
+    let text = "{version: 1, rules: [{match: {id: '*:*'}, attach: [desk, kiosk], wait: {attach: \
+                60s}}]}";
+    let policy = policy::compile(Source { name: "policy.yaml", bytes: text.as_bytes() }).unwrap();
+    world.input(Input::Policy(Arc::new(policy)));
+    world.start(NAMES[0]);
+    world.plug(PORTS[0], IDS[0], false);
+    let began = world.now;
+    world.settle();
+    assert!(world.now >= began + Duration::from_secs(60));
+    world.come_to_rest();
+    assert!(matches!(world.said[&at(PORTS[0])], Standing::Attached { .. }));
+    let over = |event: &&Event| matches!(event, Event::TurnOver { .. });
+    assert_eq!(world.told.iter().filter(over).count(), 1, "{:?}", world.told);
+}
+
+#[test]
+fn what_may_be_there_again_is_not_taken_for_gone_before_it_was_looked_at() {
+    let mut world = attached(PORTS[0]);
+    world.unplug(PORTS[0]);
+    world.see_all();
+    assert_eq!(world.steps[0].1.name(), "clear port");
+    fail(&mut world, transient);
+    world.see_all();
+    let pause = wait(&world).unwrap();
+    world.plug(PORTS[0], IDS[0], false);
+    world.now += pause;
+    world.input(Input::Timeout);
+    assert_eq!(world.steps, []);
+    world.see_all();
+    assert_eq!(world.steps[0].1.name(), "clear port", "another plug was there");
+}
+
+#[test]
+fn what_somebody_else_puts_into_a_port_or_takes_out_is_read_again() {
+    let mut world = attached(PORTS[0]);
+    world.plug(PORTS[3], IDS[2], false);
+    world.come_to_rest();
+    let is_free = |(_, content): &(Place, &PortContent)| **content == PortContent::Free;
+    let place = world.xen.ports().find(is_free).unwrap().0;
+    for content in [PortContent::Taken(at(PORTS[3])), PortContent::Free] {
+        world.set_port(place, content);
+        world.input(Input::Stirred(Scope::Domains([place.domid].into())));
+        world.see();
+        assert_eq!(world.looks, [Scope::Device(at(PORTS[3]))]);
+        world.see_all();
+    }
+}
+
+/// Sees everything but this device.
+fn see_all_but(world: &mut World, port: &str) {
+    let scope = Scope::Device(at(port));
+    while let Some(other) = world.looks.iter().position(|it| *it != scope) {
+        world.looks.swap(0, other);
+        world.see();
+    }
+}
+
+#[test]
+fn a_device_waits_for_the_first_reading_of_a_hub_that_rules_ask_for_and_for_no_other() {
+    let mut world = World::new();
+    let (hub, behind) = (PORTS[1], PORTS[2]);
+    let text = "{version: 1, rules: [{match: {behind: {id: '1111:*'}}, attach: kiosk}]}";
+    let policy = policy::compile(Source { name: "policy.yaml", bytes: text.as_bytes() }).unwrap();
+    world.policy = Arc::new(policy);
+    world.input(Input::Policy(Arc::clone(&world.policy)));
+    world.start(NAMES[0]);
+    world.see_all();
+    world.plug(behind, IDS[0], false);
+    world.see_all();
+    assert_eq!(world.said[&at(behind)].name(), "no rule", "nobody knows of a hub");
+
+    world.unplug(behind);
+    world.see_all();
+    world.plug(hub, IDS[2], true);
+    world.plug(behind, IDS[0], false);
+    world.said.clear();
+    see_all_but(&mut world, hub);
+    assert!(!world.said.contains_key(&at(behind)), "udev has told of a hub");
+    world.come_to_rest();
+    assert_eq!(world.said[&at(behind)].name(), "attached");
+
+    world.said.clear();
+    world.apply(&Op::Restart);
+    see_all_but(&mut world, hub);
+    assert!(!world.said.contains_key(&at(behind)), "the hub is listed");
+    world.see_all();
+    assert_eq!(world.said[&at(behind)].name(), "attached");
+
+    world.input(Input::Stirred(Scope::Device(at(hub))));
+    world.unplug(behind);
+    see_all_but(&mut world, hub);
+    assert_eq!(world.steps[0].1.name(), "clear port", "the hub is known");
 }
 
 #[test]
