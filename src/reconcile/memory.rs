@@ -30,10 +30,10 @@ pub(super) fn remember(
     remember_emptied(since, now, taken, observed);
     remember_freed(since, now, before, observed);
     remember_returning(since, now, observed);
-    remember_tenants(since, before, observed, is_read);
+    remember_tenants(since, before, observed, &is_read);
     remember_taken_out(since, covered, observed);
     remember_whole(since, now, observed);
-    remember_vanished(since, now, observed);
+    remember_vanished(since, now, observed, is_read);
     since.turns.retain(|busid, turns| turns.are_of(observed.devices.get(busid)));
     since.unserved.retain(|(domid, uuid), _| {
         observed.xen.guests.get(domid).is_some_and(|guest| guest.uuid == *uuid)
@@ -162,15 +162,21 @@ fn remember_returning(since: &mut Since, now: Instant, observed: &Observed) {
     }
 }
 
-/// A device has vanished when its trail is there and it is not plugged any more.
-fn remember_vanished(since: &mut Since, now: Instant, observed: &Observed) {
+/// A device has vanished when its trail is there and it is not plugged any more. An agent that starts anew knows
+/// that only when it was looked at: until then nobody has said that it is gone.
+fn remember_vanished(
+    since: &mut Since,
+    now: Instant,
+    observed: &Observed,
+    is_read: impl Fn(&BusId) -> bool,
+) {
     let is_gone = |(busid, trail): &(&BusId, &Trail)| {
         let device = observed.devices.get(busid);
         !device.is_some_and(|device| trail.plug.may_become(&device.plug()))
     };
     let gone: BTreeMap<_, _> = observed.xen.trails.iter().filter(is_gone).collect();
     since.vanished.retain(|busid, (trail, _)| gone.get(busid) == Some(&&*trail));
-    for (busid, trail) in gone {
+    for (busid, trail) in gone.into_iter().filter(|(busid, _)| is_read(busid)) {
         since.vanished.entry(busid.clone()).or_insert_with(|| (trail.clone(), now));
     }
 }
@@ -361,6 +367,21 @@ mod tests {
         it.observed.devices.insert(busid("1-1"), device);
         look(&mut it, SECOND, &before);
         assert!(it.since.vanished.is_empty(), "it is back");
+    }
+
+    #[test]
+    fn what_could_not_be_looked_at_since_the_start_has_not_vanished() {
+        let mut it = scenery();
+        let (plug, there) = (it.device("1-1").plug(), place(4, 0, 1));
+        let (uuid, rule) = (uuid(there.domid), "x".into());
+        let trail = Trail { plug, place: there, uuid, rule, follows: false };
+        it.observed.xen.trails.insert(busid("1-1"), trail);
+        it.observed.devices.remove(&busid("1-1"));
+        remember_vanished(&mut it.since, it.now, &it.observed, |_| false);
+        assert!(it.since.vanished.is_empty(), "nobody has seen that it is gone");
+        remember_vanished(&mut it.since, it.now, &it.observed, |_| true);
+        remember_vanished(&mut it.since, it.now, &it.observed, |_| false);
+        assert_eq!(it.since.vanished.len(), 1, "once seen, another look does not matter");
     }
 
     #[test]

@@ -262,7 +262,10 @@ impl World {
             };
         };
         // What was taken out of its port did not vanish from there.
-        if self.now < gone + micros(kept_for(rule)?) && !wake.is_out {
+        // Where its domain has ended as well, which of the two came first is for the agent's eyes to say.
+        let has_domain = self.store.domains.get(&trail.place.domid);
+        let has_domain = has_domain.is_some_and(|domain| domain.uuid == trail.uuid);
+        if self.now < gone + micros(kept_for(rule)?) && !wake.is_out && has_domain {
             return Some("its time is not over");
         }
         let socket = self.usb.sockets.get(busid)?;
