@@ -556,8 +556,10 @@ impl Reconciler {
         let mut job = self.jobs.remove(&subject).unwrap_or_default();
         if self.is_due(now, &subject, &job) {
             self.decide_job(now, &subject, &mut job);
+            // What is looked at again first is not decided yet: what was last said of it may be old.
             if let Subject::Device(busid) = &subject
                 && job.flight.is_none()
+                && self.devices.get(busid).is_none_or(|looks| looks.has_seen(job.after.usb))
             {
                 self.answer_for(busid, &job);
             }

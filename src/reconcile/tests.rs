@@ -1005,6 +1005,33 @@ fn a_device_that_somebody_holds_keeps_no_agent_from_ending() {
     assert!(world.has_left);
 }
 
+/// What was said before the order is no answer to it.
+#[test]
+fn whoever_orders_a_device_that_somebody_holds_is_told_that_and_not_how_it_stood_before() {
+    let mut world = World::new();
+    world.policy = policy(2);
+    world.input(Input::Policy(policy(2)));
+    world.start(NAMES[0]);
+    world.plug(PORTS[0], IDS[0], false);
+    let device = world.devices.values_mut().next().unwrap();
+    device.interfaces.values_mut().for_each(|it| it.driver = Some("usbfs".into()));
+    world.see_all();
+    world.now += Duration::from_secs(1);
+    world.input(Input::Timeout);
+    assert_eq!(world.said.values().next().map(Standing::name), Some("no rule"));
+    world.order(PORTS[0], 3);
+    for _ in 0..10 {
+        world.see_all();
+        if world.steps.is_empty() {
+            break;
+        }
+        world.finish(How::Well);
+    }
+    let answer = world.answers.values().next().and_then(|answer| answer.as_ref().ok());
+    let standing = answer.and_then(|answer| answer.standing.as_ref());
+    assert_eq!(standing.map(Standing::name), Some("stuck"));
+}
+
 /// What is unreadable for long, such as a device whose reset takes its time, says nothing when it is not.
 #[test]
 fn a_device_that_could_not_be_read_for_minutes_is_attached_when_it_can_be() {
