@@ -495,13 +495,21 @@ impl Reconciler {
             return;
         }
         let subjects = self.subjects();
-        self.jobs.retain(|subject, job| subjects.contains(subject) || job.flight.is_some());
-        let observed = &self.observed.devices;
+        // What a job has done is not seen yet where its device vanished meanwhile. A look that shows its note
+        // may be older than its port, and then it seems that somebody has emptied that.
+        let looks = &self.xen.looks;
+        self.jobs.retain(|subject, job| {
+            subjects.contains(subject) || job.flight.is_some() || !looks.has_seen(job.after.xen)
+        });
+        // As long as there is a job, its looks are counted on: it may wait for one by its number.
+        let (observed, jobs) = (&self.observed.devices, &self.jobs);
         self.devices.retain(|busid, looks| {
+            let subject = Subject::Device(busid.clone());
             !looks.is_idle()
                 || looks.is_given_up()
                 || observed.contains_key(busid)
-                || subjects.contains(&Subject::Device(busid.clone()))
+                || subjects.contains(&subject)
+                || jobs.contains_key(&subject)
         });
         // Before anything is decided: what a step has reserved for one job, another may wait for.
         for job in self.jobs.values_mut() {
