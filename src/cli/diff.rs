@@ -2,13 +2,13 @@
 //!
 //! Reads and shows. Where a device belongs, `plan` decides.
 
-use super::sheet;
+use super::sheet::{self, Seen};
 use super::{EX_CHANGES, EX_IOERR, EX_OK, Loaded, load_policy};
 use crate::host::userdata::UserData;
 use crate::host::xenstore::Endpoint;
 use crate::model::{Device, Observed, chain};
 use crate::plan::{Destination, Explanation};
-use crate::policy::{Action, Policy, Rule};
+use crate::policy::{Action, Policy, Rule, ShownWish, TargetWish};
 use clap::Args;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -52,7 +52,8 @@ struct Change {
     name: String,
     before: End,
     after: End,
-    /// Whether it would go elsewhere, or be blocked or no longer; otherwise another rule sends it to the same place.
+    /// Whether it would go elsewhere, or be blocked or no longer; otherwise another rule sends it to the same
+    /// domain, or something else is asked for there.
     moves: bool,
 }
 
@@ -60,6 +61,12 @@ struct Change {
 struct End {
     /// The domain's name, or `dom0`.
     domain: String,
+    /// What it is to get there.
+    #[serde(flatten)]
+    place: ShownWish,
+    /// The same in words.
+    #[serde(skip)]
+    asked: String,
     /// The rule that decides, if one does.
     rule: Option<String>,
     /// Whether it is blocked: dom0's drivers do not get it either.
@@ -88,7 +95,7 @@ pub(super) fn run(
     };
     let host = args.host.as_deref();
     let seen = sheet::see(host, endpoint, &args.libxl_dir, &[&old, &new], (err, colour));
-    let (observed, unreadable, without_xen) = match seen {
+    let Seen { observed, unreadable, without_xen, .. } = match seen {
         Ok(seen) => seen,
         Err(code) => return code,
     };
@@ -131,7 +138,10 @@ fn end(device: &Device, policy: &Policy, observed: &Observed) -> End {
     let is_block = |rule: &Rule| *rule.action() == Action::Block;
     let to_block = explanation.order.is_none() && explanation.rule().is_some_and(is_block);
     let refusal = if to_block { explanation.refusal } else { destination.refusal };
+    let wish = if destination.guest.is_some() { destination.wish } else { TargetWish::ANY };
     End {
+        place: wish.into(),
+        asked: wish.to_string(),
         domain: destination.guest.map_or_else(|| "dom0".to_owned(), |guest| guest.to_string()),
         rule: destination.rule,
         blocked: to_block && refusal.is_none(),
@@ -153,7 +163,7 @@ fn write_text(changes: &[Change], out: &mut dyn Write) -> io::Result<()> {
         for (when, end) in [("now: ", before), ("then:", after)] {
             let rule = end.rule.as_deref().unwrap_or("no rule matches");
             let place = if end.blocked { "blocked" } else { &end.domain };
-            write!(out, "  {when} {place}, {rule}")?;
+            write!(out, "  {when} {place}{}, {rule}", end.asked)?;
             match &end.refusal {
                 Some(refusal) => writeln!(out, ", but {refusal}")?,
                 None => writeln!(out)?,

@@ -2,17 +2,17 @@
 //!
 //! Reads and shows. What the text holds, `paper` knows.
 
-use super::sheet;
-use super::{EX_IOERR, EX_OK, EX_REFUSED, EX_UNAVAILABLE, Loaded, fail, load_policy};
+use super::sheet::{self, Seen};
+use super::{EX_IOERR, EX_OK, EX_REFUSED, EX_UNAVAILABLE, EX_USAGE, Loaded, fail, load_policy};
 use crate::host::userdata::UserData;
 use crate::host::xenstore::Endpoint;
-use crate::model::{BusId, DeviceName, Observed, chain};
+use crate::model::{BusId, Text, chain};
 use crate::paper::{self, Recording};
 use crate::policy::Policy;
 use clap::Args;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(super) const HELP: &str = "Examples:
   pvusb-agent record >host.yaml                      everything that is plugged
@@ -22,9 +22,10 @@ pub(super) const HELP: &str = "Examples:
 /// Arguments of `record`.
 #[derive(Args, Clone, Debug)]
 pub(super) struct RecordArgs {
-    /// Busids (1-1.4), bus addresses (1.6) or ids (05e0:1200); without any, all that is plugged
+    /// Busids (1-1.4), bus addresses (1.6) or ids (05e0:1200), with --host also names that are written
+    /// there; without any, all that is plugged
     #[arg(value_name = "DEVICE")]
-    devices: Vec<DeviceName>,
+    devices: Vec<String>,
     /// The host that is written in this file, instead of the one that this is; also a recording by
     /// umockdev-record
     #[arg(long, value_name = "FILE")]
@@ -60,23 +61,18 @@ pub(super) fn run(
     };
     let host = args.host.as_deref();
     let seen = sheet::see(host, endpoint, &args.libxl_dir, &[&policy], (err, colour));
-    let (observed, unreadable, without_xen) = match seen {
+    let seen = match seen {
         Ok(seen) => seen,
         Err(code) => return code,
     };
-    if let Some(error) = without_xen.filter(|_| args.domains) {
-        return fail(err, &error, EX_UNAVAILABLE);
+    if let Some(error) = seen.without_xen.as_ref().filter(|_| args.domains) {
+        return fail(err, error, EX_UNAVAILABLE);
     }
-    let devices = match chosen(&args.devices, &observed) {
+    let devices = match chosen(args, &seen, err) {
         Ok(devices) => devices,
-        Err(name) => {
-            let told = writeln!(
-                err,
-                "pvusb-agent: no device {name} is plugged; `pvusb-agent devices` lists all"
-            );
-            return if told.is_ok() { EX_REFUSED } else { EX_IOERR };
-        }
+        Err(code) => return code,
     };
+    let Seen { observed, unreadable, .. } = seen;
     let names = policy.udev_names();
     let written = paper::write(&Recording {
         observed: &observed,
@@ -96,24 +92,27 @@ pub(super) fn run(
     }
 }
 
-/// The devices that are meant.
-///
-/// # Errors
-///
-/// The first name that means none.
-fn chosen<'a>(
-    names: &'a [DeviceName],
-    observed: &Observed,
-) -> Result<BTreeSet<BusId>, &'a DeviceName> {
-    if names.is_empty() {
-        return Ok(observed.devices.keys().cloned().collect());
+/// The devices that are meant; or, when it was told that one of the names means none, the exit code.
+fn chosen(args: &RecordArgs, seen: &Seen, err: &mut dyn Write) -> Result<BTreeSet<BusId>, u8> {
+    if args.devices.is_empty() {
+        return Ok(seen.observed.devices.keys().cloned().collect());
     }
     let mut chosen = BTreeSet::new();
-    for name in names {
-        let meant = observed.devices.values().filter(|device| name.is_of(device));
-        let meant: Vec<_> = meant.map(|device| device.busid.clone()).collect();
+    for name in &args.devices {
+        let meant = seen.called(name).map_err(|error| fail(err, &error, EX_USAGE))?;
         if meant.is_empty() {
-            return Err(name);
+            let name = Text::from(name.as_str());
+            let told = match args.host.as_deref().map(Path::to_string_lossy) {
+                Some(file) => {
+                    let file = Text::from(&*file);
+                    writeln!(err, "pvusb-agent: there is no device {name} in {file}")
+                }
+                None => writeln!(
+                    err,
+                    "pvusb-agent: no device {name} is plugged; `pvusb-agent devices` lists all"
+                ),
+            };
+            return Err(if told.is_ok() { EX_REFUSED } else { EX_IOERR });
         }
         chosen.extend(meant);
     }

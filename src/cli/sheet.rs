@@ -3,10 +3,11 @@
 use super::look::{self, Unreadable};
 use super::{EX_CONFIG, EX_IOERR, EX_UNAVAILABLE, fail};
 use crate::host::xenstore::Endpoint;
-use crate::model::Observed;
+use crate::model::{BusId, Device, DeviceName, NameError, Observed};
 use crate::paper::{self, Sheet};
 use crate::policy::{Policy, Problems, Source};
 use crate::policy_file;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,36 @@ pub(super) fn load(path: &Path) -> Result<Sheet, Problems> {
     paper::read(Source { name: &name, bytes: &bytes })
 }
 
+/// What is seen of a host.
+pub(super) struct Seen {
+    pub(super) observed: Observed,
+    /// What is there and could not be read.
+    pub(super) unreadable: Unreadable,
+    /// Why xenstore was not there.
+    pub(super) without_xen: Option<look::Error>,
+    /// The text, if the host is on paper.
+    sheet: Option<Sheet>,
+}
+
+impl Seen {
+    /// The devices that are called so; on paper also by the name that is written there.
+    ///
+    /// # Errors
+    ///
+    /// That no device of this host can be called so.
+    pub(super) fn called(&self, name: &str) -> Result<BTreeSet<BusId>, NameError> {
+        if let Some(sheet) = &self.sheet {
+            return Ok(busids(sheet.host().called(name)));
+        }
+        let name: DeviceName = name.parse()?;
+        Ok(busids(self.observed.devices.values().filter(|device| name.is_of(device))))
+    }
+}
+
+fn busids<'a>(devices: impl IntoIterator<Item = &'a Device>) -> BTreeSet<BusId> {
+    devices.into_iter().map(|device| device.busid.clone()).collect()
+}
+
 /// What is seen: of the host in the file, if one is named, or else of the one that this is.
 ///
 /// # Errors
@@ -33,13 +64,16 @@ pub(super) fn see(
     libxl_dir: &Path,
     policies: &[&Policy],
     (err, colour): (&mut dyn Write, bool),
-) -> Result<(Observed, Unreadable, Option<look::Error>), u8> {
+) -> Result<Seen, u8> {
     let Some(path) = host else {
-        return look::look_if_possible(endpoint, libxl_dir, policies)
-            .map_err(|error| fail(err, &error, EX_UNAVAILABLE));
+        let (observed, unreadable, without_xen) =
+            look::look_if_possible(endpoint, libxl_dir, policies)
+                .map_err(|error| fail(err, &error, EX_UNAVAILABLE))?;
+        return Ok(Seen { observed, unreadable, without_xen, sheet: None });
     };
     let sheet = load(path).map_err(|problems| refuse(&problems, err, colour))?;
-    Ok((sheet.host().observed(), Unreadable::new(), None))
+    let observed = sheet.host().observed();
+    Ok(Seen { observed, unreadable: Unreadable::new(), without_xen: None, sheet: Some(sheet) })
 }
 
 /// The policy that the text at `path` names, if it does: seen from where the text is.

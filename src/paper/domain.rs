@@ -68,13 +68,14 @@ impl Pen<'_, '_> {
         self.numbered(drafts)
     }
 
+    /// One whose name is right is there whatever is wrong with it: others may name it.
     fn guest(&mut self, name: &str, span: Span, node: Option<&Node>) -> Option<Draft> {
-        let before = self.reader.report.found();
         let is_plain = first_hidden(name).is_none() && name.trim() == name && !name.is_empty();
         if DOM0.contains(&name) || !is_plain {
             let message = format!("`{}` is not the name of a domain that can be", Text::from(name));
             let finding = Finding::new(Code::BadDomain, span, message);
             self.reader.report.add(finding.help("dom0 is there in any case"));
+            return None;
         }
         let mut draft = Draft { span, domid: None, guest: usual(GuestName::new(name)) };
         // `kiosk:` and nothing after it is a domain of which nothing else is known.
@@ -84,7 +85,7 @@ impl Pen<'_, '_> {
         {
             draft.domid = self.describe(&fields, &mut draft.guest);
         }
-        (self.reader.report.found() == before).then_some(draft)
+        Some(draft)
     }
 
     /// What is written of a domain besides its name; the rest stays as it is in `guest`. Gives the number

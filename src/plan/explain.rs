@@ -8,7 +8,7 @@ use super::desired::{Desired, Obstacles, desired};
 use super::interlock::{Refusal, Scene, guard};
 use super::trail::followed;
 use crate::model::{Device, GuestName, Observed, Override, Trail};
-use crate::policy::{Candidate, Policy, Rule, Verdict};
+use crate::policy::{Candidate, Policy, Rule, TargetWish, Verdict};
 use std::collections::BTreeSet;
 
 /// Why a device is judged as it is.
@@ -91,6 +91,8 @@ impl<'a> Explanation<'a> {
 pub struct Destination {
     /// The domain; `None` for dom0.
     pub guest: Option<GuestName>,
+    /// What it is to get there.
+    pub wish: TargetWish,
     /// The rule that matches, as it is called, if a rule decides.
     pub rule: Option<String>,
     /// Why it stays in dom0 although its rule wants it elsewhere.
@@ -106,15 +108,16 @@ impl Destination {
         let rule = follows.or_else(judge);
         let rule = rule.map(Rule::label);
         let rule = rule.filter(|_| observed.xen.override_of(device).is_none());
-        let Desired::In { guest, .. } = desired(policy, device, observed, &Obstacles::NONE) else {
-            return Self { guest: None, rule, refusal: None };
+        let desired = desired(policy, device, observed, &Obstacles::NONE);
+        let Desired::In { guest, wish, .. } = desired else {
+            return Self { guest: None, wish: TargetWish::ANY, rule, refusal: None };
         };
         let is_there =
             observed.xen.places_of(&device.busid).any(|place| place.domid == guest.domid);
         let scene = Scene { observed, policy, departing: &BTreeSet::new() };
         let refusal = guard(device, &scene).err().filter(|_| !is_there);
         let guest = Some(guest.name.clone()).filter(|_| refusal.is_none());
-        Self { guest, rule, refusal }
+        Self { guest, wish, rule, refusal }
     }
 }
 

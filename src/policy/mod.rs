@@ -44,6 +44,7 @@ pub use needs::{Needs, UdevNames};
 pub use problem::{Code, Problem, Problems, Severity};
 pub use rule::{Action, OnUnplug, Rule, RuleName};
 pub use schema::json_schema;
+pub use show::ShownWish;
 pub use source::{Location, MAX_BYTES, Position, Source};
 pub use target::{GuestPattern, Target, When};
 pub use wish::{ControllerWish, KindWish, TargetWish};

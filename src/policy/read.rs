@@ -330,7 +330,8 @@ impl Reader<'_, '_> {
             return None;
         };
         let unknown = entries.iter().filter(|entry| !shape.keys.contains(&entry.key.as_str()));
-        let meant = unknown.filter_map(|entry| self.unknown_key(entry, shape)).collect();
+        let meant = unknown.filter_map(|entry| Some((self.unknown_key(entry, shape)?, entry)));
+        let meant = meant.collect();
         Some(Fields { what: shape.what, span: node.span, entries, meant })
     }
 
@@ -356,7 +357,7 @@ impl Reader<'_, '_> {
     /// The value of a key that must be there. If it is misspelt, that was said already.
     pub(crate) fn required<'n>(&mut self, fields: &Fields<'n>, key: &str) -> Option<&'n Node> {
         let node = fields.get(key);
-        if node.is_none() && !fields.meant.contains(&key) {
+        if node.is_none() && !fields.means(key) {
             let message = format!("{} needs the key `{key}`", fields.what);
             self.report.add(Finding::new(Code::MissingKey, fields.span, message));
         }
@@ -402,12 +403,23 @@ pub(crate) struct Fields<'n> {
     pub(crate) span: Span,
     pub(crate) entries: &'n [Entry],
     /// The keys that unknown ones were most likely meant to be.
-    meant: Vec<&'static str>,
+    meant: Vec<(&'static str, &'n Entry)>,
 }
 
 impl<'n> Fields<'n> {
+    /// The entry of that key, or else the one whose key is a slip of it: that was said, and nothing comes of what is
+    /// read, but mistakes in its value are told in the same run. What other programs call it has values of theirs.
     pub(crate) fn entry(&self, key: &str) -> Option<&'n Entry> {
-        self.entries.iter().find(|entry| entry.key == key)
+        let is_slip =
+            |word: &str, meant: &str| meant == key && suggest::nearest(word, &[key]).is_some();
+        let slips = self.meant.iter().filter(|(meant, entry)| is_slip(&entry.key, meant));
+        let spelt = self.entries.iter().find(|entry| entry.key == key);
+        spelt.or_else(|| slips.map(|(_, entry)| *entry).next())
+    }
+
+    /// Whether an unknown key was most likely meant to be this one.
+    pub(crate) fn means(&self, key: &str) -> bool {
+        self.meant.iter().any(|(meant, _)| *meant == key)
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<&'n Node> {

@@ -127,15 +127,22 @@ enum ShownTarget {
     Short(String),
     Long {
         domain: String,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        controller: Option<ShownWish>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        port: Option<u8>,
+        #[serde(flatten)]
+        wish: ShownWish,
     },
 }
 
-#[derive(Serialize)]
-struct ShownWish {
+/// What is asked for in a domain, with the policy's own keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ShownWish {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    controller: Option<ShownWishedController>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u8>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct ShownWishedController {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     kind: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -175,19 +182,24 @@ fn shown_rule(rule: &Rule) -> ShownRule<'_> {
 
 fn shown_target(target: &Target) -> ShownTarget {
     let domain = shown_guest(&target.guest);
-    let TargetWish { kind, version, ports, index, port } = target.wish;
     if target.wish == TargetWish::ANY {
         return ShownTarget::Short(domain);
     }
-    let controller = ShownWish {
-        kind: kind.map(KindWish::word),
-        version: version.map(usb_version),
-        ports: ports.map(PortNumber::get),
-        index: index.map(ControllerId::get),
-    };
-    let is_any = TargetWish { port: None, ..target.wish } == TargetWish::ANY;
-    let controller = (!is_any).then_some(controller);
-    ShownTarget::Long { domain, controller, port: port.map(PortNumber::get) }
+    ShownTarget::Long { domain, wish: target.wish.into() }
+}
+
+impl From<TargetWish> for ShownWish {
+    fn from(wish: TargetWish) -> Self {
+        let TargetWish { kind, version, ports, index, port } = wish;
+        let controller = ShownWishedController {
+            kind: kind.map(KindWish::word),
+            version: version.map(usb_version),
+            ports: ports.map(PortNumber::get),
+            index: index.map(ControllerId::get),
+        };
+        let is_any = TargetWish { port: None, ..wish } == TargetWish::ANY;
+        Self { controller: (!is_any).then_some(controller), port: port.map(PortNumber::get) }
+    }
 }
 
 fn shown_guests(guests: &[GuestPattern]) -> Vec<String> {

@@ -67,6 +67,30 @@ impl TargetWish {
     }
 }
 
+/// In words, after the domain's name: ` on controller 1 (pv, USB 2, 4 ports), port 3`. Nothing if nothing is
+/// asked for.
+impl fmt::Display for TargetWish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, version, ports, index, port } = *self;
+        let traits = [
+            kind.map(|kind| kind.to_string()),
+            version.map(|version| format!("USB {version}")),
+            ports.map(|ports| format!("{ports} ports")),
+        ];
+        let traits: Vec<_> = traits.into_iter().flatten().collect();
+        match (index, traits.is_empty()) {
+            (Some(index), _) => write!(f, " on controller {index}")?,
+            (None, false) => f.write_str(" on a controller")?,
+            (None, true) => {}
+        }
+        if !traits.is_empty() {
+            write!(f, " ({})", traits.join(", "))?;
+        }
+        let comma = if index.is_none() && traits.is_empty() { " on" } else { "," };
+        port.map_or(Ok(()), |port| write!(f, "{comma} port {port}"))
+    }
+}
+
 /// Who is to serve a controller. Emulated ones cannot be wished for: they are driven through QMP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KindWish {
@@ -100,5 +124,30 @@ impl KindWish {
 impl fmt::Display for KindWish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.word())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_in_a_domain_is_told_in_words() {
+        let number = |number| PortNumber::new(number).unwrap();
+        let port = TargetWish { port: Some(number(3)), ..TargetWish::ANY };
+        let index = TargetWish { index: Some("1".parse().unwrap()), ..TargetWish::ANY };
+        let kind = Some(KindWish::Pv);
+        let made =
+            TargetWish { kind, version: Some(UsbVersion::V2), ports: Some(number(4)), ..port };
+        let told =
+            [TargetWish::ANY, port, index, made, index.or(made)].map(|it| format!("desk{it}"));
+        let expected = [
+            "desk",
+            "desk on port 3",
+            "desk on controller 1",
+            "desk on a controller (pv, USB 2, 4 ports), port 3",
+            "desk on controller 1 (pv, USB 2, 4 ports), port 3",
+        ];
+        assert_eq!(told, expected);
     }
 }

@@ -410,6 +410,8 @@ fn diff_tells_what_another_policy_would_change_and_touches_nothing() {
     let bad = diff(&other, &[]);
     assert_eq!(code(&bad), 78, "{}", err(&bad));
     let other = MANY_KEYS.replace("floor, kiosk", "desk").replace("port: '1-4'", "port: '1-7'");
+    let other =
+        other.replace("attach: kiosk", "attach: {domain: kiosk, controller: {index: 1}, port: 3}");
     let before = world.store();
     let changed = diff(&other, &["--exit-code"]);
     assert_eq!((code(&changed), err(&changed)), (1, ""));
@@ -417,6 +419,9 @@ fn diff_tells_what_another_policy_would_change_and_touches_nothing() {
     assert_eq!(code(&diff(&other, &[])), 0);
     let json: serde_json::Value =
         serde_json::from_slice(&diff(&other, &["--json"]).stdout).unwrap();
-    assert_eq!(json[0]["after"]["domain"], "desk");
+    let [kiosk, desk] = [&json[0], &json[1]];
+    assert_eq!((&kiosk["after"]["port"], &kiosk["moves"]), (&3.into(), &false.into()));
+    assert_eq!(kiosk["after"]["controller"]["index"], 1);
+    assert_eq!(desk["after"]["domain"], "desk");
     assert_eq!(crate::world::differences(&before, &world.store()), [""; 0]);
 }

@@ -174,6 +174,23 @@ fn a_recording_by_umockdev_becomes_one_of_ours() {
     assert!(out(&all).contains("bMaxPower: 90mA"), "{}", out(&all));
 }
 
+#[test]
+fn what_is_written_is_recorded_by_the_name_that_it_has_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "version: 1\ndevices:\n  scanner: {port: 1-1, id: \"05e0:1200\"}\n  \
+                printer: {port: 1-2, id: \"04b8:0202\"}\n";
+    fs::write(dir.path().join("host.yaml"), text).unwrap();
+    let one = run_in(dir.path(), &["record", "--host", "host.yaml", "scanner"]);
+    assert_eq!((code(&one), err(&one)), (0, ""));
+    let sheet = read(out(&one)).unwrap();
+    assert_eq!(sheet.host().devices.len(), 1, "{}", out(&one));
+    let none = run_in(dir.path(), &["record", "--host", "host.yaml", "scaner"]);
+    let told = "pvusb-agent: there is no device scaner in host.yaml\n";
+    assert_eq!((code(&none), err(&none)), (1, told));
+    let bad = run_in(dir.path(), &["record", "scanner"]);
+    assert_eq!(code(&bad), 64, "{}", err(&bad));
+}
+
 /// A directory with a policy and tests of it beside it.
 fn repository(policy: &str, tests: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();

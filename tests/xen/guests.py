@@ -87,10 +87,10 @@ class Guest:
         """How many of them look like this one."""
         return sum(_is(seen, device) for seen in self.usb())
 
-    def type(self, line):
-        """Types a line on its console; does not wait."""
+    def type(self, line, then=":"):
+        """Types a line on its console; does not wait, and runs the next command in dom0 at once."""
         tty = f"$(xenstore-read /local/domain/{self.domid}/console/tty)"
-        self._dom0.out(f"printf '%s\\n' {shlex.quote(line)} >{tty}")
+        self._dom0.out(f"printf '%s\\n' {shlex.quote(line)} >{tty}; {then}")
 
     def run(self, line, timeout=30):
         """Runs a line in it; gives its exit code."""

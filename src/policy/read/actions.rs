@@ -223,21 +223,21 @@ impl Reader<'_, '_> {
     }
 
     fn action(&mut self, fields: &Fields<'_>) -> Option<Action> {
-        let mut said: Vec<&Entry> =
-            ACTIONS.iter().filter_map(|action| fields.entry(action)).collect();
-        said.sort_by_key(|entry| entry.key_span.start);
+        let said = ACTIONS.iter().filter_map(|action| Some((*action, fields.entry(action)?)));
+        let mut said: Vec<(&str, &Entry)> = said.collect();
+        said.sort_by_key(|(_, entry)| entry.key_span.start);
         match said.as_slice() {
-            [one] if one.key == "attach" => self.attach(&one.node),
-            [one] if one.key == "keep" => self.keep(&one.node),
-            [one] => self.block(&one.node),
+            [("attach", one)] => self.attach(&one.node),
+            [("keep", one)] => self.keep(&one.node),
+            [(_, one)] => self.block(&one.node),
             // If one of them is misspelt, that was said already.
-            [] if ACTIONS.iter().any(|key| fields.meant.contains(key)) => None,
+            [] if ACTIONS.iter().any(|key| fields.means(key)) => None,
             [] => {
                 let message = "the rule says neither `attach` nor `keep` nor `block`";
                 self.report.add(Finding::new(Code::NoAction, fields.span, message));
                 None
             }
-            [first, second, ..] => {
+            [(_, first), (_, second), ..] => {
                 let message = "a rule says one of `attach`, `keep` and `block`";
                 let finding = Finding::new(Code::TwoActions, second.key_span, message);
                 self.report.add(finding.also("the other one", first.key_span));
