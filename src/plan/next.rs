@@ -458,9 +458,9 @@ fn for_returning(device: &Device, note: &Note, moment: &Moment<'_>) -> Outlook {
             Outlook::rest(Standing::NotReturned(Problem::StillHeld(held.clone())))
         };
     }
-    // What dom0 needs is not blocked, and gets its drivers back.
-    let may_be_blocked =
-        || device.authorized().next().is_none() || guard(device, &moment.scene()).is_ok();
+    // What dom0 needs is not blocked, and gets its drivers back; what is blocked as a whole it does not need.
+    let is_blocked = note.state == NoteState::Blocked && device.authorized().next().is_none();
+    let may_be_blocked = || is_blocked || guard(device, &moment.scene()).is_ok();
     if let Desired::Dom0(Reason::Blocked(rule)) = moment.desired(device)
         && may_be_blocked()
     {

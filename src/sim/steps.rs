@@ -565,6 +565,10 @@ impl World {
         if is_next && !self.is_plugged(busid, plug) {
             return stale("the device is not plugged as it was");
         }
+        let is_usbbacks = |name| matches!(self.driver(name), Bound::To(it) if *it == *USBBACK);
+        if is_next && interfaces.get(work.at).is_some_and(is_usbbacks) {
+            return stale("usbback has the interface since");
+        }
         self.set_authorizations(work, interfaces, false)
     }
 

@@ -128,6 +128,10 @@ impl World {
         if let Some(other) = other {
             return Some(format!("{busid} goes to {place}, which is held for {other}"));
         }
+        // A person says where it goes, whoever was there before it.
+        if self.said_of(&socket.device).is_some() {
+            return None;
+        }
         let trail = self.store.trails.get(busid)?;
         let surely = matches!(self.follows(socket), Follows::Surely);
         let domain = self.store.domains.get(&trail.place.domid)?;

@@ -83,6 +83,26 @@ fn with_quarantine_what_is_blocked_never_meets_a_driver() {
     });
 }
 
+/// xl gives a device to usbback, interface by interface, before it writes the port.
+#[test]
+fn what_somebody_attaches_while_it_is_being_blocked_is_not_taken_from_usbback() {
+    let world = World::new(Flavor::C);
+    world.bed.load_driver("usbback");
+    world.bed.plug(&keyboard("1-1", 2));
+    let mut agent = world.ready_agent(&rules(&[KEEP]));
+    world.bed.kernel().stall_after(0);
+    world.write_policy(&rules(&[BLOCK]));
+    agent.signal("HUP");
+    wait_until(PATIENCE, "the first permission is taken", || world.bed.kernel().blocked() > 0);
+    let second = &world.bed.interfaces("1-1")[1];
+    world.bed.set_driver(second, Some("usbback"));
+    world.bed.kernel().release_all();
+    agent.wait_for_line(&format!("usbback has interface {second} since"), PATIENCE);
+    assert!(world.bed.is_authorized(second));
+    world.bed.set_driver(second, None);
+    wait_until_blocked(&world, "1-1");
+}
+
 #[test]
 fn killed_at_any_order_to_the_kernel_the_next_start_blocks_it_or_gives_it_back() {
     on_both(|world| {

@@ -28,6 +28,8 @@ pub(super) enum Changed {
     Device(BusId),
     #[error("device {0} is in use: {1}")]
     InUse(BusId, Use),
+    #[error("usbback has interface {0} since")]
+    Taken(InterfaceName),
     #[error("domain {0} is gone or another")]
     Domain(DomId),
     #[error("the controller of {0} is not as it was")]

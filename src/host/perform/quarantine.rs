@@ -5,6 +5,7 @@
 use super::Performer;
 use super::error::{Changed, Failure};
 use crate::host::nodes::{device_note, format_note};
+use crate::host::usb::DriverDir;
 use crate::model::{BusId, InterfaceName, Note, Plug};
 
 impl Performer {
@@ -46,7 +47,14 @@ impl Performer {
                 return Err(Changed::Device(busid.clone()).into());
             }
             let name = interface.clone();
-            self.off_loop(move |drivers| drivers.authorize(&name, false)).await?;
+            self.off_loop(move |drivers| {
+                // Somebody attaches the device meanwhile: then it is theirs, and is decided anew.
+                if drivers.driver_dir(&name)? == Some(DriverDir::usbback()) {
+                    return Ok(Err(Changed::Taken(name)));
+                }
+                drivers.authorize(&name, false).map(Ok)
+            })
+            .await??;
         }
         Ok(())
     }
