@@ -269,7 +269,9 @@ fn read(start: usize, line: &str) -> Result<Option<Rule>, Finding> {
         let value = &code[at..at + digits];
         let wanted = if matches!(key.as_str(), "class" | "subclass" | "prot") { 2 } else { 4 };
         if digits != wanted {
-            let shown = (digits.max(1) + at).min(code.len());
+            // What stands there instead of a digit may be any character.
+            let other = code[at..].chars().next().map_or(0, char::len_utf8);
+            let shown = at + if digits == 0 { other } else { digits };
             let from = if digits == 0 && at >= code.len() { key_at } else { at };
             return Err(wrong(from, shown, format!("`{key}` takes {wanted} hexadecimal digits")));
         }
