@@ -184,5 +184,5 @@ fn write_text(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
             row.verdict.clone(),
         ]
     };
-    table::write(out, headings, &rows.iter().map(cells).collect::<Vec<_>>())
+    table::write(out, table::width(), headings, &rows.iter().map(cells).collect::<Vec<_>>())
 }

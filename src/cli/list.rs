@@ -154,36 +154,22 @@ fn write_json(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn write_text(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
-    let headings = [
-        "DOMID",
-        "DOMAIN",
-        "CONTROLLER",
-        "TYPE",
-        "PORT",
-        "BUSID",
-        "BUS.DEV",
-        "ID",
-        "BY",
-        "NAME",
-        "BECAUSE",
-    ];
+    let headings = ["DOMAIN", "PORT", "BUSID", "DEVICE", "BY", "BECAUSE"];
     let cells = |row: &Row| {
-        let none = || "-".to_owned();
+        let device = match (&row.id, &row.name) {
+            (Some(id), Some(name)) => format!("{id} {name}").trim_end().to_owned(),
+            _ => "(nothing is plugged there: stale)".to_owned(),
+        };
         [
-            row.domid.to_string(),
-            row.domain.clone(),
-            row.controller.to_string(),
-            row.r#type.clone(),
-            row.port.to_string(),
+            format!("{} ({})", row.domain, row.domid),
+            format!("{}/{} {}", row.controller, row.port, row.r#type),
             row.busid.clone(),
-            row.bus_address.clone().unwrap_or_else(none),
-            row.id.clone().unwrap_or_else(none),
+            device,
             row.by.to_owned(),
-            row.name.clone().unwrap_or_else(|| "(nothing is plugged there: stale)".to_owned()),
-            row.because.clone().unwrap_or_else(none),
+            row.because.clone().unwrap_or_else(|| "-".to_owned()),
         ]
     };
-    table::write(out, headings, &rows.iter().map(cells).collect::<Vec<_>>())
+    table::write(out, table::width(), headings, &rows.iter().map(cells).collect::<Vec<_>>())
 }
 
 /// Controllers whose nodes cannot be used are worth a word: xl may crash on them.

@@ -8,8 +8,9 @@ use crate::harness::time::PATIENCE;
 use crate::harness::usb::UsbDevice;
 use crate::harness::xenstored::Flavor;
 use crate::world::World;
+use nix::pty::{OpenptyResult, Winsize, openpty};
 use std::fs::{self, File};
-use std::io::{Write, pipe};
+use std::io::{Read, Write, pipe};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -36,6 +37,19 @@ pub(crate) fn program(args: &[&str]) -> Command {
 /// The program on a host.
 pub(crate) fn on(world: &World, args: &[&str]) -> Output {
     program(args).envs(world.env()).output().unwrap()
+}
+
+/// What the program writes to a terminal of so many columns.
+fn on_terminal(world: &World, columns: u16, args: &[&str]) -> String {
+    let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let OpenptyResult { master, slave } = openpty(&size, None).unwrap();
+    // The descriptor of the command's own is closed with it: the end of what is read.
+    let status = program(args).envs(world.env()).stdout(slave).status().unwrap();
+    assert!(status.success());
+    let mut text = Vec::new();
+    // Once nobody has the other end open, reading fails; what was written comes first.
+    let _ = File::from(master).read_to_end(&mut text);
+    String::from_utf8(text).unwrap().replace("\r\n", "\n")
 }
 
 pub(crate) fn code(output: &Output) -> i32 {
@@ -126,6 +140,9 @@ fn devices_says_what_is_plugged_and_which_rule_takes_it() {
     let output = on(&world, &["devices", "--policy", policy]);
     assert_eq!((code(&output), err(&output)), (0, ""));
     assert_golden(out(&output), "devices.txt");
+    let on_80_columns = on_terminal(&world, 80, &["devices", "--policy", policy]);
+    assert!(on_80_columns.lines().all(|line| line.chars().count() <= 80), "{on_80_columns}");
+    assert_golden(&on_80_columns, "devices-80.txt");
 
     let output = on(&world, &["devices", "--json", "--policy", policy]);
     assert_eq!((code(&output), err(&output)), (0, ""));
