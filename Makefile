@@ -15,7 +15,7 @@ INSTALL = install
 BUILT = $(or $(CARGO_TARGET_DIR),target)/release/pvusb-agent
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test test-xen xen-shell fuzz mutants lint doc generated build install
+.PHONY: help deps demo test test-xen xen-shell fuzz mutants lint doc generated build install uninstall
 
 help: ## list the commands
 	@echo 'pvusb-agent: USB devices in dom0 -> PVUSB ports of domains'
@@ -93,3 +93,11 @@ install: ## install what make build built, the unit, the udev rules and the docu
 	$(INSTALL) -m 0644 rules/tests/*.yaml '$(DESTDIR)$(RULESDIR)/tests'
 	$(INSTALL) -m 0644 docs/*.md '$(DESTDIR)$(DOCDIR)/docs'
 	$(INSTALL) -m 0644 docs/scenarios/*.yaml '$(DESTDIR)$(DOCDIR)/docs/scenarios'
+
+# What `install` would put there, so the two cannot differ. The program itself need not be built for that.
+uninstall: ## remove what make install put there (same DESTDIR=, PREFIX=); what is in /etc stays
+	@tree=$$(mktemp -d) && trap 'rm -rf "$$tree"' EXIT && \
+	$(MAKE) -s install BUILT=/bin/true DESTDIR="$$tree" && \
+	(cd "$$tree" && find . -type f -printf '%P\n') | while IFS= read -r file; do rm -f "$(DESTDIR)/$$file"; done
+	@for own in '$(DESTDIR)$(DOCDIR)' '$(DESTDIR)$(PREFIX)/share/pvusb-agent'; do \
+	    [ ! -d "$$own" ] || find "$$own" -depth -type d -empty -delete; done

@@ -7,6 +7,7 @@ mod convert;
 mod devices;
 mod diff;
 mod doctor;
+mod domains;
 mod explain;
 mod generate;
 mod list;
@@ -112,6 +113,9 @@ enum Verb {
     Record(record::RecordArgs),
     /// List what is attached where, by the agent and by others
     List(list::ListArgs),
+    /// List the domains, their device models and controllers, and how many ports are free
+    #[command(after_help = domains::HELP)]
+    Domains(domains::DomainsArgs),
     /// Give a device to a domain, whatever the policy says
     ///
     /// The order holds until the device is unplugged or the host is booted. If the domain does not run,
@@ -175,6 +179,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Test(args) => test::run(&args, &mut out, &mut err, colour),
         Verb::Record(args) => record::run(&args, endpoint(), &mut out, &mut err, colour),
         Verb::List(args) => list::run(&args, endpoint(), &mut out, &mut err, colour),
+        Verb::Domains(args) => domains::run(&args, endpoint(), &mut out, &mut err),
         Verb::Attach(args) => args.run(&mut out, &mut err),
         Verb::Detach(args) => args.run(&mut out, &mut err),
         Verb::Hold(args) => args.run(&mut out, &mut err),

@@ -208,6 +208,21 @@ pub enum XenbusState {
 }
 
 impl XenbusState {
+    /// The word for it, in answers.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Initialising => "initialising",
+            Self::InitWait => "waiting",
+            Self::Initialised => "initialised",
+            Self::Connected => "connected",
+            Self::Closing => "closing",
+            Self::Closed => "closed",
+            Self::Reconfiguring => "reconfiguring",
+            Self::Reconfigured => "reconfigured",
+        }
+    }
+
     /// Reads a `state` node. A guest writes its own, so anything may stand there.
     pub fn from_node(bytes: &[u8]) -> Self {
         match bytes {

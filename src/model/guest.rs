@@ -36,6 +36,17 @@ pub enum GuestKind {
     Hvm,
 }
 
+impl GuestKind {
+    /// libxl's word for it (`tools/libs/light/libxl_types.idl: domain_type`).
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Pv => "pv",
+            Self::Pvh => "pvh",
+            Self::Hvm => "hvm",
+        }
+    }
+}
+
 /// Where a domain is between creation and end, as far as xenstore can tell. A domain that is
 /// paused, shut down or crashed but kept looks like a running one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +58,17 @@ pub enum Life {
     Running,
     /// The hypervisor has dropped it and its nodes were left behind.
     Dead,
+}
+
+impl Life {
+    /// The word for it, in policies' tests and in answers.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Building => "building",
+            Self::Running => "running",
+            Self::Dead => "dead",
+        }
+    }
 }
 
 /// The state of a domain's device model (its QEMU) in dom0.
@@ -63,4 +85,17 @@ pub enum DeviceModel {
     },
     /// Its process is gone, though its nodes say that it runs.
     Dead,
+}
+
+impl DeviceModel {
+    /// The word for it, in policies' tests and in answers.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Absent => "none",
+            Self::Starting => "starting",
+            Self::Running { qusb: true } => "qusb",
+            Self::Running { qusb: false } => "without-qusb",
+            Self::Dead => "dead",
+        }
+    }
 }

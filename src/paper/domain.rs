@@ -13,18 +13,21 @@ use std::collections::BTreeMap;
 
 /// Words for the device model of a domain, the usual one first.
 pub(crate) const DEVICE_MODELS: [(&str, DeviceModel); 5] = [
-    ("qusb", DeviceModel::Running { qusb: true }),
-    ("without-qusb", DeviceModel::Running { qusb: false }),
-    ("starting", DeviceModel::Starting),
-    ("dead", DeviceModel::Dead),
-    ("none", DeviceModel::Absent),
+    worded(DeviceModel::Running { qusb: true }),
+    worded(DeviceModel::Running { qusb: false }),
+    worded(DeviceModel::Starting),
+    worded(DeviceModel::Dead),
+    worded(DeviceModel::Absent),
 ];
 /// Words for how a domain is virtualised, the usual one first.
-pub(crate) const KINDS: [(&str, GuestKind); 3] =
-    [("pv", GuestKind::Pv), ("pvh", GuestKind::Pvh), ("hvm", GuestKind::Hvm)];
+pub(crate) const KINDS: [(&str, GuestKind); 3] = [
+    (GuestKind::Pv.word(), GuestKind::Pv),
+    (GuestKind::Pvh.word(), GuestKind::Pvh),
+    (GuestKind::Hvm.word(), GuestKind::Hvm),
+];
 /// Words for where it is in its life, the usual one first.
 pub(super) const LIVES: [(&str, Life); 2] =
-    [("running", Life::Running), ("building", Life::Building)];
+    [(Life::Running.word(), Life::Running), (Life::Building.word(), Life::Building)];
 /// Words for who serves a controller, the usual one first.
 pub(super) const CONTROLLERS: [(&str, ControllerKind); 3] = [
     ("qusb", ControllerKind::Qusb),
@@ -35,6 +38,10 @@ const VERSIONS: [(&str, UsbVersion); 2] = [("2", UsbVersion::V2), ("1", UsbVersi
 
 /// How many ports a controller has if nobody says: as in a policy's defaults.
 const PORTS: u8 = 8;
+
+const fn worded(model: DeviceModel) -> (&'static str, DeviceModel) {
+    (model.word(), model)
+}
 
 impl Pen<'_, '_> {
     /// The domains of a host: names alone, or names with what is known of each.

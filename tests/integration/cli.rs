@@ -94,6 +94,7 @@ fn each_verb_explains_itself() {
         (&["test", "--help"], "help-test.txt"),
         (&["record", "--help"], "help-record.txt"),
         (&["list", "--help"], "help-list.txt"),
+        (&["domains", "--help"], "help-domains.txt"),
         (&["attach", "--help"], "help-attach.txt"),
         (&["detach", "--help"], "help-detach.txt"),
         (&["hold", "--help"], "help-hold.txt"),
@@ -212,6 +213,15 @@ fn list_says_what_is_attached_where_and_by_whom() {
         let output = list(&[&by[..], &["--json"]].concat());
         assert_eq!((code(&output), err(&output)), (0, ""));
         assert_golden(&shown(&output), "list.json");
+        let domains = |more: &[&str]| on(&world, &[&["domains"], &by[..2], more].concat());
+        assert_golden(out(&domains(&[])), "domains.txt");
+        assert_golden(err(&domains(&[])), "list.err.txt");
+        let json: serde_json::Value = serde_json::from_slice(&domains(&["--json"]).stdout).unwrap();
+        let [desk, kiosk] = [&json[0], &json[1]];
+        assert_eq!((&desk["name"], &desk["device_model"]), (&"desk".into(), &"qusb".into()));
+        assert_eq!(desk["broken"][0]["index"], 4);
+        let ports = &kiosk["controllers"][0]["ports"];
+        assert_eq!((&ports[7]["busid"], &ports[1]["state"]), (&"1-3".into(), &"free".into()));
         // Without a policy there is no reason to be told.
         let output = list(&["--json"]);
         assert_eq!((code(&output), out(&output).matches("\"because\": null").count()), (0, 3));
