@@ -63,7 +63,7 @@ lint: ## check the formatting and let clippy complain
 doc: ## build the code's documentation; a broken link is an error
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
 
-generated: ## write the manual page and the JSON Schemas anew, in dist/
+generated: ## write the manual pages and the JSON Schemas anew, in dist/
 	SNAPSHOTS=overwrite $(CARGO) test --locked --test integration generated::
 
 build: ## build the program to install: target/release/pvusb-agent
@@ -88,6 +88,8 @@ install: ## install what make build built, the unit, the udev rules and the docu
 	    '$(DESTDIR)$(PREFIX)/share/pvusb-agent'
 	$(INSTALL) -D -m 0644 dist/pvusb-agent-policy.5 \
 	    '$(DESTDIR)$(PREFIX)/share/man/man5/pvusb-agent-policy.5'
+	$(INSTALL) -d '$(DESTDIR)$(PREFIX)/share/man/man1'
+	$(INSTALL) -m 0644 dist/man/*.1 '$(DESTDIR)$(PREFIX)/share/man/man1'
 	$(INSTALL) -m 0644 rules/*.yaml '$(DESTDIR)$(RULESDIR)'
 	$(INSTALL) -d '$(DESTDIR)$(DOCDIR)/docs/scenarios' '$(DESTDIR)$(RULESDIR)/tests'
 	$(INSTALL) -m 0644 rules/tests/*.yaml '$(DESTDIR)$(RULESDIR)/tests'

@@ -26,7 +26,7 @@ use crate::host::xenstore::Endpoint;
 use crate::model::chain;
 use crate::policy::Policy;
 use crate::{policy_file, telemetry};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::error::Error;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
@@ -147,6 +147,11 @@ enum Verb {
     ///
     /// Devices, domains and time are made up; nothing of this host is touched.
     Rehearse(rehearse::RehearseArgs),
+}
+
+/// The command line as it is described: what manual pages and completions are made from.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command line; gives the exit code.

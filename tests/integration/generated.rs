@@ -1,5 +1,5 @@
 //! Files that are made from others and kept beside them: the JSON Schemas of policies, of their tests and of
-//! scenarios, and the manual page pvusb-agent-policy(5). `make generated` writes them anew.
+//! scenarios, and the manual pages. `make generated` writes them anew.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -12,6 +12,7 @@ use crate::policy::{assert_file, files};
 use pvusb_agent::policy::json_schema;
 use pvusb_agent::{paper, sim};
 use serde_json::Value;
+use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -39,19 +40,75 @@ fn the_manual_page_that_is_shipped_is_the_reference() {
     assert_file(roff::page(&text), &root().join("dist/pvusb-agent-policy.5"));
 }
 
+/// The pages of the program and of each verb, by their names.
+fn manual() -> Vec<(String, String)> {
+    let mut program = pvusb_agent::cli::command().disable_help_subcommand(true);
+    program.build();
+    let verbs = program.get_subcommands();
+    let names = verbs.map(|verb| format!("pvusb-agent-{}", verb.get_name()));
+    let names: Vec<String> = names.collect();
+    let pages = names.iter().cloned().zip(program.get_subcommands().cloned());
+    let see = |name: &str| match name {
+        "pvusb-agent" => [&names[..], &["pvusb-agent-policy".to_owned()]].concat(),
+        _ => ["pvusb-agent", "pvusb-agent-policy"].map(str::to_owned).to_vec(),
+    };
+    let pages = pages.chain([("pvusb-agent".to_owned(), program.clone())]);
+    pages.map(|(name, command)| (name.clone(), page(&name, command, &see(&name)))).collect()
+}
+
+/// One page. What stands at the end of `--help` is shown as it stands there, line by line.
+fn page(name: &str, command: clap::Command, see: &[String]) -> String {
+    let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let (heading, text) = match after.strip_prefix("Examples:\n") {
+        Some(examples) => ("EXAMPLES", examples),
+        None => ("NOTES", &*after),
+    };
+    let has_verbs = command.has_subcommands();
+    let man = clap_mangen::Man::new(command).title(name).source("pvusb-agent");
+    let mut page = Vec::new();
+    man.render_title(&mut page).unwrap();
+    man.render_name_section(&mut page).unwrap();
+    man.render_synopsis_section(&mut page).unwrap();
+    man.render_description_section(&mut page).unwrap();
+    man.render_options_section(&mut page).unwrap();
+    if has_verbs {
+        man.render_subcommands_section(&mut page).unwrap();
+    }
+    let mut page = String::from_utf8(page).unwrap();
+    let text = roff::escaped_lines(text);
+    match (text.is_empty(), has_verbs) {
+        (true, _) => {}
+        (false, true) => write!(page, ".SH {heading}\n{text}").unwrap(),
+        (false, false) => write!(page, ".SH {heading}\n.nf\n{text}.fi\n").unwrap(),
+    }
+    let section = |name: &String| if name.ends_with("-policy") { 5 } else { 1 };
+    let see: Vec<_> = see.iter().map(|it| format!(".BR {it} ({})", section(it))).collect();
+    write!(page, ".SH SEE ALSO\n{}\n", see.join(",\n")).unwrap();
+    page
+}
+
+#[test]
+fn the_manual_pages_that_are_shipped_are_those_of_the_command_line() {
+    for (name, page) in manual() {
+        assert_file(page, &root().join(format!("dist/man/{name}.1")));
+    }
+}
+
 /// Where there is a program to ask.
 #[test]
-fn the_manual_page_is_one_that_man_shows_without_a_warning() {
-    let page = root().join("dist/pvusb-agent-policy.5");
-    if let Ok(output) =
-        Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(&page).output()
-    {
-        assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
-    }
-    let mut man = Command::new("man");
-    man.args(["--warnings", "-EUTF-8", "-Tutf8", "-Z", "-l"]).arg(&page);
-    if let Ok(output) = man.output() {
-        assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+fn the_manual_pages_are_such_that_man_shows_without_a_warning() {
+    let pages = fs::read_dir(root().join("dist/man")).unwrap().map(|entry| entry.unwrap().path());
+    for page in pages.chain([root().join("dist/pvusb-agent-policy.5")]) {
+        let mut lint = Command::new("mandoc");
+        if let Ok(output) = lint.args(["-T", "lint", "-W", "warning"]).arg(&page).output() {
+            assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
+        }
+        let mut man = Command::new("man");
+        man.args(["--warnings", "-EUTF-8", "-Tutf8", "-Z", "-l"]).arg(&page);
+        if let Ok(output) = man.output() {
+            let told = String::from_utf8_lossy(&output.stderr);
+            assert!(told.is_empty(), "{}: {told}", page.display());
+        }
     }
 }
 

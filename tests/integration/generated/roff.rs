@@ -163,7 +163,7 @@ fn escaped(text: &str) -> String {
     text.replace('\\', "\\e").replace('-', "\\-")
 }
 
-fn escaped_lines(text: &str) -> String {
+pub(super) fn escaped_lines(text: &str) -> String {
     text.lines().map(|line| line_start(&escaped(line)) + "\n").collect()
 }
 
