@@ -39,6 +39,9 @@ struct Shown {
     state: &'static str,
     /// Its QEMU in dom0: `qusb` (runs and serves such controllers), `without-qusb`, `starting`, `dead` or `none`.
     device_model: &'static str,
+    /// The same as people are told.
+    #[serde(skip)]
+    serves: &'static str,
     controllers: Vec<ShownController>,
     /// Controllers whose nodes cannot be used.
     broken: Vec<Broken>,
@@ -102,6 +105,11 @@ fn shown(guest: &Guest) -> Shown {
         r#type: guest.kind.word(),
         state: guest.life.word(),
         device_model: guest.device_model.word(),
+        serves: match guest.device_model {
+            DeviceModel::Running { qusb: true } => "serves qusb",
+            DeviceModel::Running { qusb: false } => "serves no qusb",
+            other => other.word(),
+        },
         controllers: guest.controllers.iter().map(|(id, it)| shown_controller(*id, it)).collect(),
         broken: broken
             .map(|(id, fault)| Broken { index: id.get(), problem: fault.to_string() })
@@ -142,14 +150,9 @@ fn write_text(domains: &[Shown], out: &mut dyn Write, err: &mut dyn Write) -> io
     for domain in domains {
         let row = |controller: [String; 4]| {
             let [controller, backend, free, by] = controller;
-            let model = match domain.device_model {
-                word if word == (DeviceModel::Running { qusb: true }).word() => "serves qusb",
-                word if word == (DeviceModel::Running { qusb: false }).word() => "runs, no qusb",
-                word => word,
-            };
             let name = format!("{} ({})", domain.name, domain.domid);
             let [kind, state] = [domain.r#type, domain.state].map(str::to_owned);
-            [name, kind, state, model.to_owned(), controller, backend, free, by]
+            [name, kind, state, domain.serves.to_owned(), controller, backend, free, by]
         };
         if domain.controllers.is_empty() {
             rows.push(row(["-"; 4].map(str::to_owned)));
