@@ -108,7 +108,9 @@ fn shown(guest: &Guest) -> Shown {
         serves: match guest.device_model {
             DeviceModel::Running { qusb: true } => "serves qusb",
             DeviceModel::Running { qusb: false } => "serves no qusb",
-            other => other.word(),
+            other @ (DeviceModel::Absent | DeviceModel::Starting | DeviceModel::Dead) => {
+                other.word()
+            }
         },
         controllers: guest.controllers.iter().map(|(id, it)| shown_controller(*id, it)).collect(),
         broken: broken
