@@ -100,6 +100,6 @@ install: ## install what make build built, the unit, the udev rules and the docu
 uninstall: ## remove what make install put there (same DESTDIR=, PREFIX=); what is in /etc stays
 	@tree=$$(mktemp -d) && trap 'rm -rf "$$tree"' EXIT && \
 	$(MAKE) -s install BUILT=/bin/true DESTDIR="$$tree" && \
-	(cd "$$tree" && find . -type f -printf '%P\n') | while IFS= read -r file; do rm -f "$(DESTDIR)/$$file"; done
+	(cd "$$tree" && find . -type f -printf '%P\n') | xargs -d '\n' -I '{}' rm -f '$(DESTDIR)/{}'
 	@for own in '$(DESTDIR)$(DOCDIR)' '$(DESTDIR)$(PREFIX)/share/pvusb-agent'; do \
 	    [ ! -d "$$own" ] || find "$$own" -depth -type d -empty -delete; done
