@@ -125,9 +125,27 @@ fn refusals() {
 /// Asks for the memory of a policy of so many rules instead.
 const MEMORY_OF: &str = "PVUSB_AGENT_BENCH_MEMORY_OF";
 
+/// Asks for one reading of the text of this name instead, so that its instructions can be counted
+/// (`valgrind --tool=callgrind`). `honest` is the first policy above.
+const READ: &str = "PVUSB_AGENT_BENCH_READ";
+
+fn read_once(name: &str) {
+    if name == "honest" {
+        drop(black_box(load(&policies(RULES).swap_remove(0).1)));
+    }
+    for (_, bytes, _) in hostile::hostile().iter().filter(|(text, ..)| *text == name) {
+        let source = Source { name, bytes };
+        drop(black_box(compile(source).map_err(|it| it.render(false))));
+    }
+}
+
 fn main() {
     if let Some(rules) = std::env::var(MEMORY_OF).ok().and_then(|it| it.parse().ok()) {
         memory_of(rules);
+        return;
+    }
+    if let Ok(name) = std::env::var(READ) {
+        read_once(&name);
         return;
     }
     decisions();
