@@ -3,25 +3,28 @@
 //! What a line says stands in it whole, in the journal too: journald's own protocol would carry
 //! `device=1-1` as a field of its own, and `journalctl` shows no fields.
 
+use super::{Notable, log};
 use nix::sys::stat::fstat;
 use std::env;
 use std::fmt;
 use std::io::{self, IsTerminal};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::{DefaultFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
+/// The variable that says how much is told.
+const LEVEL: &str = "PVUSB_AGENT_LOG";
+
 /// Sets up logging for the whole process. `PVUSB_AGENT_LOG` says how much is told
-/// (`error`, `warn`, `info`, `debug`, `trace`); without it, `info`.
+/// (`error`, `warn`, `info`, `debug`, `trace`); without it, `info`. What is none of them is told of.
 pub fn set_up() {
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .with_env_var("PVUSB_AGENT_LOG")
-        .from_env_lossy();
+    let word = env::var_os(LEVEL).filter(|word| !word.is_empty());
+    let level = word.as_ref().map(|word| word.to_str().and_then(level_of));
+    let filter = level.flatten().unwrap_or(LevelFilter::INFO);
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     if stderr_is_journal() {
@@ -30,6 +33,15 @@ pub fn set_up() {
         let lines = lines.with_ansi(io::stderr().is_terminal());
         registry.with(lines.with_target(false).without_time()).init();
     }
+    if let (Some(None), Some(word)) = (level, &word) {
+        log(&Notable::UnknownLevel(word));
+    }
+}
+
+/// `EnvFilter` would take whole expressions, and a seventh of the program for its regular expressions.
+fn level_of(word: &str) -> Option<LevelFilter> {
+    let known = ["error", "warn", "info", "debug", "trace"];
+    known.contains(&word).then(|| word.parse().ok()).flatten()
 }
 
 /// Whether stderr goes to the journal: systemd then names its device and inode in the environment,

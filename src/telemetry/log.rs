@@ -9,6 +9,7 @@ use crate::plan::{AfterClear, Standing, Step};
 use crate::policy::{GuestPattern, Problems, RuleName};
 use crate::reconcile::Event;
 use std::error::Error;
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub enum Notable<'a> {
         /// How many rules the policy has.
         rules: usize,
     },
+    /// `PVUSB_AGENT_LOG` is none of the words that it can be.
+    UnknownLevel(&'a OsStr),
     /// It has ended as it should.
     Ended {
         /// How many devices stay where it had attached them.
@@ -64,6 +67,10 @@ pub enum Notable<'a> {
 pub fn log(notable: &Notable<'_>) {
     match notable {
         Notable::Started { rules } => info!(rules, "started"),
+        Notable::UnknownLevel(word) => warn!(
+            PVUSB_AGENT_LOG = %quoted(Text::from(&*word.to_string_lossy()).as_str()),
+            "how much to tell is error, warn, info, debug or trace: info is taken"
+        ),
         Notable::Ended { attached } => info!(attached, "ended, what is attached stays attached"),
         Notable::EndedUnfinished => warn!("ended although steps were still under way"),
         Notable::Reloaded { rules } => info!(rules, "policy reloaded"),
