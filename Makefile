@@ -15,7 +15,7 @@ INSTALL = install
 BUILT = $(or $(CARGO_TARGET_DIR),target)/release/pvusb-agent
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test test-xen xen-shell fuzz mutants lint doc generated build install uninstall
+.PHONY: help deps demo test test-xen xen-shell fuzz mutants lint doc generated build deb rpm install uninstall
 
 help: ## list the commands
 	@echo 'pvusb-agent: USB devices in dom0 -> PVUSB ports of domains'
@@ -68,6 +68,12 @@ generated: ## write the manual pages and the JSON Schemas anew, in dist/
 
 build: ## build the program to install: target/release/pvusb-agent
 	$(CARGO) build --locked --release
+
+deb: ## make a Debian package in target/packages; REVISION=2 for another one of the same version
+	dist/package deb $(REVISION)
+
+rpm: ## make an RPM package in target/packages
+	dist/package rpm $(REVISION)
 
 # Installs what `make build` built, so that root needs no Rust toolchain. The policy in /etc is the
 # administrator's and is never touched.
