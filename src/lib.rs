@@ -13,12 +13,14 @@
 //! * [`sim`]: a made-up host in made-up time, against which the reconciler is held.
 //! * [`host`]: the outside. Adapters for udev, sysfs and xenstore. Sees `model` and `plan`'s steps.
 //! * [`control`]: the socket by which a running agent is told something.
+//! * [`audit`]: who moved what, in files that show when they were changed.
 //! * [`daemon`]: the loop. The only clock, the only `select!`.
 //! * [`cli`]: one file per verb. [`telemetry`]: what the journal gets to read.
 //!
 //! `docs/architecture.md` has the drawing and the ten rules that the code keeps.
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod cli;
 pub mod control;
 pub mod convert;

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What each part of the library may use of the others.
-const MAY_USE: [(&str, &[&str]); 15] = [
+const MAY_USE: [(&str, &[&str]); 16] = [
+    ("audit", &[]),
     ("model", &[]),
     ("policy", &["model"]),
     ("convert", &["model", "policy"]),
@@ -28,14 +29,25 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("host", &["model", "plan"]),
     ("policy_file", &["model", "policy"]),
     ("fuzz", &["model", "policy", "convert", "paper", "host", "control"]),
-    ("telemetry", &["model", "policy", "plan", "reconcile", "host"]),
+    ("telemetry", &["audit", "model", "policy", "plan", "reconcile", "host"]),
     (
         "daemon",
-        &["model", "policy", "plan", "reconcile", "control", "host", "policy_file", "telemetry"],
+        &[
+            "audit",
+            "model",
+            "policy",
+            "plan",
+            "reconcile",
+            "control",
+            "host",
+            "policy_file",
+            "telemetry",
+        ],
     ),
     (
         "cli",
         &[
+            "audit",
             "model",
             "policy",
             "convert",

@@ -11,7 +11,9 @@ mod domains;
 mod explain;
 mod generate;
 mod list;
+mod log;
 mod look;
+mod metrics;
 mod order;
 mod record;
 mod rehearse;
@@ -21,6 +23,7 @@ mod socket;
 mod status;
 mod table;
 mod test;
+mod watch;
 
 use crate::host::xenstore::Endpoint;
 use crate::model::chain;
@@ -40,6 +43,8 @@ pub const EX_REFUSED: u8 = 1;
 pub const EX_FINDINGS: u8 = 1;
 /// `diff --exit-code` has found something.
 pub const EX_CHANGES: u8 = 1;
+/// `log --verify`: the audit log does not hold.
+pub const EX_BROKEN: u8 = 1;
 /// `convert` could not carry everything over.
 pub const EX_LOSSES: u8 = 1;
 /// The command line is wrong.
@@ -61,7 +66,7 @@ pub const DEFAULT_POLICY: &str = "/etc/pvusb-agent/policy.yaml";
 #[command(name = "pvusb-agent", version, about, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 all well, 1 refused or not done (doctor, diff: something was found; test: one has failed; \
-    convert: something was lost), 64 wrong usage, 69 udev, xenstore or the agent is not there, 74 cannot write, \
+    convert: something was lost; log: it does not hold), 64 wrong usage, 69 udev, xenstore or the agent is not there, 74 cannot write, \
     78 bad policy or test.\n\
     Environment: XENSTORED_PATH names xenstored's socket, PVUSB_AGENT_SOCKET the agent's; \
     PVUSB_AGENT_LOG is one of error, warn, info, debug, trace."
@@ -138,6 +143,15 @@ enum Verb {
     Reload(status::ReloadArgs),
     /// Tell how the running agent is
     Status(status::StatusArgs),
+    /// Show what is plugged where, what goes to which domain and what waits, as it happens
+    #[command(after_help = watch::HELP)]
+    Watch(watch::WatchArgs),
+    /// Tell what the running agent has counted, as Prometheus reads it
+    #[command(after_help = metrics::HELP)]
+    Metrics(metrics::MetricsArgs),
+    /// Tell who or what moved which device where and when, from the audit log; verify it
+    #[command(after_help = log::HELP)]
+    Log(log::LogArgs),
     /// Find what others left behind, say what it does to the host, and mend it
     ///
     /// It can be used beside a running agent, and without one. Hints may be quite all right; they do
@@ -172,8 +186,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     match cli.verb {
         Verb::Run(args) => {
-            telemetry::set_up();
-            run::run(&args, endpoint(), &mut err, colour)
+            let tape = telemetry::set_up();
+            run::run(&args, (endpoint(), tape), &mut err, colour)
         }
         Verb::Check(args) => check::run(&args, &mut out, &mut err, colour),
         Verb::Devices(args) => devices::run(&args, &mut out, &mut err, colour),
@@ -191,6 +205,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Release(args) => args.run(&mut out, &mut err),
         Verb::Reload(args) => args.run(&mut out, &mut err),
         Verb::Status(args) => args.run(&mut out, &mut err),
+        Verb::Watch(args) => watch::run(&args, &mut out, &mut err),
+        Verb::Metrics(args) => metrics::run(&args, &mut out, &mut err),
+        Verb::Log(args) => log::run(&args, &mut out, &mut err),
         Verb::Doctor(args) => doctor::run(&args, endpoint(), &mut out, &mut err),
         Verb::Rehearse(args) => rehearse::run(&args, &mut out, &mut err, colour),
     }

@@ -76,7 +76,7 @@ fn write_json(answer: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
     out.flush()
 }
 
-fn write_fault(fault: &Fault, err: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write_fault(fault: &Fault, err: &mut dyn Write) -> io::Result<()> {
     writeln!(err, "pvusb-agent: {}", fault.message)?;
     match &fault.advice {
         Some(advice) => writeln!(err, "pvusb-agent: {advice}"),

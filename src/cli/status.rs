@@ -52,6 +52,11 @@ fn text(outcome: &Outcome) -> String {
         Outcome::Order(order) => order.message.clone(),
         Outcome::Reload(reload) => format!("policy reloaded, {} rules", reload.reloaded_rules),
         Outcome::Status(status) => status_text(status),
+        Outcome::Metrics(metrics) => metrics.metrics.trim_end().to_owned(),
+        Outcome::Watch(watch) => {
+            let each = watch.devices.iter().map(|row| format!("{} {}", row.busid, row.message));
+            each.collect::<Vec<_>>().join("\n")
+        }
         Outcome::Reasons(reasons) => {
             let each = reasons.because.iter().map(|(busid, because)| format!("{busid}: {because}"));
             each.collect::<Vec<_>>().join("\n")

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 /// Who may go to the socket's directory: anybody may, so that a client is told why it may not ask.
 const DIRECTORY: u32 = 0o755;
 
-/// Who may write to the socket.
-const SOCKET: u32 = 0o600;
+/// Who may write to the lock.
+const LOCK: u32 = 0o600;
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
@@ -37,8 +37,8 @@ pub(super) struct Address {
     _lock: Flock<File>,
 }
 
-/// Listens at `path`. The file of an agent that was killed is replaced; that of one that lives never.
-pub(super) fn listen(path: &Path) -> Result<(Address, UnixListener), AddressError> {
+/// Listens at `path`, where those may write whom `mode` lets. The file of an agent that was killed is replaced; that of one that lives never.
+pub(super) fn listen(path: &Path, mode: u32) -> Result<(Address, UnixListener), AddressError> {
     let at = |path: &Path| {
         let path = path.to_owned();
         |error| AddressError::Io(path, error)
@@ -54,7 +54,7 @@ pub(super) fn listen(path: &Path) -> Result<(Address, UnixListener), AddressErro
         .write(true)
         .create(true)
         .truncate(false)
-        .mode(SOCKET)
+        .mode(LOCK)
         .open(&lock)
         .map_err(at(&lock))?;
     let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -71,15 +71,15 @@ pub(super) fn listen(path: &Path) -> Result<(Address, UnixListener), AddressErro
         Err(error) => return Err(AddressError::Io(path.to_owned(), error)),
     }
     // It comes to its place when its permissions are right and somebody listens.
-    let made = beside(path, "new");
-    match fs::remove_file(&made) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&made)(error)),
+    let new = beside(path, "new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&new)(error)),
         Ok(()) | Err(_) => {}
     }
-    let listener = UnixListener::bind(&made).map_err(at(&made))?;
-    fs::set_permissions(&made, Permissions::from_mode(SOCKET)).map_err(at(&made))?;
-    listener.set_nonblocking(true).map_err(at(&made))?;
-    fs::rename(&made, path).map_err(at(path))?;
+    let listener = UnixListener::bind(&new).map_err(at(&new))?;
+    fs::set_permissions(&new, Permissions::from_mode(mode)).map_err(at(&new))?;
+    listener.set_nonblocking(true).map_err(at(&new))?;
+    fs::rename(&new, path).map_err(at(path))?;
     Ok((Address { path: path.to_owned(), _lock: lock }, listener))
 }
 
@@ -114,21 +114,21 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         assert!(UnixStream::connect(&path).is_err(), "nobody listens there any more");
 
-        let (address, _listener) = listen(&path).unwrap();
+        let (address, _listener) = listen(&path, 0o600).unwrap();
         assert!(UnixStream::connect(&path).is_ok());
-        assert!(matches!(listen(&path), Err(AddressError::InUse(_))));
+        assert!(matches!(listen(&path, 0o600), Err(AddressError::InUse(_))));
         assert!(UnixStream::connect(&path).is_ok());
         drop(address);
         assert!(!path.exists());
-        assert!(listen(&path).is_ok());
+        assert!(listen(&path, 0o600).is_ok());
     }
 
     #[test]
     fn only_its_owner_can_write_to_the_socket() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run/control");
-        let _open = listen(&path).unwrap();
-        assert_eq!((mode(&path), mode(path.parent().unwrap())), (SOCKET, DIRECTORY));
+        let _open = listen(&path, 0o600).unwrap();
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, DIRECTORY));
     }
 
     #[test]
@@ -136,7 +136,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control");
         fs::write(&path, "dear diary").unwrap();
-        assert!(matches!(listen(&path), Err(AddressError::NotASocket(_))));
+        assert!(matches!(listen(&path, 0o600), Err(AddressError::NotASocket(_))));
         assert_eq!(fs::read_to_string(&path).unwrap(), "dear diary");
     }
 }

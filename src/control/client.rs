@@ -1,6 +1,7 @@
 //! The asker's end.
 
 use super::protocol::{Ask, Fault, Outcome, Question, Reply};
+use super::watch::{Notice, Since, WatchOutcome};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ pub enum ClientError {
     #[error("no agent is running: nobody listens at {0}")]
     NoAgent(PathBuf),
     /// The socket is not this user's to write to.
-    #[error("only root may tell the agent something ({0})")]
+    #[error("only root may talk to this agent ({0})")]
     Denied(PathBuf),
     /// It did not answer in time.
     #[error("the agent has not answered within {} s", .0.as_secs())]
@@ -43,7 +44,73 @@ pub fn ask(
     ask: Ask,
     patience: Option<Duration>,
 ) -> Result<Result<Outcome, Fault>, ClientError> {
-    let mut stream = UnixStream::connect(path).map_err(|error| {
+    let mut stream = connect(path)?;
+    stream.set_read_timeout(patience)?;
+    stream.set_write_timeout(patience)?;
+    match stream.write_all(Question { id: 1, ask }.write()?.as_bytes()) {
+        // It may have said why before it hung up.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        written => written.map_err(|error| sort(error, patience))?,
+    }
+    let reply = read(&mut BufReader::new(stream), patience)?;
+    match (reply.ok, reply.error) {
+        (Some(outcome), None) => Ok(Ok(outcome)),
+        (_, Some(fault)) => Ok(Err(fault)),
+        (None, None) => Err(ClientError::HungUp),
+    }
+}
+
+/// What an agent shows: everything first, then what changes.
+#[derive(Debug)]
+pub struct Watch {
+    stream: BufReader<UnixStream>,
+}
+
+impl Watch {
+    /// Watches the agent whose socket is at `path`; gives what there is now. The agent has `patience` to
+    /// tell that. `since` is what was heard of it before.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer. An answer that says no is the inner error.
+    pub fn begin(
+        path: &Path,
+        since: Option<Since>,
+        patience: Duration,
+    ) -> Result<Result<(Self, WatchOutcome), Fault>, ClientError> {
+        let mut stream = connect(path)?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
+        let question = Question { id: 1, ask: Ask::Watch(since) }.write()?;
+        match stream.write_all(question.as_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            written => written.map_err(|error| sort(error, Some(patience)))?,
+        }
+        let mut stream = BufReader::new(stream);
+        let reply = read(&mut stream, Some(patience))?;
+        match (reply.ok, reply.error) {
+            (Some(Outcome::Watch(outcome)), None) => {
+                // What comes next comes when something happens.
+                stream.get_ref().set_read_timeout(None)?;
+                Ok(Ok((Self { stream }, outcome)))
+            }
+            (_, Some(fault)) => Ok(Err(fault)),
+            (_, None) => Err(ClientError::HungUp),
+        }
+    }
+
+    /// Waits for the next notice.
+    ///
+    /// # Errors
+    ///
+    /// When the agent has ended, or what it says cannot be understood.
+    pub fn notice(&mut self) -> Result<Notice, ClientError> {
+        read(&mut self.stream, None)?.notice.ok_or(ClientError::HungUp)
+    }
+}
+
+fn connect(path: &Path) -> Result<UnixStream, ClientError> {
+    UnixStream::connect(path).map_err(|error| {
         let kind = error.kind();
         if [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused].contains(&kind) {
             ClientError::NoAgent(path.to_owned())
@@ -52,27 +119,20 @@ pub fn ask(
         } else {
             ClientError::Io(error)
         }
-    })?;
-    stream.set_read_timeout(patience)?;
-    stream.set_write_timeout(patience)?;
-    match stream.write_all(Question { id: 1, ask }.write()?.as_bytes()) {
-        // It may have said why before it hung up.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        written => written.map_err(|error| sort(error, patience))?,
-    }
+    })
+}
+
+/// Reads one line.
+fn read(
+    stream: &mut BufReader<UnixStream>,
+    patience: Option<Duration>,
+) -> Result<Reply, ClientError> {
     let mut line = String::new();
-    BufReader::new(stream.take(MAX_REPLY))
-        .read_line(&mut line)
-        .map_err(|error| sort(error, patience))?;
+    stream.take(MAX_REPLY).read_line(&mut line).map_err(|error| sort(error, patience))?;
     if !line.ends_with('\n') {
         return Err(ClientError::HungUp);
     }
-    let reply: Reply = serde_json::from_str(&line)?;
-    match (reply.ok, reply.error) {
-        (Some(outcome), None) => Ok(Ok(outcome)),
-        (_, Some(fault)) => Ok(Err(fault)),
-        (None, None) => Err(ClientError::HungUp),
-    }
+    Ok(serde_json::from_str(&line)?)
 }
 
 fn sort(error: io::Error, patience: Option<Duration>) -> ClientError {

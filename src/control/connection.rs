@@ -1,12 +1,14 @@
 //! One client: lines in, replies out, within limits.
 
-use super::protocol::{Fault, MAX_LINE, Question, Reply};
+use super::protocol::{Ask, Fault, MAX_LINE, Question, Reply};
 use super::server::{Grant, Heard, Responder, limits};
+use super::watch::Notice;
 use crate::model::Asker;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use std::cell::Cell;
+use std::future::pending;
 use std::io;
 use std::rc::Rc;
 use tokio::io::Interest;
@@ -43,12 +45,43 @@ pub(super) async fn serve(stream: UnixStream, who: Asker, grant: Grant, hub: Hub
         output: Vec::new(),
         waiting: FuturesUnordered::new(),
         open: Vec::new(),
+        watching: None,
         closing: false,
     };
     // Whatever ends it, the connection is over.
     drop(client.run(&hub).await);
     for number in client.open {
         drop(hub.sender.send(Heard::Gone(number)).await);
+    }
+}
+
+/// What is said to somebody who may not ask this.
+pub(super) fn not_permitted(who: &Asker, grant: Grant) -> Fault {
+    let message = format!("{who} may not ask this");
+    Fault::new("not-permitted", message).advice(match grant {
+        Grant::Nothing | Grant::Looking | Grant::Everything => {
+            "ask as root, or as a member of the group that the agent lets do it (run --help)"
+        }
+        Grant::Ordering => {
+            "ask as root: only root may waive a protection, remember, hold and release"
+        }
+    })
+}
+
+/// The notices that a question is answered with.
+struct Watching {
+    /// The question's `id`.
+    id: u64,
+    /// The question's number.
+    number: u64,
+    notices: mpsc::Receiver<Notice>,
+}
+
+/// The next notice, with the question that it belongs to. Waits for ever where nothing is watched.
+async fn noticed(watching: &mut Option<Watching>) -> (u64, Option<Notice>) {
+    match watching {
+        Some(watching) => (watching.id, watching.notices.recv().await),
+        None => pending().await,
     }
 }
 
@@ -64,6 +97,8 @@ struct Client {
     waiting: FuturesUnordered<BoxFuture<'static, (u64, Option<Reply>)>>,
     /// The questions that they answer.
     open: Vec<u64>,
+    /// What this client watches.
+    watching: Option<Watching>,
     /// Nothing is read any more; what is to be written is.
     closing: bool,
 }
@@ -71,9 +106,14 @@ struct Client {
 impl Client {
     async fn run(&mut self, hub: &Hub) -> io::Result<()> {
         let mut silent_since = Instant::now();
-        while !self.closing || !self.output.is_empty() || !self.open.is_empty() {
+        while self.is_needed() {
             let readable = !self.closing && self.open.len() < limits::QUESTIONS;
             let writable = !self.output.is_empty();
+            // Notices wait behind what was not taken yet, and the daemon does not wait for them. None
+            // comes before its reply.
+            let is_answered = |it: &Watching| !self.open.contains(&it.number);
+            let heeds =
+                self.watching.as_ref().is_some_and(is_answered) && self.output.len() < MAX_LINE;
             let silence = silent_since + limits::SILENCE;
             tokio::select! {
                 // Each is only asked whether it is ready; nothing is lost when another is first.
@@ -94,12 +134,24 @@ impl Client {
                         self.queue(&reply)?;
                     }
                 }
-                () = sleep_until(silence), if self.open.is_empty() => {
+                (id, notice) = noticed(&mut self.watching), if heeds => {
+                    silent_since = Instant::now();
+                    match notice {
+                        Some(notice) => self.queue(&Reply::notice(id, notice))?,
+                        None => self.left_behind(id)?,
+                    }
+                }
+                () = sleep_until(silence), if self.open.is_empty() && self.watching.is_none() => {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
             }
         }
         Ok(())
+    }
+
+    fn is_needed(&self) -> bool {
+        let is_owed = !self.output.is_empty() || !self.open.is_empty() || self.watching.is_some();
+        !self.closing || is_owed
     }
 
     /// Reads what is there, once. Tells whether there was a whole line.
@@ -155,8 +207,11 @@ impl Client {
             Err(reply) => return self.queue(&reply),
         };
         if !self.grant.allows(&ask) {
-            let message = format!("{} may not ask this", self.who);
-            let fault = Fault::new("not-permitted", message).advice("ask as root");
+            return self.queue(&not_permitted(&self.who, self.grant).reply(Some(id)));
+        }
+        let watches = matches!(ask, Ask::Watch(_));
+        if watches && self.watching.is_some() {
+            let fault = Fault::new("watching", "this connection watches already");
             return self.queue(&fault.reply(Some(id)));
         }
         if self.open.len() >= limits::QUESTIONS {
@@ -166,15 +221,28 @@ impl Client {
         let number = hub.number();
         let (reply, answer) = oneshot::channel();
         let who = self.who.clone();
-        let answer_to = Responder { id, reply };
+        let (sender, receiver) = mpsc::channel(limits::NOTICES);
+        let notices = watches.then_some(sender);
+        let answer_to = Responder { id, reply, notices };
         let heard = Heard::Asked { number, who, ask, answer: answer_to };
         if hub.sender.send(heard).await.is_err() {
             // The daemon has ended.
             return Err(io::ErrorKind::BrokenPipe.into());
         }
+        if watches {
+            self.watching = Some(Watching { id, number, notices: receiver });
+        }
         self.open.push(number);
         self.waiting.push(Box::pin(async move { (number, answer.await.ok()) }));
         Ok(())
+    }
+
+    /// The daemon has given up on this watcher, or it has ended.
+    fn left_behind(&mut self, id: u64) -> io::Result<()> {
+        self.watching = None;
+        self.closing = true;
+        let message = "what changes was not read in time, or the agent has ended";
+        self.queue(&Fault::new("too-slow", message).advice("watch again").reply(Some(id)))
     }
 
     fn queue(&mut self, reply: &Reply) -> io::Result<()> {

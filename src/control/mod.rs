@@ -1,6 +1,6 @@
 //! THE CONTROL SOCKET: how a person, or a program, tells a running agent something.
 //!
-//! [`protocol`] is what is said, [`server`] and [`client`] are the two ends. Nothing is decided here:
+//! [`protocol`] and [`watch`] are what is said, [`server`] and [`client`] are the two ends. Nothing is decided here:
 //! the server hands on what was asked, and the daemon answers. `docs/protocol.md` shows the messages.
 
 mod address;
@@ -8,6 +8,7 @@ pub mod client;
 mod connection;
 pub mod protocol;
 pub mod server;
+pub mod watch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,14 +1,16 @@
 //! The words of the control socket: JSON, one message on a line, ended by a newline.
 //!
 //! A client sends [`Question`]s; each gets one [`Reply`] with the same `id`. Several questions may
-//! wait for their replies at once, and the replies come as they are ready. What a message may not
-//! have is refused rather than passed over: somebody meant something by it.
+//! wait for their replies at once, and the replies come as they are ready. After the reply to `watch`
+//! come notices with its `id`, until the connection ends. What a message may not have is refused rather
+//! than passed over: somebody meant something by it.
 //!
 //! ```json
 //! {"v":1,"id":1,"ask":"attach","device":"1-1.4","domain":"kiosk"}
 //! {"v":1,"id":1,"ok":{"device":"1-1.4","result":"done","standing":"attached","message":"…"}}
 //! ```
 
+use super::watch::{Notice, Since, WatchOutcome};
 use crate::model::{BusId, DeviceName, Place, Text};
 use crate::plan::{Objection, Outlook, Request, Standing, Wanted};
 use crate::reconcile::Answer;
@@ -45,6 +47,10 @@ pub enum Ask {
     Reload,
     /// `reasons`: why it keeps devices where they are.
     Reasons,
+    /// `watch`: everything, and then what changes.
+    Watch(Option<Since>),
+    /// `metrics`: what it has counted.
+    Metrics,
 }
 
 /// An order.
@@ -75,6 +81,10 @@ struct Line {
     remember: bool,
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     wait: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    agent: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since: Option<u64>,
 }
 
 /// The words of `ask`.
@@ -88,6 +98,8 @@ enum Word {
     Status,
     Reload,
     Reasons,
+    Watch,
+    Metrics,
 }
 
 /// What of a line is of use even when the rest is not.
@@ -97,7 +109,7 @@ struct Head {
     id: Option<u64>,
 }
 
-/// A reply. It has `ok` or `error`.
+/// A reply. It has `ok` or `error`; or it is one of those that follow on `watch`, and has `notice`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reply {
@@ -111,6 +123,9 @@ pub struct Reply {
     /// Why there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Fault>,
+    /// What has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<Notice>,
 }
 
 /// An answer.
@@ -125,6 +140,10 @@ pub enum Outcome {
     Reload(ReloadOutcome),
     /// To `reasons`.
     Reasons(ReasonsOutcome),
+    /// To `watch`.
+    Watch(WatchOutcome),
+    /// To `metrics`.
+    Metrics(MetricsOutcome),
 }
 
 /// What became of an order. It is noted in any case.
@@ -234,6 +253,14 @@ pub struct ReasonsOutcome {
     pub because: BTreeMap<String, String>,
 }
 
+/// What the agent has counted since its start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsOutcome {
+    /// In Prometheus' text format.
+    pub metrics: String,
+}
+
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -296,9 +323,17 @@ impl Question {
             force: false,
             remember: false,
             wait: true,
+            agent: None,
+            since: None,
         };
         match &self.ask {
             Ask::Status => {}
+            Ask::Metrics => line.ask = Word::Metrics,
+            Ask::Watch(since) => {
+                line.ask = Word::Watch;
+                line.agent = since.as_ref().map(|since| since.agent.clone());
+                line.since = since.as_ref().map(|since| since.seq);
+            }
             Ask::Reload => line.ask = Word::Reload,
             Ask::Reasons => line.ask = Word::Reasons,
             Ask::Order(OrderAsk { request, remember, wait }) => {
@@ -326,12 +361,14 @@ impl Line {
         let refuse = |field: &str, is_given: bool| {
             if is_given { Err(format!("`{field}` has no place in {name}")) } else { Ok(()) }
         };
-        let is_order = !matches!(word, Word::Status | Word::Reload | Word::Reasons);
+        let is_order = matches!(word, Word::Attach | Word::Detach | Word::Hold | Word::Release);
         refuse("domain", word != Word::Attach && self.domain.is_some())?;
         refuse("force", word != Word::Attach && self.force)?;
         refuse("remember", (!is_order || word == Word::Release) && self.remember)?;
         refuse("device", !is_order && self.device.is_some())?;
         refuse("wait", !is_order && !self.wait)?;
+        refuse("agent", word != Word::Watch && self.agent.is_some())?;
+        refuse("since", word != Word::Watch && self.since.is_some())?;
         let required = |field: &str, value: Option<String>| {
             let value = value.ok_or_else(|| format!("{name} needs `{field}`"))?;
             if value.len() > MAX_TEXT {
@@ -343,6 +380,17 @@ impl Line {
             Word::Status => return Ok(Ask::Status),
             Word::Reload => return Ok(Ask::Reload),
             Word::Reasons => return Ok(Ask::Reasons),
+            Word::Metrics => return Ok(Ask::Metrics),
+            Word::Watch => {
+                let since = match (self.agent, self.since) {
+                    (None, None) => None,
+                    (agent @ Some(_), Some(seq)) => {
+                        Some(Since { agent: required("agent", agent)?, seq })
+                    }
+                    _ => return Err("`agent` and `since` go together".to_owned()),
+                };
+                return Ok(Ask::Watch(since));
+            }
             Word::Attach => Wanted::Attach(required("domain", self.domain)?.into()),
             Word::Detach => Wanted::Detach,
             Word::Hold => Wanted::Hold,
@@ -359,7 +407,12 @@ impl Line {
 impl Reply {
     /// An answer.
     pub fn ok(id: u64, outcome: Outcome) -> Self {
-        Self { v: VERSION, id: Some(id), ok: Some(outcome), error: None }
+        Self { v: VERSION, id: Some(id), ok: Some(outcome), error: None, notice: None }
+    }
+
+    /// Something has changed, for who watches.
+    pub fn notice(id: u64, notice: Notice) -> Self {
+        Self { v: VERSION, id: Some(id), ok: None, error: None, notice: Some(notice) }
     }
 
     /// The line, with its newline.
@@ -503,7 +556,7 @@ impl OrderOutcome {
 
 impl Fault {
     /// The codes that are not those of [`Objection::code`].
-    pub const CODES: [&str; 9] = [
+    pub const CODES: [&str; 11] = [
         "bad-request",
         "bad-version",
         "line-too-long",
@@ -513,6 +566,8 @@ impl Fault {
         "stuck",
         "bad-policy",
         "not-remembered",
+        "watching",
+        "too-slow",
     ];
 
     /// A fault without advice.
@@ -528,7 +583,7 @@ impl Fault {
 
     /// The reply to the question with this id.
     pub fn reply(self, id: Option<u64>) -> Reply {
-        Reply { v: VERSION, id, ok: None, error: Some(self) }
+        Reply { v: VERSION, id, ok: None, error: Some(self), notice: None }
     }
 }
 
@@ -586,8 +641,9 @@ mod tests {
         let blocks = document.split("```").skip(1).step_by(2);
         let lines: Vec<&str> =
             blocks.filter_map(|block| block.strip_prefix("json\n")).flat_map(str::lines).collect();
-        let (replies, questions): (Vec<&str>, Vec<&str>) =
-            lines.iter().partition(|line| line.contains("\"ok\"") || line.contains("\"error\""));
+        let (replies, questions): (Vec<&str>, Vec<&str>) = lines.iter().partition(|line| {
+            ["\"ok\"", "\"error\"", "\"notice\""].iter().any(|word| line.contains(word))
+        });
         assert!(replies.len() > 3 && questions.len() > 3, "{lines:?}");
         for line in questions {
             let question = Question::read(line.as_bytes()).unwrap();

@@ -1,6 +1,7 @@
 //! THE LOOP: the only `select!`, the only clock. It carries inputs to the reconciler and its outputs
 //! to the host, and decides nothing.
 
+mod board;
 mod clock;
 mod desk;
 mod error;
@@ -9,10 +10,11 @@ mod manager;
 mod policy_watch;
 mod shell;
 mod watching;
+mod witness;
 
 pub use error::Error;
 
-use crate::control::server::{AddressError, Server};
+use crate::control::server::{AddressError, Groups, Server};
 use crate::host::device_models::DeviceModels;
 use crate::host::look::XenReader;
 use crate::host::perform::Performer;
@@ -21,18 +23,20 @@ use crate::host::userdata::UserData;
 use crate::host::xenstore::{Endpoint, Xenstore};
 use crate::policy_file::{self, InForce};
 use crate::reconcile::Reconciler;
-use crate::telemetry::{self, Notable};
-use clock::now;
+use crate::telemetry::{self, Metrics, Notable, Tape};
+use board::Board;
+use clock::{date, now};
 use desk::Desk;
 use events::{Arrivals, Monitor, Signals};
 use manager::Manager;
 use policy_watch::PolicyWatch;
 use shell::Shell;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::task::LocalSet;
 use watching::{UserDataWatch, Watches};
+use witness::Witness;
 
 /// What the daemon is told at its start.
 #[derive(Clone, Debug)]
@@ -47,6 +51,14 @@ pub struct Options {
     pub userdata: PathBuf,
     /// Where the control socket is to be.
     pub socket: PathBuf,
+    /// The group whose members may ask how everything is, and watch.
+    pub watch_group: Option<String>,
+    /// The group whose members may do that, and attach and detach what nothing protects.
+    pub order_group: Option<String>,
+    /// Where the audit log is to be kept.
+    pub audit: Option<PathBuf>,
+    /// What is told from now on.
+    pub tape: Tape,
 }
 
 /// Runs until it is told to end.
@@ -67,7 +79,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
         .build()
         .map_err(Error::Runtime)?;
     let result = runtime.block_on(LocalSet::new().run_until(async {
-        let control = open_control(&options.socket)?;
+        let control = open_control(options)?;
         // All are open before anything is read, so that nothing falls in between.
         let monitor = UsbMonitor::open()?;
         let uses = UseMonitor::open().map_err(Error::Uses)?;
@@ -104,6 +116,10 @@ pub fn run(options: &Options) -> Result<(), Error> {
             file: Arc::default(),
             detach_on_exit: options.detach_on_exit,
             manager: Manager::new(now()),
+            tape: options.tape.clone(),
+            board: Board::new(date()),
+            witness: Witness::new(options.audit.as_deref()),
+            metrics: Metrics::new(date()),
         };
         shell.watch_files();
         shell.run(arrivals).await;
@@ -115,13 +131,32 @@ pub fn run(options: &Options) -> Result<(), Error> {
 }
 
 /// An agent that cannot be told anything still does its work; two agents would not.
-fn open_control(path: &Path) -> Result<Option<Server>, Error> {
-    match Server::open(path) {
+fn open_control(options: &Options) -> Result<Option<Server>, Error> {
+    let groups = Groups {
+        watch: options.watch_group.as_deref().and_then(group),
+        order: options.order_group.as_deref().and_then(group),
+    };
+    match Server::open(&options.socket, groups) {
         Ok(server) => Ok(Some(server)),
         Err(error @ AddressError::InUse(_)) => Err(Error::Control(error)),
         Err(error @ (AddressError::NotASocket(_) | AddressError::Io(..))) => {
             telemetry::log(&Notable::NoControl(&error));
             Ok(None)
+        }
+    }
+}
+
+/// Without its group fewer may ask; that is no reason to leave devices where they are.
+fn group(name: &str) -> Option<u32> {
+    match Groups::number(name) {
+        Ok(Some(number)) => Some(number),
+        Ok(None) => {
+            telemetry::log(&Notable::NoGroup(name, None));
+            None
+        }
+        Err(error) => {
+            telemetry::log(&Notable::NoGroup(name, Some(&error)));
+            None
         }
     }
 }

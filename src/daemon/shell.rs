@@ -1,12 +1,15 @@
 //! Between the reconciler and the host: inputs in, outputs performed.
 
-use super::clock::now;
+use super::board::Board;
+use super::clock::{date, now};
 use super::desk::{Desk, Remembered};
 use super::events::{Arrival, Arrivals};
 use super::manager::Manager;
 use super::watching::Watches;
+use super::witness::Witness;
 use crate::control::protocol::{
-    Ask, Fault, FileOutcome, OrderAsk, Outcome, ReasonsOutcome, ReloadOutcome, StatusOutcome,
+    Ask, Fault, FileOutcome, MetricsOutcome, OrderAsk, Outcome, ReasonsOutcome, ReloadOutcome,
+    StatusOutcome,
 };
 use crate::control::server::{Heard, Responder};
 use crate::host::look::XenReader;
@@ -18,7 +21,7 @@ use crate::policy::{Policy, Problems, Reload};
 use crate::policy_file::remembered::{self, RememberError};
 use crate::policy_file::{self, InForce, PolicyFile};
 use crate::reconcile::{Asked, Event, Input, Output, Reconciler, RequestId, Scope, Sight, preview};
-use crate::telemetry::{self, Notable};
+use crate::telemetry::{self, Gauges, Metrics, Notable, Tape};
 use std::collections::BTreeSet;
 use std::future::pending;
 use std::path::PathBuf;
@@ -52,6 +55,11 @@ pub(super) struct Shell {
     pub(super) file: Arc<Mutex<()>>,
     pub(super) detach_on_exit: bool,
     pub(super) manager: Manager,
+    /// What was told and is not shown yet.
+    pub(super) tape: Tape,
+    pub(super) board: Board,
+    pub(super) witness: Witness,
+    pub(super) metrics: Metrics,
 }
 
 /// Looks, steps and changes of a file on their way.
@@ -61,6 +69,8 @@ type Errands = JoinSet<Errand>;
 enum Errand {
     /// This is for the machine.
     Input(Input),
+    /// A step has ended, after this time.
+    Performed(&'static str, Duration, Input),
     /// The rule of an order was written, or not.
     Remembered(RequestId, Result<(), RememberError>),
     /// A release was asked for, and its rule was removed, or there was none, or it could not be.
@@ -86,6 +96,7 @@ impl Shell {
         loop {
             self.manager.alive(now());
             self.tell_status();
+            self.show();
             arrivals.policy_files.follow(&self.watched);
             let deadline = self.machine.deadline().map(|(when, _)| when).into_iter();
             let deadline = deadline.chain(give_up).chain(self.manager.deadline());
@@ -99,11 +110,13 @@ impl Shell {
             for input in inputs {
                 if self.handle(input, &mut errands) {
                     telemetry::log(&Notable::Ended { attached: self.attached() });
+                    self.show();
                     return;
                 }
             }
             if give_up.is_some_and(|when| when <= now()) {
                 telemetry::log(&Notable::EndedUnfinished);
+                self.show();
                 return;
             }
         }
@@ -113,6 +126,23 @@ impl Shell {
     fn tell_status(&mut self) {
         let (rules, attached) = (self.machine.policy().rules().len(), self.attached());
         self.manager.status(format!("rules: {rules}, devices attached by them: {attached}"));
+    }
+
+    /// Shows what was told and what has changed to those who watch.
+    fn show(&mut self) {
+        // Taking something down can give something to tell, which is not taken down.
+        loop {
+            let lines = self.tape.take();
+            if lines.is_empty() {
+                break;
+            }
+            for told in lines {
+                let at = date();
+                self.witness.take_down(&told, at);
+                self.board.say(told, at);
+            }
+        }
+        self.board.show(self.machine.observed(), self.machine.is_connected());
     }
 
     /// How many devices are where the agent has attached them.
@@ -134,8 +164,10 @@ impl Shell {
                 Output::Look(scope) => self.look(scope, errands),
                 Output::Run(ticket, step) => {
                     let performer = self.performer.clone();
+                    let begun = now();
                     errands.spawn_local(async move {
-                        Errand::Input(Input::Finished(ticket, performer.perform(&step).await))
+                        let finished = Input::Finished(ticket, performer.perform(&step).await);
+                        Errand::Performed(step.step().name(), now() - begun, finished)
                     });
                 }
                 Output::Answer(id, answer) => self.desk.answered(id, answer),
@@ -143,6 +175,8 @@ impl Shell {
                     if let Event::Ordered { request, busid, order: Some(order), .. } = &event {
                         self.remember(*request, busid, order, errands);
                     }
+                    self.board.heed(&event);
+                    self.metrics.count(&event, now());
                     telemetry::log(&Notable::Event(event));
                 }
                 Output::Left => left = true,
@@ -274,6 +308,7 @@ impl Shell {
 
     fn take(&mut self, loaded: Result<InForce, Problems>) -> Result<Arc<Policy>, Problems> {
         self.policy_is_current = loaded.is_ok();
+        self.metrics.reloaded(loaded.is_ok(), date());
         match loaded {
             Ok(InForce { policy, remembered, files, warnings, mentions: _ }) => {
                 if let Some(warnings) = &warnings {
@@ -310,7 +345,7 @@ impl Shell {
         id: RequestId,
         who: Asker,
         ask: Ask,
-        answer: Responder,
+        mut answer: Responder,
         errands: &mut Errands,
     ) -> Vec<Input> {
         match ask {
@@ -337,6 +372,18 @@ impl Shell {
                 let (policy, observed) = (self.machine.policy(), self.machine.observed());
                 let outlooks = preview(policy, observed, now());
                 answer.ok(Outcome::Reasons(ReasonsOutcome::of(&outlooks)));
+                Vec::new()
+            }
+            Ask::Watch(since) => {
+                self.show();
+                let seen = (self.machine.observed(), self.machine.is_connected());
+                let outcome = self.board.watched(answer.notices(), since.as_ref(), seen);
+                answer.ok(Outcome::Watch(outcome));
+                Vec::new()
+            }
+            Ask::Metrics => {
+                let metrics = self.metrics.text(&self.gauges());
+                answer.ok(Outcome::Metrics(MetricsOutcome { metrics }));
                 Vec::new()
             }
             Ask::Reload => {
@@ -387,6 +434,11 @@ impl Shell {
         let path = remembered::beside(&self.policy);
         match errand {
             Errand::Input(input) => vec![input],
+            Errand::Performed(step, took, input) => {
+                let Input::Finished(_, result) = &input else { return vec![input] };
+                self.metrics.performed(step, took, result.is_ok());
+                vec![input]
+            }
             Errand::Remembered(id, result) => {
                 match &result {
                     Ok(()) => telemetry::log(&Notable::Remembered(&path)),
@@ -434,6 +486,19 @@ impl Shell {
                 inputs.push(Input::Ask(id, asked));
                 inputs
             }
+        }
+    }
+
+    fn gauges(&self) -> Gauges {
+        let observed = self.machine.observed();
+        Gauges {
+            devices: observed.devices.len(),
+            attached: self.attached(),
+            orders: observed.xen.overrides.len(),
+            domains: observed.xen.guests.len(),
+            rules: self.machine.policy().rules().len(),
+            policy_is_current: self.policy_is_current,
+            xenstore: self.machine.is_connected(),
         }
     }
 

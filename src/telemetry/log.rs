@@ -1,5 +1,6 @@
 //! Events to lines. The matches are exhaustive: a new event must be thought about.
 
+use crate::audit::{self, Anchor};
 use crate::host::{usb, xenstore};
 use crate::model::{
     Asker, BusId, ControllerSpec, Device, DomId, Leftover, Order, Place, Text, chain,
@@ -51,6 +52,12 @@ pub enum Notable<'a> {
     NotRemembered(&'a (dyn Error + 'static)),
     /// There is no control socket, for this reason.
     NoControl(&'a (dyn Error + 'static)),
+    /// This group lets nobody in: the system knows none of this name, or cannot be asked.
+    NoGroup(&'a str, Option<&'a io::Error>),
+    /// The audit log goes on after this entry.
+    Audited(Anchor),
+    /// The audit log cannot be written.
+    AuditLost(&'a audit::FileError),
     /// xenstore is there.
     XenstoreBack,
     /// xenstore is not there.
@@ -68,7 +75,7 @@ pub fn log(notable: &Notable<'_>) {
     match notable {
         Notable::Started { rules } => info!(rules, "started"),
         Notable::UnknownLevel(word) => warn!(
-            PVUSB_AGENT_LOG = %quoted(Text::from(&*word.to_string_lossy()).as_str()),
+            PVUSB_AGENT_LOG = Text::from(&*word.to_string_lossy()).as_str(),
             "how much to tell is error, warn, info, debug or trace: info is taken"
         ),
         Notable::Ended { attached } => info!(attached, "ended, what is attached stays attached"),
@@ -79,7 +86,7 @@ pub fn log(notable: &Notable<'_>) {
                 error!(
                     code = problem.code().number(),
                     place = %place(problem),
-                    problem = %quoted(Text::from(problem.message()).as_str()),
+                    problem = Text::from(problem.message()).as_str(),
                     "policy not reloaded, the old one stays in force"
                 );
             }
@@ -89,33 +96,42 @@ pub fn log(notable: &Notable<'_>) {
                 warn!(
                     code = warning.code().number(),
                     place = %place(warning),
-                    problem = %quoted(Text::from(warning.message()).as_str()),
+                    problem = Text::from(warning.message()).as_str(),
                     "the policy hardly says what was meant"
                 );
             }
         }
-        Notable::ReloadAsked(who) => info!(who = %quoted(&who.to_string()), "reload asked for"),
+        Notable::ReloadAsked(who) => info!(who = who.to_string(), "reload asked for"),
         Notable::Remembered(file) => {
-            info!(file = %quoted(Text::from(&*file.to_string_lossy()).as_str()), "remembered");
+            info!(file = Text::from(&*file.to_string_lossy()).as_str(), "remembered");
         }
         Notable::Forgotten(file) => {
-            info!(file = %quoted(Text::from(&*file.to_string_lossy()).as_str()), "forgotten");
+            info!(file = Text::from(&*file.to_string_lossy()).as_str(), "forgotten");
         }
         Notable::NotRemembered(error) => {
-            error!(cause = %quoted(&chain(*error)), "cannot change the remembered rules");
+            error!(cause = chain(*error), "cannot change the remembered rules");
         }
         Notable::NoControl(error) => {
-            error!(cause = %quoted(&chain(*error)), "no control socket, going on without it");
+            error!(cause = chain(*error), "no control socket, going on without it");
+        }
+        Notable::NoGroup(group, error) => {
+            let group = Text::from(*group);
+            let cause = error.map_or_else(|| "no such group".to_owned(), ToString::to_string);
+            error!(group = group.as_str(), cause, "this group lets nobody in");
+        }
+        Notable::Audited(anchor) => info!(after = %anchor, "audit log goes on"),
+        Notable::AuditLost(error) => {
+            error!(cause = chain(*error), "audit log cannot be written, going on without it");
         }
         Notable::XenstoreBack => info!("connected to xenstore"),
         Notable::XenstoreLost(error) => {
-            warn!(cause = %quoted(&chain(*error)), "no connection to xenstore, trying again");
+            warn!(cause = chain(*error), "no connection to xenstore, trying again");
         }
         Notable::MonitorLost(error) => {
-            error!(cause = %quoted(&chain(*error)), "cannot listen to udev");
+            error!(cause = chain(*error), "cannot listen to udev");
         }
         Notable::NotNotified(error) => {
-            warn!(cause = %quoted(&chain(*error)), "cannot notify systemd");
+            warn!(cause = chain(*error), "cannot notify systemd");
         }
         Notable::Event(event) => log_event(event),
     }
@@ -125,55 +141,54 @@ fn log_event(event: &Event) {
     match event {
         Event::Plugged(device) => {
             let (busid, address, id) = (&device.busid, &device.address, &device.id);
-            let name = quoted(&name(device));
-            info!(device = %busid, %address, %id, %name, "plugged");
+            let name = name(device);
+            info!(device = %busid, %address, %id, name, "plugged");
         }
         Event::Unplugged(device) => info!(%device, "unplugged"),
         Event::DomainAppeared(domid, domain) => {
-            info!(domain = %quoted(&domain.to_string()), %domid, "domain appeared");
+            info!(domain = domain.to_string(), %domid, "domain appeared");
         }
         Event::DomainGone(domid, domain) => {
-            info!(domain = %quoted(&domain.to_string()), %domid, "domain gone");
+            info!(domain = domain.to_string(), %domid, "domain gone");
         }
         Event::Unreadable(device, cause) => {
-            warn!(%device, cause = %quoted(cause), "device cannot be read");
+            warn!(%device, cause = &**cause, "device cannot be read");
         }
         Event::Standing(device, standing) => log_standing(device, standing),
         Event::Performed(step, because) => log_performed(step, because.as_deref()),
         Event::Failed { step, cause, pause } => log_failed(step, cause, *pause),
         Event::Overtaken { step, cause } => {
-            let (device, cause) = (subject(step), quoted(cause));
-            debug!(%device, step = step.name(), %cause, "overtaken, looking again");
+            let (device, cause) = (subject(step), &**cause);
+            debug!(%device, step = step.name(), cause, "overtaken, looking again");
         }
         Event::Ordered { request: _, who, busid, order, waived } => {
-            let (device, who) = (busid, quoted(&who.to_string()));
+            let (device, who) = (busid, who.to_string());
             match (order, waived) {
                 (Some(order), Some(refusal)) => {
-                    let (order, waived) =
-                        (quoted(&order.to_string()), quoted(&refusal.to_string()));
-                    warn!(%device, %order, %waived, %who, "ordered with force");
+                    let (order, waived) = (order.to_string(), refusal.to_string());
+                    warn!(%device, order, waived, who, "ordered with force");
                 }
                 (Some(order), None) => {
-                    let order = quoted(&order.to_string());
-                    info!(%device, %order, %who, "ordered");
+                    let order = order.to_string();
+                    info!(%device, order, who, "ordered");
                 }
-                (None, _) => info!(%device, %who, "released"),
+                (None, _) => info!(%device, who, "released"),
             }
         }
         Event::Declined { who, device, wanted, force, cause } => {
-            let (who, cause) = (quoted(&who.to_string()), quoted(cause));
-            let order = quoted(&wanted.to_string());
-            warn!(%device, %order, force, %cause, %who, "order declined");
+            let (who, cause) = (who.to_string(), &**cause);
+            let order = wanted.to_string();
+            warn!(%device, order, force, cause, who, "order declined");
         }
         Event::TurnOver { busid, target, patience, rule } => {
-            let (domain, rule) = (quoted(&target.to_string()), quoted(rule.label()));
+            let (domain, rule) = (target.to_string(), rule.label());
             info!(
-                device = %busid, %domain, %rule, wait = ?patience,
+                device = %busid, domain, rule, wait = ?patience,
                 "passed over: the domain has not taken the device in the time that it has"
             );
         }
         Event::Refused(device, refusal) => {
-            warn!(%device, cause = %quoted(&refusal.to_string()), "refused");
+            warn!(%device, cause = refusal.to_string(), "refused");
         }
     }
 }
@@ -183,21 +198,21 @@ fn log_standing(device: &BusId, standing: &Standing) {
         Standing::Hub => debug!(%device, "stays in dom0: it is a hub"),
         Standing::NoRule => info!(%device, "stays in dom0: no rule matches"),
         Standing::Kept { rule } => {
-            info!(%device, rule = %quoted(rule.label()), "stays in dom0: a rule keeps it");
+            info!(%device, rule = rule.label(), "stays in dom0: a rule keeps it");
         }
         Standing::Blocked { rule } => {
-            info!(%device, rule = %quoted(rule.label()), "nobody gets it: a rule blocks it");
+            info!(%device, rule = rule.label(), "nobody gets it: a rule blocks it");
         }
         Standing::NotBlocked { rule, refusal } => {
-            let (cause, advice) = (quoted(&refusal.to_string()), quoted(refusal.advice()));
+            let (cause, advice) = (refusal.to_string(), refusal.advice());
             warn!(
-                %device, rule = %quoted(rule.label()), %cause, %advice,
+                %device, rule = rule.label(), cause, advice,
                 "stays in dom0 and is not blocked: it is protected"
             );
         }
         Standing::Ordered(Order::Attach(domain)) => {
-            let domain = quoted(&domain.to_string());
-            info!(%device, %domain, "stays in dom0: its domain, by an order, does not run");
+            let domain = domain.to_string();
+            info!(%device, domain, "stays in dom0: its domain, by an order, does not run");
         }
         Standing::Ordered(Order::Stay) => {
             info!(%device, "stays in dom0 until it is replugged: by an order");
@@ -207,8 +222,8 @@ fn log_standing(device: &BusId, standing: &Standing) {
         }
         Standing::NoDomainRuns { rule, targets } => {
             let targets: Vec<_> = targets.iter().map(ToString::to_string).collect();
-            let (domains, rule) = (quoted(&targets.join(", ")), quoted(rule.label()));
-            info!(%device, %domains, %rule, "stays in dom0: none of its domains runs");
+            let (domains, rule) = (targets.join(", "), rule.label());
+            info!(%device, domains, rule, "stays in dom0: none of its domains runs");
         }
         Standing::Awaiting { rule, target, patience } => {
             log_awaiting(device, rule, target, *patience);
@@ -216,7 +231,7 @@ fn log_standing(device: &BusId, standing: &Standing) {
         Standing::HeldDown { route, plugs, pause } => {
             let Words { domain, domid, rule } = Words::of(route);
             warn!(
-                %device, %domain, %domid, %rule, plugs, pause = ?pause,
+                %device, domain, %domid, rule, plugs, pause = ?pause,
                 "held down: plugged too often, attached when it has stayed plugged for the pause"
             );
         }
@@ -227,12 +242,12 @@ fn log_standing(device: &BusId, standing: &Standing) {
         ),
         Standing::Building(route) => {
             let Words { domain, domid, rule } = Words::of(route);
-            info!(%device, %domain, %domid, %rule, "waits: the domain is being built");
+            info!(%device, domain, %domid, rule, "waits: the domain is being built");
         }
         Standing::Attached { route, place: Place { controller, port, .. } } => {
             let Words { domain, domid, .. } = Words::of(route);
-            let because = quoted(&route.by.to_string());
-            info!(%device, %domain, %domid, %controller, %port, %because, "attached");
+            let because = route.by.to_string();
+            info!(%device, domain, %domid, %controller, %port, because, "attached");
         }
         Standing::AttachedByOthers(Place { domid, controller, port }) => {
             info!(%device, %domid, %controller, %port, "left alone: attached by somebody else");
@@ -243,32 +258,32 @@ fn log_standing(device: &BusId, standing: &Standing) {
         ),
         Standing::Protected { route, refusal } => {
             let Words { domain, domid, rule } = Words::of(route);
-            let (cause, advice) = (quoted(&refusal.to_string()), quoted(refusal.advice()));
+            let (cause, advice) = (refusal.to_string(), refusal.advice());
             info!(
-                %device, %domain, %domid, %rule, %cause, %advice,
+                %device, domain, %domid, rule, cause, advice,
                 "stays in dom0: it is protected"
             );
         }
         Standing::Stuck { route, problem } => {
             let Words { domain, domid, rule } = Words::of(route);
-            let (cause, advice) = (quoted(&problem.to_string()), quoted(problem.advice()));
-            warn!(%device, %domain, %domid, %rule, %cause, %advice, "cannot be attached");
+            let (cause, advice) = (problem.to_string(), problem.advice());
+            warn!(%device, domain, %domid, rule, cause, advice, "cannot be attached");
         }
         Standing::NotReturned(problem) => {
-            let (cause, advice) = (quoted(&problem.to_string()), quoted(problem.advice()));
-            warn!(%device, %cause, %advice, "not back in dom0");
+            let (cause, advice) = (problem.to_string(), problem.advice());
+            warn!(%device, cause, advice, "not back in dom0");
         }
         Standing::Hanging(problem) => {
-            let (cause, advice) = (quoted(&problem.to_string()), quoted(problem.advice()));
-            warn!(%device, %cause, %advice, "hangs");
+            let (cause, advice) = (problem.to_string(), problem.advice());
+            warn!(%device, cause, advice, "hangs");
         }
         Standing::WaitingForController { route, controller } => {
             let Words { domain, domid, .. } = Words::of(route);
-            debug!(%device, %domain, %domid, %controller, "waits for a controller to connect");
+            debug!(%device, domain, %domid, %controller, "waits for a controller to connect");
         }
         Standing::Leaving(route) | Standing::Attaching(route) | Standing::WaitingForPort(route) => {
             let Words { domain, domid, .. } = Words::of(route);
-            debug!(%device, %domain, %domid, state = standing.name(), "on its way");
+            debug!(%device, domain, %domid, state = standing.name(), "on its way");
         }
         Standing::WayKept { rule, time } => log_way_kept(device, rule, *time),
         Standing::NotReady
@@ -281,14 +296,14 @@ fn log_standing(device: &BusId, standing: &Standing) {
 }
 
 fn log_way_kept(device: &BusId, rule: &RuleName, keep: Duration) {
-    let rule = quoted(rule.label());
-    info!(%device, %rule, ?keep, "its way is kept for a while");
+    let rule = rule.label();
+    info!(%device, rule, ?keep, "its way is kept for a while");
 }
 
 fn log_awaiting(device: &BusId, rule: &RuleName, target: &GuestPattern, wait: Duration) {
-    let (domain, rule) = (quoted(&target.to_string()), quoted(rule.label()));
+    let (domain, rule) = (target.to_string(), rule.label());
     info!(
-        %device, %domain, %rule, ?wait,
+        %device, domain, rule, ?wait,
         "stays in dom0 for now: a domain of its list does not run and has a while to start"
     );
 }
@@ -307,8 +322,8 @@ fn log_performed(step: &Step, because: Option<&str>) {
                     info!(%device, %domid, %controller, %port, "port cleared");
                 }
                 AfterClear::Returning(_) => {
-                    let because = quoted(because.unwrap_or_default());
-                    info!(%device, %domid, %controller, %port, %because, "detached");
+                    let because = because.unwrap_or_default();
+                    info!(%device, %domid, %controller, %port, because, "detached");
                 }
             }
         }
@@ -336,11 +351,11 @@ fn log_performed(step: &Step, because: Option<&str>) {
 }
 
 fn log_failed(step: &Step, cause: &str, pause: Option<Duration>) {
-    let (device, step, cause) = (subject(step), step.name(), quoted(cause));
+    let (device, step, cause) = (subject(step), step.name(), cause);
     match pause {
-        Some(pause) => warn!(%device, step, %cause, again_in = ?pause, "step failed"),
+        Some(pause) => warn!(%device, step, cause, again_in = ?pause, "step failed"),
         None => {
-            error!(%device, step, %cause, "step failed, not tried again until something changes");
+            error!(%device, step, cause, "step failed, not tried again until something changes");
         }
     }
 }
@@ -355,11 +370,11 @@ struct Words<'a> {
 impl<'a> Words<'a> {
     fn of(route: &'a Route) -> Self {
         Self {
-            domain: quoted(&route.guest.to_string()),
+            domain: route.guest.to_string(),
             domid: &route.domid,
             rule: match &route.by {
-                RouteBy::Rule(rule) | RouteBy::Trail(rule) => quoted(rule.label()),
-                RouteBy::Order => quoted(&route.by.to_string()),
+                RouteBy::Rule(rule) | RouteBy::Trail(rule) => rule.label().to_owned(),
+                RouteBy::Order => route.by.to_string(),
             },
         }
     }
@@ -368,12 +383,6 @@ impl<'a> Words<'a> {
 /// The device that a step is about; `-` for none.
 fn subject(step: &Step) -> String {
     step.device().map_or_else(|| "-".to_owned(), ToString::to_string)
-}
-
-/// Text of more than one word, so that one sees where it ends. Control characters are escaped by
-/// [`Text`] already.
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('"', "\\\""))
 }
 
 /// What a person calls the device.

@@ -10,6 +10,7 @@ mod roff;
 
 use crate::policy::{assert_file, files};
 use pvusb_agent::policy::json_schema;
+use pvusb_agent::telemetry::catalogue::{self, Message};
 use pvusb_agent::{paper, sim};
 use serde_json::Value;
 use std::fmt::Write;
@@ -33,6 +34,40 @@ fn the_schemas_that_are_shipped_are_those_of_the_readers() {
         assert_file(schema, &root().join(format!("dist/{name}.schema.json")));
     }
 }
+
+#[test]
+fn the_messages_that_are_shipped_are_those_of_the_catalogue() {
+    let mut catalog =
+        "# What each message of pvusb-agent is and what is to be done: journalctl -x\n".to_owned();
+    let mut page = MESSAGES_HEAD.to_owned();
+    for Message { word, id, is_audited, text, next } in catalogue::MESSAGES {
+        let plain = next.replace('`', "");
+        write!(
+            catalog,
+            "\n-- {id}\nSubject: {text}\nDefined-By: pvusb-agent\n\
+             Documentation: man:pvusb-agent(1)\n\n{plain}\n"
+        )
+        .unwrap();
+        let audited = if is_audited { "yes" } else { "" };
+        writeln!(page, "| {text} | `{word}` | {audited} | {next} |").unwrap();
+    }
+    assert_file(catalog, &root().join("dist/pvusb-agent.catalog"));
+    assert_file(page, &root().join("docs/messages.md"));
+}
+
+const MESSAGES_HEAD: &str = "\
+# Messages
+
+Every line that the running agent can tell, and what is to be done. The text is what `journalctl -u pvusb-agent` shows, with the
+fields after it; the word is `PVUSB_EVENT` in the journal and `event` of `watch --json` and of the audit log, and never changes. What
+is audited goes into the audit log as well. `journalctl -x` shows the last column below each line, and `journalctl
+PVUSB_DEVICE=1-1.4` all lines about the device in that place.
+
+This page is made from `src/telemetry/catalogue.rs` (`make generated`).
+
+| message | word | audited | what to do |
+|---|---|---|---|
+";
 
 #[test]
 fn the_manual_page_that_is_shipped_is_the_reference() {

@@ -46,6 +46,7 @@ mod situations;
 mod storm;
 mod targets;
 mod trails;
+mod watch;
 mod wire;
 mod world;
 mod zoo;

@@ -1,0 +1,339 @@
+//! Watching an agent: what it shows, what it counts, what it takes down, and who may see it.
+
+use crate::harness::agent::Agent;
+use crate::harness::time::{PATIENCE, wait_until};
+use crate::world::{World, keyboard, keyboards_to_kiosk, on_both};
+use serde_json::Value;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// A client that watches.
+struct Watcher {
+    stream: BufReader<UnixStream>,
+}
+
+impl Watcher {
+    /// Asks with this question; gives what it is shown first.
+    #[track_caller]
+    fn begin(world: &World, question: &str) -> (Self, Value) {
+        let mut stream = UnixStream::connect(world.control_socket()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(question.as_bytes()).unwrap();
+        let mut watcher = Self { stream: BufReader::new(stream) };
+        let first = watcher.reply();
+        (watcher, first["ok"].clone())
+    }
+
+    #[track_caller]
+    fn reply(&mut self) -> Value {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+
+    /// Waits for the notice of which this holds, and gives it with all before it.
+    #[track_caller]
+    fn until(&mut self, is_it: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let mut heard = Vec::new();
+        loop {
+            let notice = self.reply()["notice"].clone();
+            assert!(!notice.is_null());
+            heard.push(notice);
+            if heard.last().is_some_and(&is_it) {
+                return heard;
+            }
+        }
+    }
+}
+
+const WATCH: &str = "{\"v\":1,\"id\":9,\"ask\":\"watch\"}\n";
+
+fn rests(notice: &Value, busid: &str, place: &str) -> bool {
+    notice["kind"] == "device" && notice["busid"] == busid && notice["rests"] == place
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn who_watches_sees_everything_and_then_each_change_and_who_comes_back_hears_what_was_missed() {
+    on_both(|mut world| {
+        let kiosk = world.domain(5, "kiosk");
+        world.bed.plug(&keyboard("1-1", 2));
+        let _agent = world.ready_agent(&keyboards_to_kiosk());
+        world.wait_until_given(&kiosk, "1-1");
+
+        let (mut watcher, first) = Watcher::begin(&world, WATCH);
+        assert_eq!(first["domains"][0]["name"], "kiosk");
+        assert_eq!(first["complete"], true);
+        if first["devices"][0]["rests"] != "domain" {
+            watcher.until(|it| rests(it, "1-1", "domain"));
+        }
+
+        world.bed.plug(&keyboard("1-2", 3));
+        let heard = watcher.until(|it| rests(it, "1-2", "domain"));
+        assert!(heard.iter().any(|it| it["kind"] == "domain" && it["free"] == 6), "{heard:?}");
+        let row = heard.last().unwrap();
+        assert_eq!((&row["standing"], &row["domain"]), (&"attached".into(), &"kiosk".into()));
+        let said: Vec<&Value> = heard.iter().filter(|it| it["kind"] == "said").collect();
+        let plugged = said.iter().find(|it| it["event"] == "plugged").unwrap();
+        assert_eq!(plugged["fields"]["device"], "1-2");
+        let numbers: Vec<u64> = said.iter().map(|it| it["seq"].as_u64().unwrap()).collect();
+        assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
+
+        world.bed.unplug("1-2");
+        watcher.until(|it| it["kind"] == "device-gone" && it["busid"] == "1-2");
+        drop(watcher);
+        world.wait_until_home("1-2");
+
+        let (agent, since) = (first["agent"].as_str().unwrap(), numbers[0]);
+        let again = format!(
+            "{{\"v\":1,\"id\":9,\"ask\":\"watch\",\"agent\":\"{agent}\",\"since\":{since}}}\n"
+        );
+        let (_, missed) = Watcher::begin(&world, &again);
+        assert_eq!(missed["complete"], true);
+        let events: Vec<&str> = missed["said"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| it["event"].as_str().unwrap())
+            .collect();
+        assert!(events.contains(&"attached") && events.contains(&"unplugged"), "{events:?}");
+        let (_, other) = Watcher::begin(&world, &again.replace(agent, "another"));
+        assert_eq!(other["complete"], false);
+    });
+}
+
+#[test]
+fn who_watches_and_does_not_read_is_let_go_and_delays_nothing() {
+    on_both(|mut world| {
+        let kiosk = world.domain(5, "kiosk");
+        let _agent = world.ready_agent(&keyboards_to_kiosk());
+        let watchers: Vec<_> = (0..4).map(|_| Watcher::begin(&world, WATCH).0).collect();
+        // Lines that somebody would have to read, until the agent stops to send them.
+        let mut orders = UnixStream::connect(world.control_socket()).unwrap();
+        orders.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut answers = BufReader::new(orders.try_clone().unwrap());
+        let device = "7-1.1.1.1.1";
+        for id in 0..6000 {
+            let ask = "\"ask\":\"attach\",\"force\":true,\"domain\":\"kiosk\"";
+            writeln!(orders, "{{\"v\":1,\"id\":{id},{ask},\"device\":\"{device}\"}}").unwrap();
+            answers.read_line(&mut String::new()).unwrap();
+        }
+        world.settle_by(&kiosk, &keyboard("1-1", 2));
+        for mut watcher in watchers {
+            // What was on its way, and then why there is no more.
+            let last = std::iter::repeat_with(|| watcher.reply()).find(|it| it["notice"].is_null());
+            assert_eq!(last.unwrap()["error"]["code"], "too-slow");
+        }
+    });
+}
+
+/// The verb on a terminal-less output, for scripts.
+#[test]
+fn watch_tells_lines_and_goes_on_when_the_agent_is_started_anew() {
+    on_both(|mut world| {
+        let kiosk = world.domain(5, "kiosk");
+        let mut agent = world.ready_agent(&keyboards_to_kiosk());
+        let mut lines = world.start_verb(&["watch"]);
+        let mut json = world.start_verb(&["watch", "--json"]);
+        json.wait_for_line("\"kind\":\"everything\"", PATIENCE);
+        world.bed.plug(&keyboard("1-1", 2));
+        world.wait_until_given(&kiosk, "1-1");
+        let line = lines.wait_for_line("attached device=1-1", PATIENCE);
+        assert!(line.contains("Z  info  attached device=1-1 domain=\"kiosk\""), "{line}");
+        json.wait_for_line("\"event\":\"attached\"", PATIENCE);
+
+        agent.signal("TERM");
+        agent.wait(PATIENCE);
+        let _agent = world.ready_agent(&keyboards_to_kiosk());
+        json.wait_for_line("\"kind\":\"everything\"", PATIENCE);
+        world.bed.plug(&keyboard("1-2", 3));
+        lines.wait_for_line("attached device=1-2", PATIENCE);
+        let once = text(&world.verb(&["watch", "--once"]));
+        assert!(once.contains("kiosk (5)  6 of 8 ports free\n  1-1  "), "{once}");
+    });
+}
+
+#[test]
+fn metrics_count_what_was_done_and_a_textfile_comes_whole() {
+    on_both(|mut world| {
+        let kiosk = world.domain(5, "kiosk");
+        world.bed.plug(&keyboard("1-1", 2));
+        let _agent = world.ready_agent(&keyboards_to_kiosk());
+        world.wait_until_given(&kiosk, "1-1");
+        let has = |line: &str| text(&world.verb(&["metrics"])).lines().any(|it| it == line);
+        for line in [
+            "pvusb_agent_decisions_total{decision=\"attach\",rule=\"keyboards\"} 1",
+            "pvusb_agent_attach_seconds_count 1",
+            "pvusb_agent_devices_attached 1",
+            "pvusb_agent_controllers_total{what=\"created\"} 1",
+            "pvusb_agent_xenstore_connected 1",
+            "pvusb_agent_policy_current 1",
+            "pvusb_agent_step_seconds_count{step=\"create controller\"} 1",
+        ] {
+            wait_until(PATIENCE, line, || has(line));
+        }
+        world.bed.unplug("1-1");
+        world.wait_until_home("1-1");
+        wait_until(PATIENCE, "the port counts as cleared", || {
+            has("pvusb_agent_ports_cleared_total{because=\"unplugged\"} 1")
+        });
+
+        let file = world.directory("textfile").join("pvusb-agent.prom");
+        let output = world.verb(&["metrics", "--textfile", file.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(fs::read_to_string(&file).unwrap().contains("pvusb_agent_build_info{version="));
+        assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1);
+        let output = world.verb(&["metrics", "--textfile", "/nowhere/at/all.prom"]);
+        assert_eq!(output.status.code(), Some(74));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("/nowhere/at/all.prom"));
+    });
+}
+
+/// An agent that keeps an audit log.
+fn audited(world: &World, log: &Path) -> Agent {
+    let more = ["--audit", log.to_str().unwrap()];
+    let mut agent = world.agent_with(&keyboards_to_kiosk(), &more);
+    agent.wait_for_line("connected to xenstore", PATIENCE);
+    agent
+}
+
+#[test]
+fn the_audit_log_tells_what_was_moved_goes_on_after_a_kill_and_shows_what_was_changed() {
+    on_both(|mut world| {
+        let kiosk = world.domain(5, "kiosk");
+        let log = world.directory("log").join("audit");
+        let path = log.to_str().unwrap().to_owned();
+        let mut agent = audited(&world, &log);
+        world.bed.plug(&keyboard("1-1", 2));
+        world.wait_until_given(&kiosk, "1-1");
+        agent.wait_for_line("attached device=1-1", PATIENCE);
+        let output = world.verb(&["detach", "1-1"]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let told = |args: &[&str]| {
+            let output = world.verb(&[&["log", "--file", &path], args].concat());
+            (output.status.code(), text(&output))
+        };
+        wait_until(PATIENCE, "the return is taken down", || told(&[]).1.contains(" detached "));
+        let (_, entries) = told(&["--device", "1-1"]);
+        let attached = entries.lines().find(|line| line.contains(" attached ")).unwrap();
+        assert!(attached.contains("because=\"keyboards ("), "{attached}");
+        let ordered = entries.lines().find(|line| line.contains(" ordered ")).unwrap();
+        assert!(ordered.contains("(uid ") && ordered.contains("device=1-1"), "{ordered}");
+
+        agent.signal("KILL");
+        agent.wait(PATIENCE);
+        // As if it had been killed while it wrote.
+        OpenOptions::new().append(true).open(&log).unwrap().write_all(b"{\"n\":99,\"at").unwrap();
+        let agent = audited(&world, &log);
+        wait_until(PATIENCE, "the log goes on", || told(&["--last", "1"]).1.contains(" started "));
+        let (code, verdict) = told(&["--verify"]);
+        assert_eq!(code, Some(0), "{verdict}");
+        assert!(verdict.contains("the log holds: "), "{verdict}");
+        assert!(told(&[]).1.contains("cut off 11 bytes"));
+        let anchor = verdict.trim_end().rsplit(' ').next().unwrap().to_owned();
+        assert_eq!(told(&["--verify", "--anchor", &anchor]).0, Some(0));
+        // The journal was told where it went on.
+        assert!(agent.lines().iter().any(|line| line.contains("audit log goes on after=")));
+
+        let changed = fs::read_to_string(&log).unwrap().replacen("kiosk", "attic", 1);
+        fs::write(&log, changed).unwrap();
+        let (code, verdict) = told(&["--verify"]);
+        assert_eq!(code, Some(1));
+        assert!(verdict.contains("is not the one it followed"), "{verdict}");
+        assert!(verdict.contains("DOES NOT HOLD"), "{verdict}");
+        let (_, json) = told(&["--verify", "--json"]);
+        let json: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["holds"], false);
+    });
+}
+
+#[test]
+fn an_audit_log_that_cannot_be_written_keeps_no_device_from_its_domain() {
+    on_both(|mut world| {
+        let kiosk = world.domain(5, "kiosk");
+        // A directory stands in its place.
+        let log = world.directory("audit");
+        let mut agent =
+            world.agent_with(&keyboards_to_kiosk(), &["--audit", log.to_str().unwrap()]);
+        agent.wait_for_line("audit log cannot be written", PATIENCE);
+        world.settle_by(&kiosk, &keyboard("1-1", 2));
+    });
+}
+
+#[test]
+fn members_of_one_group_may_watch_and_those_of_another_may_attach() {
+    // Only root can be somebody else.
+    if Command::new("id").arg("-u").output().unwrap().stdout != b"0\n" {
+        return;
+    }
+    on_both(|mut world| {
+        let kiosk = world.domain(5, "kiosk");
+        let groups = ["--watch-group", "games", "--order-group", "users"];
+        let mut agent = world.agent_with(&keyboards_to_kiosk(), &groups);
+        agent.wait_for_line("connected to xenstore", PATIENCE);
+        world.bed.plug(&keyboard("1-1", 2));
+        world.wait_until_given(&kiosk, "1-1");
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("pvusb-agent");
+        let copied =
+            Command::new("cp").arg(env!("CARGO_BIN_EXE_pvusb-agent")).arg(&program).status();
+        assert!(copied.unwrap().success());
+        for place in [dir.path(), world.own_directory()] {
+            fs::set_permissions(place, Permissions::from_mode(0o755)).unwrap();
+        }
+        let group = |name: &str| {
+            let output = Command::new("getent").args(["group", name]).output().unwrap();
+            text(&output).split(':').nth(2).unwrap().to_owned()
+        };
+        let as_member = |gid: &str, args: &[&str]| {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=65534", "--clear-groups"]).arg(format!("--regid={gid}"));
+            command.arg(&program).args(args).arg("--socket").arg(world.control_socket());
+            let output = command.output().unwrap();
+            (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        let (games, users) = (group("games"), group("users"));
+        for gid in [&games, &users] {
+            for verb in ["status", "metrics"] {
+                assert_eq!(as_member(gid, &[verb]).0, Some(0), "{verb} of {gid}");
+            }
+            assert_eq!(as_member(gid, &["watch", "--once"]).0, Some(0));
+            for args in [&["reload"][..], &["hold", "1-1"], &["attach", "--force", "1-1", "kiosk"]]
+            {
+                let (code, told) = as_member(gid, args);
+                assert_eq!(code, Some(1), "{args:?} of {gid}: {told}");
+                assert!(
+                    told.contains("may not ask this") && told.contains("ask as root"),
+                    "{told}"
+                );
+            }
+        }
+        assert_eq!(as_member(&games, &["detach", "1-1"]).0, Some(1));
+        assert!(world.is_given(&kiosk, "1-1"));
+        assert_eq!(as_member(&users, &["detach", "1-1"]).0, Some(0));
+        world.wait_until_home("1-1");
+        let (code, told) = as_member("65534", &["status"]);
+        assert_eq!(code, Some(1));
+        assert!(told.contains("may not ask this"), "{told}");
+    });
+}
+
+#[test]
+fn a_group_that_is_not_there_lets_nobody_in_and_is_told_of() {
+    on_both(|world| {
+        let mut agent =
+            world.agent_with(&keyboards_to_kiosk(), &["--watch-group", "no-such-group"]);
+        let line = agent.wait_for_line("this group lets nobody in", PATIENCE);
+        assert!(line.contains("group=\"no-such-group\" cause=\"no such group\""), "{line}");
+        let mode = || fs::metadata(world.control_socket()).unwrap().permissions().mode() & 0o777;
+        wait_until(PATIENCE, "it listens", || world.control_socket().exists());
+        assert_eq!(mode(), 0o600);
+    });
+}
