@@ -1,7 +1,7 @@
 //! `pvusb-agent rehearse`: what a policy does on a day that somebody has written down.
 //!
 //! The agent's own state machine runs in the simulated world; nothing of this host is read or
-//! touched but the two files.
+//! touched but the scenario and the policy's files.
 
 use super::{EX_CONFIG, EX_IOERR, EX_OK, write_schema};
 use crate::policy::{Location, Problems, Source};
@@ -73,9 +73,9 @@ pub(super) fn run(
 }
 
 fn load(args: &RehearseArgs, path: &Path) -> Result<(Scenario, sim::Setting), Problems> {
-    let policy = args.policy.as_deref().map(policy_file::load).transpose()?;
+    let policy = args.policy.as_deref().map(policy_file::load_in_force).transpose()?;
     let scenario = load_scenario(path)?;
-    let setting = sim::Setting { listen: true, ..scenario.setting(policy) };
+    let setting = sim::Setting { listen: true, ..scenario.setting(policy.map(|it| it.policy)) };
     Ok((scenario, setting))
 }
 
