@@ -27,7 +27,7 @@ fn every_policy_in_the_documents_decides_as_it_stands_in_its_file() {
             let decisions = decisions(&format!("{}, {at}", path.display()), policy);
             format!("{}\n{decisions}\n", policy.trim_end())
         });
-        let name = path.file_stem().unwrap().to_str().unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
         let expected = root().join("tests/documents").join(format!("{name}.decisions"));
         assert_file(decided.collect(), &expected);
     }
@@ -84,7 +84,7 @@ fn as_policies(block: &str) -> Vec<String> {
 }
 
 /// The fenced blocks of a document in this language, with the lines where they start.
-fn fenced(text: &str, language: &str) -> Vec<(usize, String)> {
+pub(crate) fn fenced(text: &str, language: &str) -> Vec<(usize, String)> {
     let mut blocks: Vec<(usize, String)> = Vec::new();
     let mut inside: Option<bool> = None;
     for (number, line) in (1..).zip(text.lines()) {
