@@ -41,6 +41,7 @@ mod pv;
 mod quarantine;
 mod rules;
 mod service;
+mod sessions;
 mod shipped;
 mod situations;
 mod storm;
