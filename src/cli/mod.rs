@@ -3,6 +3,7 @@
 //! Exit codes are those of `sysexits.h`, so that scripts and systemd can tell them apart.
 
 pub mod check;
+mod complete;
 mod convert;
 mod devices;
 mod diff;
@@ -170,6 +171,11 @@ pub fn command() -> clap::Command {
 
 /// Runs the command line; gives the exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let shell = std::env::var_os(complete::VARIABLE);
+    if let Some(question) = complete::Question::asked(shell.as_deref(), &args) {
+        return complete::run(question, &mut io::stdout().lock());
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
