@@ -19,6 +19,7 @@ mod bad_input;
 mod blocking;
 mod cli;
 mod compat;
+mod completions;
 mod control;
 mod controllers;
 mod convert;

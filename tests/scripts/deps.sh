@@ -22,6 +22,8 @@ xenstore-utils      xenstore-ls and its relatives, as independent readers
 umockdev            libumockdev-preload.so.0
 util-linux          unshare and nsenter, for mounts that only a test sees
 iproute2            ip, for routes that only a test sees
+zsh                 a shell that completions are tried in, beside bash
+fish                another one
 '
 
 # The C and OCaml xenstored of any Xen; Debian 12 has 4.17.
@@ -91,6 +93,8 @@ on_others() {
     pkg-config --exists libudev 2>/dev/null || needs "libudev with its headers, for pkg-config to find"
     has_xen_utils || needs "xenstored and oxenstored in /usr/lib/xen-*/bin (Debian: $xen_utils_default)"
     have xenstore-ls || needs "the xenstore-* programs (Debian: xenstore-utils)"
+    have zsh || needs "zsh"
+    have fish || needs "fish"
     has_umockdev || needs "libumockdev-preload.so.0 (umockdev)"
     if [ -n "$missing" ]; then
         say "This is not Debian or a relative of it, so nothing was installed. Missing:$missing"
