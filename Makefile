@@ -96,6 +96,12 @@ install: ## install what make build built, the unit, the udev rules and the docu
 	    '$(DESTDIR)$(PREFIX)/share/man/man5/pvusb-agent-policy.5'
 	$(INSTALL) -d '$(DESTDIR)$(PREFIX)/share/man/man1'
 	$(INSTALL) -m 0644 dist/man/*.1 '$(DESTDIR)$(PREFIX)/share/man/man1'
+	$(INSTALL) -D -m 0644 dist/completions/pvusb-agent.bash \
+	    '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/pvusb-agent'
+	$(INSTALL) -D -m 0644 dist/completions/_pvusb-agent \
+	    '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_pvusb-agent'
+	$(INSTALL) -D -m 0644 dist/completions/pvusb-agent.fish \
+	    '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/pvusb-agent.fish'
 	$(INSTALL) -m 0644 rules/*.yaml '$(DESTDIR)$(RULESDIR)'
 	$(INSTALL) -d '$(DESTDIR)$(DOCDIR)/docs/scenarios' '$(DESTDIR)$(RULESDIR)/tests'
 	$(INSTALL) -m 0644 rules/tests/*.yaml '$(DESTDIR)$(RULESDIR)/tests'
