@@ -8,6 +8,9 @@ UDEVRULESDIR ?= /usr/lib/udev/rules.d
 # systemd reads those below /usr/lib and /usr/local/lib.
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 
+# journalctl reads these as well, once `journalctl --update-catalog` was called.
+CATALOGDIR ?= $(PREFIX)/lib/systemd/catalog
+
 DOCDIR = $(PREFIX)/share/doc/pvusb-agent
 # Rules to be switched on by links into /etc/pvusb-agent/rules.d.
 RULESDIR = $(PREFIX)/share/pvusb-agent/rules
@@ -84,6 +87,10 @@ install: ## install what make build built, the unit, the udev rules and the docu
 	sed 's,/usr/bin/pvusb-agent,$(PREFIX)/bin/pvusb-agent,; s,/usr/share/doc/pvusb-agent,$(DOCDIR),' \
 	    dist/pvusb-agent.service >'$(DESTDIR)$(UNITDIR)/pvusb-agent.service'
 	chmod 0644 '$(DESTDIR)$(UNITDIR)/pvusb-agent.service'
+	for unit in pvusb-agent-metrics.service pvusb-agent-metrics.timer; do \
+	    sed 's,/usr/bin/pvusb-agent,$(PREFIX)/bin/pvusb-agent,; s,/usr/share/doc/pvusb-agent,$(DOCDIR),' \
+	        "dist/$$unit" >"$(DESTDIR)$(UNITDIR)/$$unit" && chmod 0644 "$(DESTDIR)$(UNITDIR)/$$unit" || exit 1; done
+	$(INSTALL) -D -m 0644 dist/pvusb-agent.catalog '$(DESTDIR)$(CATALOGDIR)/pvusb-agent.catalog'
 	$(INSTALL) -m 0644 udev/70-pvusb-agent.rules '$(DESTDIR)$(UDEVRULESDIR)'
 	$(INSTALL) -m 0644 udev/60-pvusb-agent-quarantine.rules '$(DESTDIR)$(DOCDIR)'
 	$(INSTALL) -m 0644 README.md CHANGELOG.md LICENSE '$(DESTDIR)$(DOCDIR)'
