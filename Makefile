@@ -109,7 +109,9 @@ install: ## install what make build built, the unit, the udev rules and the docu
 	    '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_pvusb-agent'
 	$(INSTALL) -D -m 0644 dist/completions/pvusb-agent.fish \
 	    '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/pvusb-agent.fish'
-	$(INSTALL) -m 0644 rules/*.yaml '$(DESTDIR)$(RULESDIR)'
+	for rules in rules/*.yaml; do \
+	    sed 's,/usr/share/pvusb-agent,$(PREFIX)/share/pvusb-agent,' "$$rules" >"$(DESTDIR)$(RULESDIR)/$${rules##*/}" || exit 1; done
+	chmod 0644 '$(DESTDIR)$(RULESDIR)'/*.yaml
 	$(INSTALL) -d '$(DESTDIR)$(DOCDIR)/docs/scenarios' '$(DESTDIR)$(RULESDIR)/tests'
 	$(INSTALL) -m 0644 rules/tests/*.yaml '$(DESTDIR)$(RULESDIR)/tests'
 	$(INSTALL) -m 0644 docs/*.md '$(DESTDIR)$(DOCDIR)/docs'

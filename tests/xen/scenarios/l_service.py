@@ -1,6 +1,7 @@
 """The agent as it is installed: systemd's unit with all its walls, in a dom0 that runs systemd."""
 
 import contextlib
+import json
 import os
 import re
 
@@ -91,6 +92,27 @@ def service_reload(rig):
     expect("policy reloaded" in rig.service.journal(), "systemctl was back before the policy was read")
     rig.leaves(keyboard, kiosk)
     until("dom0 has it back", lambda: set(keyboard.drivers().values()) == {"usbhid"})
+
+
+@scenario(dom0=SYSTEMD)
+def service_is_watched(rig):
+    """The journal has fields and numbers, the audit log holds, and watch and metrics tell what happened."""
+    kiosk, keyboard = attached(rig)
+    rig.service.says("attached device=1-1")
+    line = json.loads(rig.dom0.out("journalctl PVUSB_EVENT=attached PVUSB_DEVICE=1-1 -n 1 -o json --no-pager"))
+    expect(line["PVUSB_DOMAIN"] == "kiosk" and line["PRIORITY"] == "6", f"the journal has {line}")
+    expect(len(line["MESSAGE_ID"]) == 32, f"it has no number: {line}")
+    expect(line["_SYSTEMD_UNIT"] == "pvusb-agent.service", f"it is of another unit: {line}")
+    picture = rig.dom0.out("pvusb-agent watch --once")
+    expect(re.search(r"^kiosk \(\d+\)  \d+ of \d+ ports free\n  1-1 ", picture, re.M), f"watch shows {picture}")
+    metrics = rig.dom0.out("pvusb-agent metrics")
+    expect("pvusb_agent_devices_attached 1" in metrics, f"metrics are {metrics}")
+    keyboard.pull()
+    rig.leaves(keyboard, kiosk)
+    rig.service.says("port cleared device=1-1")
+    entries = rig.dom0.out("pvusb-agent log --device 1-1")
+    expect("attached device=1-1" in entries and "port cleared device=1-1" in entries, f"the log has {entries}")
+    expect("the log holds: " in rig.dom0.out("pvusb-agent log --verify"), "the audit log does not hold")
 
 
 @scenario(dom0=SYSTEMD)
