@@ -193,9 +193,12 @@ pub(crate) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     if word.len() > MAX_CHARS {
         return None;
     }
-    let distances = known.iter().map(|known| {
+    let distances = known.iter().filter_map(|known| {
         let letters: Vec<char> = known.chars().collect();
-        (distance(&word, &letters), letters.len().max(word.len()), *known)
+        let length = letters.len().max(word.len());
+        // Each letter more or less counts.
+        let is_far = letters.len().abs_diff(word.len()) * 3 > length.max(3);
+        (!is_far).then(|| (distance(&word, &letters), length, *known))
     });
     let (distance, length, nearest) = distances.min_by_key(|(distance, ..)| *distance)?;
     (distance * 3 <= length.max(3)).then_some(nearest)

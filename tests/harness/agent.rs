@@ -193,6 +193,10 @@ impl Log {
 /// # Panics
 /// When it is not there.
 pub(crate) fn binary() -> PathBuf {
+    // One that was built otherwise.
+    if let Some(path) = env::var_os("PVUSB_AGENT_PROGRAM") {
+        return path.into();
+    }
     if let Some(path) = option_env!("CARGO_BIN_EXE_pvusb-agent") {
         return path.into();
     }

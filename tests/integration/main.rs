@@ -49,6 +49,7 @@ mod storm;
 mod targets;
 mod trails;
 mod watch;
+mod weight;
 mod wire;
 mod world;
 mod zoo;
