@@ -1,15 +1,19 @@
 //! Watching an agent: what it shows, what it counts, what it takes down, and who may see it.
 
+use crate::cli::program;
 use crate::harness::agent::Agent;
-use crate::harness::time::{PATIENCE, wait_until};
+use crate::harness::time::{PATIENCE, eventually, wait_until};
 use crate::world::{World, keyboard, keyboards_to_kiosk, on_both};
+use nix::pty::{OpenptyResult, Winsize, openpty};
 use serde_json::Value;
-use std::fs::{self, OpenOptions, Permissions};
-use std::io::{BufRead, BufReader, Write};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Mutex;
+use std::thread;
 
 /// A client that watches.
 struct Watcher {
@@ -157,6 +161,52 @@ fn watch_tells_lines_and_goes_on_when_the_agent_is_started_anew() {
         lines.wait_for_line("attached device=1-2", PATIENCE);
         let once = text(&world.verb(&["watch", "--once"]));
         assert!(once.contains("kiosk (5)  6 of 8 ports free\n  1-1  "), "{once}");
+    });
+}
+
+/// The last whole picture of what was written to a terminal, without what gives the terminal orders.
+fn picture(text: &str) -> Option<String> {
+    let (start, rest) =
+        text.rsplit_once("\x1b[J").map(|(start, _)| start)?.rsplit_once("\x1b[H")?;
+    assert!(start.is_empty() || start.ends_with("\x1b[J"), "pictures follow on one another");
+    Some(rest.replace("\x1b[K", "").replace('\r', ""))
+}
+
+#[test]
+fn on_a_terminal_watch_draws_a_picture_that_changes_and_fits() {
+    on_both(|mut world| {
+        let kiosk = world.domain(5, "kiosk");
+        let _agent = world.ready_agent(&keyboards_to_kiosk());
+        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        let OpenptyResult { master, slave } = openpty(&size, None).unwrap();
+        let mut child = program(&["watch"]).envs(world.env()).stdout(slave).spawn().unwrap();
+        let written = Mutex::new(String::new());
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut master, mut chunk) = (File::from(master), [0; 4096]);
+                // It fails when the program has ended.
+                while let Ok(count @ 1..) = master.read(&mut chunk) {
+                    *written.lock().unwrap() += std::str::from_utf8(&chunk[..count]).unwrap();
+                }
+            });
+            let drawn = |wanted: &str| {
+                let last = eventually(PATIENCE, || {
+                    picture(&written.lock().unwrap()).filter(|it| it.contains(wanted))
+                });
+                last.unwrap_or_else(|| panic!("no {wanted:?} in {:?}", written.lock().unwrap()))
+            };
+            drawn("0 devices, 0 in domains");
+            world.bed.plug(&keyboard("1-1", 2));
+            world.wait_until_given(&kiosk, "1-1");
+            let last = drawn("ports free\n  1-1  046d:c31c");
+            assert!(last.starts_with("1 device, 1 in domains\n\nkiosk (5)  7 of 8"), "{last}");
+            let fits = |line: &str| line.chars().count() <= 80;
+            assert!(last.lines().count() <= 24 && last.lines().all(fits), "{last}");
+            world.bed.unplug("1-1");
+            drawn("0 devices, 0 in domains");
+            child.kill().unwrap();
+            child.wait().unwrap();
+        });
     });
 }
 

@@ -155,7 +155,8 @@ impl Screen {
         let is_shown = |row: &&DeviceRow| row.standing != "hub";
         let devices = self.devices.values().filter(is_shown).count();
         let attached = self.devices.values().filter(|row| row.rests == Rests::Domain).count();
-        let counts = format!("{devices} devices, {attached} in domains");
+        let noun = if devices == 1 { "device" } else { "devices" };
+        let counts = format!("{devices} {noun}, {attached} in domains");
         let lost = self.alarm("no connection to xenstore");
         if self.xenstore { counts } else { format!("{counts}, {lost}") }
     }
