@@ -12,6 +12,7 @@ pub mod findings;
 pub mod interlock;
 #[cfg(test)]
 pub(crate) mod made_up;
+mod naming;
 pub mod next;
 pub mod orders;
 pub mod ports;
@@ -25,6 +26,7 @@ pub use desired::{Desired, Reason};
 pub use explain::{Aside, Asked, Destination, Explanation};
 pub use findings::{Finding, FindingCode, Mend, Noted};
 pub use interlock::{Cleared, Refusal, Scene};
+pub use naming::{NameFault, guest_called};
 pub use next::{Moment, Next, Outlook};
 pub use orders::{Objection, Planned, Request, Wanted};
 pub use since::{HeldDown, Plugs, Since};

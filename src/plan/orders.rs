@@ -4,11 +4,12 @@
 //! same steps, the same order of them and the same interlock as what the policy wants.
 
 use super::interlock::{Refusal, Scene, may_leave};
+use super::naming::{self, Called, NameFault};
 use super::next::{Home, home};
 use super::step::{Cause, Step};
 use crate::model::{
-    BusAddress, BusId, Device, DeviceName, DomId, GuestName, GuestUuid, Note, Observed, Order,
-    Override, Place, Text, XenView,
+    BusAddress, BusId, Device, DeviceName, GuestName, Note, Observed, Order, Override, Place, Text,
+    XenView,
 };
 use std::fmt;
 
@@ -228,21 +229,13 @@ fn resolve(request: &Request, observed: &Observed) -> Result<BusId, Objection> {
 
 /// The name of the domain that is meant. One that does not run can be called by its name.
 fn guest_named(text: &str, xen: &XenView) -> Result<GuestName, Objection> {
-    let of = |guest: Option<&crate::model::Guest>| {
-        guest.map(|guest| guest.name.clone()).ok_or_else(|| Objection::NoSuchDomain(text.into()))
-    };
-    if ["0", "dom0", "Domain-0"].contains(&text) {
-        return Err(Objection::AttachToDom0);
+    match naming::called(text, xen) {
+        Ok(Called::Guest(guest)) => Ok(guest.name.clone()),
+        Ok(Called::Name(name)) => Ok(name),
+        Err(NameFault::NoSuchDomain(text)) => Err(Objection::NoSuchDomain(text)),
+        Err(NameFault::BadDomain(text)) => Err(Objection::BadDomain(text)),
+        Err(NameFault::Dom0) => Err(Objection::AttachToDom0),
     }
-    if let Ok(uuid) = text.parse::<GuestUuid>() {
-        return of(xen.guests.values().find(|guest| guest.uuid == uuid));
-    }
-    if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
-        let domid = text.parse::<DomId>().ok();
-        return of(domid.and_then(|domid| xen.guests.get(&domid)));
-    }
-    let is_name = !text.is_empty() && text.trim() == text && !text.chars().any(char::is_control);
-    if is_name { Ok(GuestName::new(text)) } else { Err(Objection::BadDomain(text.into())) }
 }
 
 /// The note of a device that somebody took out of the agent's port: an order ends that.
