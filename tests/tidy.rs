@@ -66,11 +66,13 @@ const MAY_USE: [(&str, &[&str]); 16] = [
 ];
 
 /// What `host` may know of `plan`: steps, findings and mends, not how they are found.
-const STEPS: [&str; 11] = [
+const STEPS: [&str; 13] = [
     "AfterClear",
     "Cause",
     "Claim",
     "Cleared",
+    "ControllerFound",
+    "ControllerWanted",
     "Finding",
     "Mend",
     "Noted",

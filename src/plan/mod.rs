@@ -3,9 +3,11 @@
 //! [`desired`] says where a device should be, [`next`] compares that with where it is and names one
 //! small step, removals before additions, and [`interlock`] lets no step pass that would take a
 //! protected device from dom0. [`orders`] turns what a person asks for into a step that notes it, and
-//! [`desired`] heeds what is noted. [`findings`] says what is not as it should be on the host. Nothing
-//! here reads a clock, a file or a socket; time is an argument.
+//! [`desired`] heeds what is noted; [`controllers`] does so for controllers, of which nothing is noted.
+//! [`findings`] says what is not as it should be on the host. Nothing here reads a clock, a file or a
+//! socket; time is an argument.
 
+pub mod controllers;
 pub mod desired;
 pub mod explain;
 pub mod findings;
@@ -22,6 +24,7 @@ pub mod step;
 pub mod trail;
 pub mod turns;
 
+pub use controllers::{ControllerFound, ControllerWanted, Denial};
 pub use desired::{Desired, Reason};
 pub use explain::{Aside, Asked, Destination, Explanation};
 pub use findings::{Finding, FindingCode, Mend, Noted};

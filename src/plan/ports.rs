@@ -5,9 +5,9 @@ use super::standing::Problem;
 use super::trail::{held_for, held_for_others};
 use crate::model::{
     Controller, ControllerId, ControllerKind, ControllerSpec, Device, DeviceModel, Guest,
-    GuestKind, Place, PortContent, PortNumber, Speed, UsbVersion, XenbusState,
+    GuestKind, Observed, Place, PortContent, PortNumber, Speed, UsbVersion, XenbusState,
 };
-use crate::policy::{Candidate, KindWish, TargetWish};
+use crate::policy::{Candidate, ControllerWish, KindWish, TargetWish};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -298,21 +298,14 @@ fn create(
     if let Some(controller) = wish.index.filter(|index| guest.controllers.contains_key(index)) {
         return Err(no_room_in(guest, controller, wish, device, moment));
     }
-    let spec = spec(guest, wish, moment);
-    match spec.kind {
-        ControllerKind::Pv => {
-            if !moment.observed.usbback {
-                return Err(Problem::NoUsbback);
-            }
-        }
-        ControllerKind::Qusb | ControllerKind::DeviceModel => match guest.device_model {
-            DeviceModel::Running { qusb: true } => {}
-            DeviceModel::Running { qusb: false } => return Err(Problem::DeviceModelWithoutQusb),
-            DeviceModel::Starting => return Err(Problem::DeviceModelStarting),
-            DeviceModel::Dead => return Err(Problem::DeviceModelDead),
-            DeviceModel::Absent => return Err(no_device_model(guest)),
-        },
-    }
+    let observed = moment.observed;
+    let spec = settled(wish.over(moment.policy.controller()), guest, observed);
+    // A domain without a device model whose controllers are all full is one without a free port;
+    // without any controller it is one without a device model. The cure differs.
+    expect_served(spec.kind, guest, observed).map_err(|problem| {
+        let is_full = problem == Problem::NoDeviceModel && has_working(guest);
+        if is_full { Problem::NoFreePort } else { problem }
+    })?;
     if !version_carries(spec.version, device.speed) {
         return Err(Problem::TooFast(spec.version));
     }
@@ -378,23 +371,37 @@ fn with_room(asked: PortNumber, first: PortNumber) -> PortNumber {
     PortNumber::new(ports).unwrap_or(PortNumber::MAX)
 }
 
-/// A domain without a device model whose controllers are all full is one without a free port;
-/// without any controller it is one without a device model. The cure differs.
-fn no_device_model(guest: &Guest) -> Problem {
-    let has_working =
-        guest.controllers.values().any(|controller| controller.backend == XenbusState::Connected);
-    if has_working { Problem::NoFreePort } else { Problem::NoDeviceModel }
+fn has_working(guest: &Guest) -> bool {
+    guest.controllers.values().any(|controller| controller.backend == XenbusState::Connected)
+}
+
+/// Whether there is somebody to serve a new controller of this kind.
+///
+/// # Errors
+///
+/// What is missing.
+pub(super) fn expect_served(
+    kind: ControllerKind,
+    guest: &Guest,
+    observed: &Observed,
+) -> Result<(), Problem> {
+    match (kind, guest.device_model) {
+        (ControllerKind::Pv, _) if observed.usbback => Ok(()),
+        (ControllerKind::Pv, _) => Err(Problem::NoUsbback),
+        (_, DeviceModel::Running { qusb: true }) => Ok(()),
+        (_, DeviceModel::Running { qusb: false }) => Err(Problem::DeviceModelWithoutQusb),
+        (_, DeviceModel::Starting) => Err(Problem::DeviceModelStarting),
+        (_, DeviceModel::Dead) => Err(Problem::DeviceModelDead),
+        (_, DeviceModel::Absent) => Err(Problem::NoDeviceModel),
+    }
 }
 
 /// The type by the rule `auto` of libxl (`libxl_usb.c: libxl__device_usbctrl_setdefault`), except
 /// that an HVM domain gets `qusb`: its emulated controllers can be driven only through QMP.
-fn spec(guest: &Guest, wish: TargetWish, moment: &Moment<'_>) -> ControllerSpec {
-    let wish = wish.over(moment.policy.controller());
+pub(super) fn settled(wish: ControllerWish, guest: &Guest, observed: &Observed) -> ControllerSpec {
     let kind = match (wish.kind, guest.kind) {
         (KindWish::Pv, _) => ControllerKind::Pv,
-        (KindWish::Auto, GuestKind::Pv | GuestKind::Pvh) if moment.observed.usbback => {
-            ControllerKind::Pv
-        }
+        (KindWish::Auto, GuestKind::Pv | GuestKind::Pvh) if observed.usbback => ControllerKind::Pv,
         (KindWish::Qusb | KindWish::Auto, _) => ControllerKind::Qusb,
     };
     ControllerSpec { kind, version: wish.version, ports: wish.ports }
@@ -402,7 +409,7 @@ fn spec(guest: &Guest, wish: TargetWish, moment: &Moment<'_>) -> ControllerSpec 
 
 /// One more than the highest number in use, as libxl counts, never a gap: see
 /// [`ControllerId::LAST`].
-fn next_id(guest: &Guest) -> Option<ControllerId> {
+pub(super) fn next_id(guest: &Guest) -> Option<ControllerId> {
     match guest.controllers.keys().chain(guest.broken.keys()).max() {
         None => Some(ControllerId::FIRST),
         Some(last) => last.next(),

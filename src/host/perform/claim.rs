@@ -6,12 +6,13 @@
 
 use super::Performer;
 use super::check::{self, Expect, Unattached};
+use super::controller_nodes::{ControllerNodes, Maker};
 use super::error::{Changed, Failure};
 use super::trail::NewTrail;
 use crate::host::look::absent_as_none;
 use crate::host::nodes::{ControllerPaths, device_note, format_note, usbback};
-use crate::host::xenstore::{Access, Outcome, Permission, Reply, Transaction};
-use crate::model::{BusId, ControllerSpec, DomId, Note, NoteState, PortNumber};
+use crate::host::xenstore::{Outcome, Reply, Transaction};
+use crate::model::{BusId, ControllerSpec, Note, NoteState};
 use crate::plan::Claim;
 use futures::future::try_join_all;
 
@@ -71,7 +72,13 @@ impl Performer {
 
                 self.expect_unused(&claim.busid).await?;
                 self.expect_still_plugged(claim)?;
-                let mut writes = controller_nodes(t, claim, spec, with_device);
+                let nodes = ControllerNodes {
+                    domid: claim.place.domid,
+                    controller: claim.place.controller,
+                    spec,
+                    maker: Maker::Agent,
+                };
+                let mut writes = nodes.write(t, with_device.then_some(claim));
                 if with_device {
                     writes.push(write_note(t, claim));
                     writes.extend(trail.write(t).await?);
@@ -128,71 +135,4 @@ fn write_note(t: &Transaction, claim: &Claim) -> Reply<()> {
         drivers: Some(claim.drivers.clone()),
     };
     t.write(&device_note(&claim.busid), format_note(&note).as_bytes())
-}
-
-/// The nodes of a new controller, as libxl writes them and in its order
-/// (`libxl_usb.c: libxl__device_usbctrl_add_xenstore`, `libxl_device.c: libxl__device_generic_add`),
-/// with the agent's mark.
-fn controller_nodes(
-    t: &Transaction,
-    claim: &Claim,
-    spec: ControllerSpec,
-    with_device: bool,
-) -> Vec<Reply<()>> {
-    let domid = claim.place.domid;
-    let paths = ControllerPaths::new(domid, claim.place.controller, spec.kind);
-    let guests_own = [owner(domid), reader(DomId::DOM0)];
-    let dom0s_own = [owner(DomId::DOM0), reader(domid)];
-    let mut replies = vec![
-        t.write(&paths.lx("frontend"), paths.frontend.as_bytes()),
-        t.write(&paths.lx("backend"), paths.backend.as_bytes()),
-    ];
-
-    replies.push(t.mkdir(&paths.frontend));
-    replies.push(t.set_perms(&paths.frontend, &guests_own));
-    for (node, value) in [("backend", paths.backend.as_str()), ("backend-id", "0"), ("state", "1")]
-    {
-        replies.push(t.write(&paths.fe(node), value.as_bytes()));
-        replies.push(t.set_perms(&paths.fe(node), &guests_own));
-    }
-
-    replies.push(t.mkdir(&paths.backend));
-    replies.push(t.set_perms(&paths.backend, &dom0s_own));
-    replies.push(t.write(&paths.be("frontend"), paths.frontend.as_bytes()));
-    for (node, value) in common_nodes(domid, spec) {
-        replies.push(t.write(&paths.be(&node), value.as_bytes()));
-    }
-    // libxl keeps a copy that no guest can read; its ports are never filled.
-    for (node, value) in common_nodes(domid, spec) {
-        replies.push(t.write(&paths.lx(&node), value.as_bytes()));
-    }
-    if with_device {
-        let busid = claim.busid.to_string();
-        replies.push(t.write(&paths.port(claim.place.port), busid.as_bytes()));
-    }
-
-    replies.push(t.write(&paths.mark(), b""));
-    replies
-}
-
-fn common_nodes(domid: DomId, spec: ControllerSpec) -> Vec<(String, String)> {
-    let ports = spec.ports.up_to().map(|port: PortNumber| (format!("port/{port}"), String::new()));
-    let nodes = [
-        ("frontend-id", domid.to_string()),
-        ("online", "1".to_owned()),
-        ("state", "1".to_owned()),
-        ("type", spec.kind.word().to_owned()),
-        ("usb-ver", spec.version.to_string()),
-        ("num-ports", spec.ports.to_string()),
-        ("port", String::new()),
-    ];
-    nodes.map(|(node, value)| (node.to_owned(), value)).into_iter().chain(ports).collect()
-}
-
-fn owner(domid: DomId) -> Permission {
-    Permission { access: Access::None, domid: domid.get() }
-}
-
-fn reader(domid: DomId) -> Permission {
-    Permission { access: Access::Read, domid: domid.get() }
 }

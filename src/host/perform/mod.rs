@@ -6,6 +6,8 @@
 mod check;
 mod claim;
 mod clear;
+mod controller_nodes;
+mod controllers;
 mod drivers;
 mod error;
 mod mend;
