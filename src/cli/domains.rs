@@ -1,6 +1,6 @@
 //! `pvusb-agent domains`: which domains there are, and what each has to hold USB devices.
 //!
-//! Reads this host itself and asks no agent.
+//! Reads this host itself and asks no agent. `controller list` tells the same controllers, one by one.
 
 use super::look::look_if_possible;
 use super::{EX_IOERR, EX_OK, EX_UNAVAILABLE, fail, table};
@@ -29,7 +29,7 @@ pub(super) struct DomainsArgs {
 
 /// A domain as it is told. The names of the fields are an interface.
 #[derive(Serialize)]
-struct Shown {
+pub(super) struct Shown {
     domid: u16,
     name: String,
     uuid: String,
@@ -42,23 +42,24 @@ struct Shown {
     /// The same as people are told.
     #[serde(skip)]
     serves: &'static str,
-    controllers: Vec<ShownController>,
+    pub(super) controllers: Vec<ShownController>,
     /// Controllers whose nodes cannot be used.
     broken: Vec<Broken>,
 }
 
+/// A controller as it is told.
 #[derive(Serialize)]
-struct ShownController {
+pub(super) struct ShownController {
     index: u32,
     r#type: String,
     /// Of USB; null when its node does not say 1 or 2.
     version: Option<String>,
     /// The state of its backend: `connected`, or another one of xenbus's.
-    backend: &'static str,
+    pub(super) backend: &'static str,
     /// The same of its frontend, which is the guest's word.
-    frontend: &'static str,
+    pub(super) frontend: &'static str,
     /// `agent` or `others`: who made it.
-    by: &'static str,
+    pub(super) by: &'static str,
     ports: Vec<ShownPort>,
 }
 
@@ -96,7 +97,8 @@ pub(super) fn run(
     }
 }
 
-fn shown(guest: &Guest) -> Shown {
+/// A domain, as both verbs tell it.
+pub(super) fn shown(guest: &Guest) -> Shown {
     let broken = guest.broken.iter();
     Shown {
         domid: guest.domid.get(),
@@ -139,7 +141,38 @@ fn shown_controller(id: ControllerId, controller: &Controller) -> ShownControlle
     }
 }
 
-fn write_json(domains: &[Shown], out: &mut dyn Write) -> io::Result<()> {
+impl Shown {
+    /// Its name and number.
+    pub(super) fn called(&self) -> String {
+        format!("{} ({})", self.name, self.domid)
+    }
+}
+
+impl ShownController {
+    /// Its number, type and version.
+    pub(super) fn called(&self) -> String {
+        let version = self.version.as_deref().map_or_else(String::new, |it| format!(" USB {it}"));
+        format!("{} {}{version}", self.index, self.r#type)
+    }
+
+    /// How many of its ports are free.
+    pub(super) fn free(&self) -> String {
+        let free = self.ports.iter().filter(|port| port.state == "free").count();
+        format!("{free} of {}", self.ports.len())
+    }
+
+    /// The ports that are in use, each with what is in it.
+    pub(super) fn in_use(&self) -> String {
+        let used = self.ports.iter().filter(|port| port.state != "free");
+        let told = used.map(|ShownPort { port, state, busid }| {
+            format!("{port}: {}", busid.as_deref().unwrap_or(state))
+        });
+        told.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Tells domains as JSON.
+pub(super) fn write_json(domains: &[Shown], out: &mut dyn Write) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, domains)?;
     writeln!(out)
 }
@@ -152,26 +185,23 @@ fn write_text(domains: &[Shown], out: &mut dyn Write, err: &mut dyn Write) -> io
     for domain in domains {
         let row = |controller: [String; 4]| {
             let [controller, backend, free, by] = controller;
-            let name = format!("{} ({})", domain.name, domain.domid);
             let [kind, state] = [domain.r#type, domain.state].map(str::to_owned);
-            [name, kind, state, domain.serves.to_owned(), controller, backend, free, by]
+            [domain.called(), kind, state, domain.serves.to_owned(), controller, backend, free, by]
         };
         if domain.controllers.is_empty() {
             rows.push(row(["-"; 4].map(str::to_owned)));
         }
         rows.extend(domain.controllers.iter().map(|controller| {
-            let ShownController { index, r#type, version, backend, by, ports, .. } = controller;
-            let version = version.as_deref().map_or_else(String::new, |it| format!(" USB {it}"));
-            let free = ports.iter().filter(|port| port.state == "free").count();
-            row([
-                format!("{index} {type}{version}"),
-                (*backend).to_owned(),
-                format!("{free} of {}", ports.len()),
-                (*by).to_owned(),
-            ])
+            let [backend, by] = [controller.backend, controller.by].map(str::to_owned);
+            row([controller.called(), backend, controller.free(), by])
         }));
     }
     table::write(out, table::width(), headings, &rows)?;
+    write_broken(domains, err)
+}
+
+/// Tells what is wrong with controllers that cannot be used.
+pub(super) fn write_broken(domains: &[Shown], err: &mut dyn Write) -> io::Result<()> {
     for domain in domains {
         for Broken { index, problem } in &domain.broken {
             writeln!(

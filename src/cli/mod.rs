@@ -4,6 +4,7 @@
 
 pub mod check;
 mod complete;
+mod controller;
 mod convert;
 mod devices;
 mod diff;
@@ -122,6 +123,12 @@ enum Verb {
     /// List the domains, their device models and controllers, and how many ports are free
     #[command(after_help = domains::HELP)]
     Domains(domains::DomainsArgs),
+    /// Make, remove or list the controllers of a domain by hand
+    ///
+    /// It can be used beside a running agent, and without one. What is made here is used by the agent
+    /// and never removed by it. Only root can make and remove.
+    #[command(after_help = controller::HELP)]
+    Controller(controller::ControllerArgs),
     /// Give a device to a domain, whatever the policy says
     ///
     /// The order holds until the device is unplugged or the host is booted. If the domain does not run,
@@ -205,6 +212,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Record(args) => record::run(&args, endpoint(), &mut out, &mut err, colour),
         Verb::List(args) => list::run(&args, endpoint(), &mut out, &mut err, colour),
         Verb::Domains(args) => domains::run(&args, endpoint(), &mut out, &mut err),
+        Verb::Controller(args) => controller::run(&args, endpoint(), &mut out, &mut err),
         Verb::Attach(args) => args.run(&mut out, &mut err),
         Verb::Detach(args) => args.run(&mut out, &mut err),
         Verb::Hold(args) => args.run(&mut out, &mut err),

@@ -95,6 +95,10 @@ fn each_verb_explains_itself() {
         (&["record", "--help"], "help-record.txt"),
         (&["list", "--help"], "help-list.txt"),
         (&["domains", "--help"], "help-domains.txt"),
+        (&["controller", "--help"], "help-controller.txt"),
+        (&["controller", "add", "--help"], "help-controller-add.txt"),
+        (&["controller", "remove", "--help"], "help-controller-remove.txt"),
+        (&["controller", "list", "--help"], "help-controller-list.txt"),
         (&["attach", "--help"], "help-attach.txt"),
         (&["detach", "--help"], "help-detach.txt"),
         (&["hold", "--help"], "help-hold.txt"),
@@ -122,6 +126,13 @@ fn wrong_usage_is_64_and_says_so_where_answers_do_not_go() {
         &["explain"],
         &["test", "--json", "--list"],
         &["run", "--policy"],
+        &["controller"],
+        &["controller", "add"],
+        &["controller", "add", "kiosk", "--ports", "32"],
+        &["controller", "add", "kiosk", "--type", "devicemodel"],
+        &["controller", "add", "kiosk", "--version", "3"],
+        &["controller", "remove", "kiosk"],
+        &["controller", "remove", "kiosk", "first"],
     ] {
         let output = program(args).output().unwrap();
         assert_eq!((code(&output), out(&output)), (64, ""), "{args:?}");

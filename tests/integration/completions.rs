@@ -27,7 +27,7 @@ use std::time::Duration;
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/completions");
 
 /// What is begun, and what one tab makes of it, in every shell.
-const LINES: [(&str, &str); 13] = [
+const LINES: [(&str, &str); 14] = [
     ("detac", "detach "),
     ("list --js", "list --json "),
     ("convert --from xa", "convert --from xapi "),
@@ -41,6 +41,7 @@ const LINES: [(&str, &str); 13] = [
     ("attach 1-1.4 ki", "attach 1-1.4 kiosk "),
     ("attach 1-1.4 --wait 5 de", "attach 1-1.4 --wait 5 desk "),
     ("generate --domain ki", "generate --domain kiosk "),
+    ("controller remove ki", "controller remove kiosk "),
     // Its name would be read by the shell.
     ("attach 1-1.4 8", "attach 1-1.4 8 "),
 ];

@@ -98,7 +98,10 @@ fn page(name: &str, command: clap::Command, see: &[String]) -> String {
         Some(examples) => ("EXAMPLES", examples),
         None => ("NOTES", &*after),
     };
-    let has_verbs = command.has_subcommands();
+    // The verbs of the program have pages of their own; what belongs to one verb is on its page.
+    let has_verbs = command.has_subcommands() && name == "pvusb-agent";
+    let own = command.get_subcommands().filter(|_| !has_verbs);
+    let inner: String = own.map(inner).collect();
     let man = clap_mangen::Man::new(command).title(name).source("pvusb-agent");
     let mut page = Vec::new();
     man.render_title(&mut page).unwrap();
@@ -109,7 +112,7 @@ fn page(name: &str, command: clap::Command, see: &[String]) -> String {
     if has_verbs {
         man.render_subcommands_section(&mut page).unwrap();
     }
-    let mut page = String::from_utf8(page).unwrap();
+    let mut page = String::from_utf8(page).unwrap() + &inner;
     let text = roff::escaped_lines(text);
     match (text.is_empty(), has_verbs) {
         (true, _) => {}
@@ -120,6 +123,24 @@ fn page(name: &str, command: clap::Command, see: &[String]) -> String {
     let see: Vec<_> = see.iter().map(|it| format!(".BR {it} ({})", section(it))).collect();
     write!(page, ".SH SEE ALSO\n{}\n", see.join(",\n")).unwrap();
     page
+}
+
+/// What a page says of a verb's own verb: its synopsis, what it does, its options and its examples.
+fn inner(command: &clap::Command) -> String {
+    let man = clap_mangen::Man::new(command.clone());
+    let (mut synopsis, mut about, mut options) = (Vec::new(), Vec::new(), Vec::new());
+    man.render_synopsis_section(&mut synopsis).unwrap();
+    man.render_description_section(&mut about).unwrap();
+    man.render_options_section(&mut options).unwrap();
+    let [synopsis, about, options] = [synopsis, about, options].map(|part| {
+        let part = String::from_utf8(part).unwrap();
+        // Without what the page has at its head, and without a heading of its own.
+        part.split_once(".SH ").unwrap().1.split_once('\n').unwrap().1.to_owned()
+    });
+    let name = command.get_name().to_uppercase();
+    let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let after = roff::escaped_lines(&after);
+    format!(".SH {name}\n{synopsis}.PP\n{about}{options}.PP\n.nf\n{after}.fi\n")
 }
 
 #[test]

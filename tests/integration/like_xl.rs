@@ -5,6 +5,7 @@
 //! and, with C xenstored, which lists children as they were made, the order.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+use crate::harness::agent::Agent;
 use crate::harness::backend::{Controller, Frontend, Guest};
 use crate::harness::time::{PATIENCE, wait_until};
 use crate::harness::usb::UsbDevice;
@@ -225,6 +226,58 @@ fn a_new_controller_for_the_kernel_is_what_xl_makes() {
 
         wait_until_states_are(&world, (guest.domid, "vusb"), "1");
         assert_like_xl(&world, &before, "xl-pv-new-controller.txt");
+        assert_writes_only_its_own(&world);
+    }
+}
+
+/// Asks for a controller by hand, and does not wait until it is there.
+fn add_by_hand(world: &World, args: &[&str]) -> Agent {
+    let libxl_dir = world.libxl_dir();
+    let libxl_dir = ["--libxl-dir", libxl_dir.to_str().unwrap()];
+    world.start_verb(&[&["controller", "add"], args, &libxl_dir].concat())
+}
+
+#[test]
+fn a_controller_by_hand_for_the_kernel_is_what_xl_makes() {
+    for flavor in Flavor::BOTH {
+        let mut world = World::new(flavor);
+        world.load_usbback();
+        let usbback = world.usbback.as_ref().unwrap();
+        usbback.pause(true);
+        let guest = Guest::new(3, "g3").without_qusb();
+        let _frontend = Frontend::start(&world.xenstored, guest.domid);
+        world.toolstack.create(&guest);
+        let before = everything(&world);
+        let mut verb = add_by_hand(&world, &["g3", "--type", "pv", "--ports", "4"]);
+        wait_until_states_are(&world, (guest.domid, "vusb"), "1");
+
+        assert_like_xl(&world, &before, "xl-pv-new-controller.txt");
+        // It is nobody's: without a mark, and nothing is noted.
+        let made = difference(&everything(&world), &before);
+        assert!(!made.keys().any(|path| path.contains("pvusb-agent")), "{made:?}");
+        assert_writes_only_its_own(&world);
+        usbback.pause(false);
+        assert_eq!(verb.wait(PATIENCE).code(), Some(0));
+    }
+}
+
+#[test]
+fn a_controller_by_hand_for_qemu_is_what_xl_makes() {
+    for flavor in Flavor::BOTH {
+        let mut world = World::new(flavor);
+        let guest = world.domain(3, "g1");
+        world.bed.plug(&UsbDevice::keyboard("1-2", 5));
+        let before = everything(&world);
+        let mut verb = add_by_hand(&world, &["g1", "--type", "qusb", "--ports", "4"]);
+        assert_eq!(verb.wait(PATIENCE).code(), Some(0));
+        wait_until_states_are(&world, (3, "qusb"), "4");
+        let controller = Controller { ports: 4, ..Controller::qusb(0) };
+        world.toolstack.usbdev_attach(&guest.guest, controller, (1, "1-2"));
+        guest.wait_until_held("1-2");
+
+        assert_like_xl(&world, &before, "xl-qusb-device-attached.txt");
+        let made = difference(&everything(&world), &before);
+        assert!(!made.keys().any(|path| path.contains("pvusb-agent")), "{made:?}");
         assert_writes_only_its_own(&world);
     }
 }
