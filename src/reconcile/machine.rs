@@ -624,6 +624,10 @@ impl Reconciler {
             }
             Next::Until(when, why) => self.wake(when, why),
             Next::Run(step) => {
+                if let Some(turn) = self.unseen_vacancy(&step) {
+                    job.after.xen = turn;
+                    return;
+                }
                 let domid = self.domain_of(&step);
                 if let Some(problem) = job.bar_to(&step, domid) {
                     let problem = problem.clone();
@@ -650,6 +654,15 @@ impl Reconciler {
             }
         }
         self.say(subject, job, standing);
+    }
+
+    /// The look that will show a port empty which another job has emptied in that domain a moment ago. Until
+    /// then the domain seems to have no room, and a controller would be made for want of a port.
+    fn unseen_vacancy(&self, step: &Step) -> Option<Turn> {
+        let Step::CreateController { claim, .. } = step else { return None };
+        let emptied = |step: &Step| matches!(step, Step::ClearPort { place, .. } if place.domid == claim.place.domid);
+        let emptying = self.jobs.values().filter(|job| job.landed.as_deref().is_some_and(emptied));
+        emptying.map(|job| job.after.xen).max()
     }
 
     /// Whether a device that seems to be held was looked at again before that is said, and again from time
