@@ -17,10 +17,11 @@ use std::{env, fs};
 const OWN: u64 = 3 * 1024;
 /// The most with what is in memory of the program's and the libraries' files, which the kernel can drop.
 const ALL: u64 = 9 * 1024;
-/// The longest start, on a machine that has nothing else to do.
-const START: Duration = Duration::from_millis(100);
+/// The longest start. The goal is 100 ms, on a machine that has nothing else to do (docs/benchmarks.md); what
+/// is held here also holds on a slow one.
+const START: Duration = Duration::from_millis(300);
 /// So many times as much may the program of the tests take, on a machine that runs other tests.
-const UNBUILT: u32 = 20;
+const UNBUILT: u32 = 10;
 
 const HUBS: u8 = 5;
 const DEVICES: u8 = 9;
