@@ -11,6 +11,9 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 # journalctl reads these as well, once `journalctl --update-catalog` was called.
 CATALOGDIR ?= $(PREFIX)/lib/systemd/catalog
 
+# Where zsh looks below /usr/local, and everywhere but on Debian below /usr.
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
+
 DOCDIR = $(PREFIX)/share/doc/pvusb-agent
 # Rules to be switched on by links into /etc/pvusb-agent/rules.d.
 RULESDIR = $(PREFIX)/share/pvusb-agent/rules
@@ -106,7 +109,7 @@ install: ## install what make build built, the unit, the udev rules and the docu
 	$(INSTALL) -D -m 0644 dist/completions/pvusb-agent.bash \
 	    '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/pvusb-agent'
 	$(INSTALL) -D -m 0644 dist/completions/_pvusb-agent \
-	    '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_pvusb-agent'
+	    '$(DESTDIR)$(ZSHDIR)/_pvusb-agent'
 	$(INSTALL) -D -m 0644 dist/completions/pvusb-agent.fish \
 	    '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/pvusb-agent.fish'
 	for rules in rules/*.yaml; do \

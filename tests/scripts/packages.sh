@@ -52,14 +52,17 @@ END
     printf '#!/bin/sh\necho "udevadm $*" >>/run/asked\n' >"$root/usr/bin/udevadm"
     chmod 755 "$root/usr/bin/systemctl" "$root/usr/bin/udevadm"
     cp "$packages"/* "$root/packages/"
+    # Where there is rpm, another package has it.
+    mkdir -p "$root/usr/share/zsh/site-functions"
     before=$(changed)
 }
 
-# What is in the throw-away root and not in this machine's, or is not the same, but for the books of dpkg, rpm
-# and others. Directories count only if they are new.
+# What is in the throw-away root and not in this machine's, or is not the same, but for the books of dpkg, rpm,
+# journalctl and others. Directories count only if they are new.
 changed() {
     (cd "$upper" && find . -mindepth 1 \
-        \( -path ./var/lib/dpkg -o -path ./var/lib/rpm -o -path ./var/cache -o -path ./var/log -o -path ./run -o -path ./tmp \) -prune \
+        \( -path ./var/lib/dpkg -o -path ./var/lib/rpm -o -path ./var/cache -o -path ./var/log -o -path ./run -o -path ./tmp \
+        -o -path ./var/lib/systemd/catalog \) -prune \
         -o -printf '%y %P\n') | sort -k 2 | while read -r type path; do
         [ "$type" = d ] && [ -e "/$path" ] || printf '/%s\n' "$path"
     done
@@ -226,8 +229,12 @@ deb_only='./usr/share/doc/pvusb-agent/changelog.Debian.gz
 ./usr/share/doc/pvusb-agent/copyright'
 
 mkdir "$scratch/deb" "$scratch/rpm"
-make -s install DESTDIR="$scratch/made" PREFIX=/usr
-find "$scratch/made/usr/share/man" -type f -exec gzip -9n {} +
+made() {
+    make -s install DESTDIR="$scratch/$1" PREFIX=/usr ZSHDIR="$2"
+    find "$scratch/$1/usr/share/man" -type f -exec gzip -9n {} +
+}
+made made-deb /usr/share/zsh/vendor-completions
+made made-rpm /usr/share/zsh/site-functions
 dpkg-deb -x "$out/$deb2" "$scratch/deb"
 # rpm2cpio writes everything and ends with 1: it compares how much that was with a tag that cargo-generate-rpm does
 # not write as it expects. The digest says whether all is there.
@@ -238,11 +245,10 @@ listed() {
     (cd "$1" && find . -mindepth 1 -printf '%m %p\n' && find . -type f -exec sha256sum {} +) | sort -k 2 |
         awk -v only="$2" 'BEGIN { split(only, names); for (i in names) leave[names[i]] } !($2 in leave)'
 }
-made_list=$(listed "$scratch/made" '')
-same 'what the .deb has' "$made_list" "$(listed "$scratch/deb" "$deb_only")"
-same 'what the .rpm has' "$made_list" "$(listed "$scratch/rpm" '')"
+same 'what the .deb has' "$(listed "$scratch/made-deb" '')" "$(listed "$scratch/deb" "$deb_only")"
+same 'what the .rpm has' "$(listed "$scratch/made-rpm" '')" "$(listed "$scratch/rpm" '')"
 for only in $deb_only; do [ -e "$scratch/deb/$only" ] || die "the .deb has no $only"; done
-say "both have what make install installs: $(find "$scratch/made" -type f | wc -l) files"
+say "both have what make install installs: $(find "$scratch/made-deb" -type f | wc -l) files"
 
 # Nothing of Xen is required: a package of dom0's tools may have another name, or be built by hand.
 same 'what the .deb depends on' 'libc6 libudev1' \
