@@ -114,8 +114,7 @@ fn rule(device: &Device, observed: &Observed, domain: Option<&str>, text: &mut S
 
 /// What it is and where.
 fn describe(device: &Device, observed: &Observed, text: &mut String) {
-    let names = [&device.manufacturer, &device.product].into_iter().flatten().map(Text::as_str);
-    let name = names.collect::<Vec<_>>().join(" ");
+    let name = device.called();
     let words: Vec<&str> = Category::of(device).map(Category::word).collect();
     let drivers = Candidate::of(device, observed).drivers().into_iter().map(Text::from);
     let drivers: Vec<String> = drivers.map(|driver| driver.to_string()).collect();

@@ -120,12 +120,10 @@ fn change(device: &Device, old: &Policy, new: &Policy, observed: &Observed) -> O
     let xen = &observed.xen;
     let by_others = xen.places_of(&device.busid).any(|place| !xen.is_ours(&device.busid, place));
     let [before, after] = [old, new].map(|policy| end(device, policy, observed));
-    let names = [&device.manufacturer, &device.product];
-    let names: Vec<_> = names.into_iter().flatten().map(crate::model::Text::as_str).collect();
     (before != after && !by_others && !device.is_hub()).then(|| Change {
         busid: device.busid.to_string(),
         id: device.id.to_string(),
-        name: names.join(" "),
+        name: device.called(),
         moves: (&before.domain, before.blocked) != (&after.domain, after.blocked),
         before,
         after,

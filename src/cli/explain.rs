@@ -226,8 +226,6 @@ pub(super) fn explain(
     let explanation = Explanation::of(device, policy, observed);
     let outlook = preview(policy, observed, Instant::now()).remove(&device.busid);
     let outlook = outlook.filter(|_| with_xen);
-    let names = [&device.manufacturer, &device.product];
-    let names: Vec<_> = names.into_iter().flatten().map(Text::as_str).collect();
     // Nothing is to be done about a device that nobody wants elsewhere.
     let standing = outlook.as_ref().map(|outlook| &outlook.standing);
     let stays = |standing| matches!(standing, &Standing::NoRule | &Standing::Kept { .. });
@@ -236,7 +234,7 @@ pub(super) fn explain(
         busid: device.busid.to_string(),
         bus_address: device.address.to_string(),
         id: device.id.to_string(),
-        name: names.join(" "),
+        name: device.called(),
         order: explanation.order.map(|said| said.order.to_string()),
         follows: explanation.follows.as_ref().map(|(rule, trail)| FollowsAnswer {
             id: trail.plug.id.to_string(),

@@ -10,7 +10,7 @@ use crate::control::client;
 use crate::control::protocol::{Ask, Outcome, ReasonsOutcome};
 use crate::host::userdata::UserData;
 use crate::host::xenstore::Endpoint;
-use crate::model::{BusId, Device, Observed, Place, Text, XenView};
+use crate::model::{BusId, Device, Observed, Place, XenView};
 use crate::plan::{Outlook, Standing};
 use crate::policy::Policy;
 use crate::reconcile::preview;
@@ -136,16 +136,11 @@ fn row(observed: &Observed, place: Place, busid: &BusId, because: Option<&String
         busid: busid.to_string(),
         bus_address: device.map(|device| device.address.to_string()),
         id: device.map(|device| device.id.to_string()),
-        name: device.map(name),
+        name: device.map(Device::called),
         by: if is_ours { "agent" } else { "others" },
         because: because.filter(|_| is_ours && device.is_some()).cloned(),
         stale: device.is_none(),
     }
-}
-
-fn name(device: &Device) -> String {
-    let parts = [&device.manufacturer, &device.product];
-    parts.into_iter().flatten().map(Text::as_str).collect::<Vec<_>>().join(" ")
 }
 
 fn write_json(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {

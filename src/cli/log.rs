@@ -1,7 +1,7 @@
 //! `pvusb-agent log`: the audit log, read and verified.
 
 use super::{EX_BROKEN, EX_IOERR, EX_OK, EX_UNAVAILABLE, fail};
-use crate::audit::{self, Anchor, Break, Entry, Reading};
+use crate::audit::{self, Anchor, Break, Entry, FileError, Reading};
 use clap::Args;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -55,7 +55,12 @@ struct Verdict<'a> {
 pub(super) fn run(args: &LogArgs, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let reading = match audit::read(&args.file, args.anchor) {
         Ok(reading) => reading,
-        Err(error) => return fail(err, &error, EX_UNAVAILABLE),
+        Err(error) => {
+            let code = fail(err, &Unreadable(error), EX_UNAVAILABLE);
+            let advice =
+                "the service keeps it (`run --audit FILE`), for root alone; --file names another";
+            return writeln!(err, "pvusb-agent: {advice}").map_or(EX_IOERR, |()| code);
+        }
     };
     let written = if args.verify {
         write_verdict(args, &reading, out)
@@ -63,11 +68,20 @@ pub(super) fn run(args: &LogArgs, out: &mut dyn Write, err: &mut dyn Write) -> u
         write_entries(args, &reading, out)
     };
     match written.and_then(|()| out.flush()) {
-        Ok(()) if args.verify && !reading.breaks.is_empty() => EX_BROKEN,
-        Ok(()) => EX_OK,
+        Ok(()) if reading.breaks.is_empty() => EX_OK,
+        Ok(()) if args.verify => EX_BROKEN,
+        Ok(()) => {
+            let told = "the log does not hold: `pvusb-agent log --verify` says where";
+            writeln!(err, "pvusb-agent: {told}").map_or(EX_IOERR, |()| EX_BROKEN)
+        }
         Err(_) => EX_IOERR,
     }
 }
+
+/// There is no log to be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the audit log")]
+struct Unreadable(#[source] FileError);
 
 fn write_entries(args: &LogArgs, reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
     let is_about = |entry: &&Entry| {

@@ -47,7 +47,8 @@ impl Asking {
     }
 }
 
-fn text(outcome: &Outcome) -> String {
+/// An answer for people.
+pub(super) fn text(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Order(order) => order.message.clone(),
         Outcome::Reload(reload) => format!("policy reloaded, {} rules", reload.reloaded_rules),

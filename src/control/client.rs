@@ -14,7 +14,7 @@ const MAX_REPLY: u64 = 4 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens there.
-    #[error("no agent is running: nobody listens at {0}")]
+    #[error("no agent is running: nobody listens at {0}; `systemctl status pvusb-agent` tells why")]
     NoAgent(PathBuf),
     /// The socket is not this user's to write to.
     #[error("only root may talk to this agent ({0})")]

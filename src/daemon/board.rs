@@ -6,7 +6,7 @@ use crate::control::protocol::PlaceOutcome;
 use crate::control::watch::{
     DeviceRow, DomainRow, Field, Notice, Rests, Said, Since, WatchOutcome,
 };
-use crate::model::{BusId, Device, Guest, Observed, Order, Place, PortContent, Text};
+use crate::model::{BusId, Device, Guest, Observed, Order, Place, PortContent};
 use crate::plan::Standing;
 use crate::reconcile::Event;
 use crate::telemetry::{Told, Value};
@@ -87,15 +87,14 @@ impl Board {
         self.send(&Notice::Said(said));
     }
 
-    /// Somebody watches from now on: what they get to begin with.
+    /// Somebody watches from now on: what they get to begin with. To be called right after [`show`](Self::show).
     pub(super) fn watched(
         &mut self,
         watcher: Option<Sender<Notice>>,
         since: Option<&Since>,
         (observed, xenstore): (&Observed, bool),
     ) -> WatchOutcome {
-        // What has changed is for those who watched before.
-        self.show(observed, xenstore);
+        // Those who watch already were shown everything a moment ago, and know these rows.
         if self.watchers.is_empty() {
             self.shown = self.rows(observed, xenstore);
         }
@@ -182,7 +181,7 @@ fn device_row(
         busid: busid.to_string(),
         bus_address: device.map(|device| device.address.to_string()),
         id: device.map(|device| device.id.to_string()),
-        name: device.map(name),
+        name: device.map(Device::called),
         standing: standing.map_or("new", Standing::name).to_owned(),
         message: standing.map_or_else(|| "was not looked at yet".to_owned(), ToString::to_string),
         rests: standing.map_or(Rests::Waiting, rests),
@@ -226,11 +225,6 @@ fn rests(standing: &Standing) -> Rests {
         | Standing::WayKept { .. }
         | Standing::Unplugged => Rests::Waiting,
     }
-}
-
-fn name(device: &Device) -> String {
-    let parts = [&device.manufacturer, &device.product];
-    parts.into_iter().flatten().map(Text::as_str).collect::<Vec<_>>().join(" ")
 }
 
 fn domain_row(guest: &Guest) -> DomainRow {

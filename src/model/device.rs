@@ -69,6 +69,12 @@ impl Device {
         }
     }
 
+    /// What it calls its maker and itself; empty if it says nothing.
+    pub fn called(&self) -> String {
+        let names = [&self.manufacturer, &self.product].into_iter().flatten();
+        names.map(Text::as_str).collect::<Vec<_>>().join(" ")
+    }
+
     /// Whether it is a hub: by its class, or by one of its interfaces.
     pub fn is_hub(&self) -> bool {
         self.class.class == ClassTriple::HUB

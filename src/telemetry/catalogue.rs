@@ -130,7 +130,7 @@ pub const MESSAGES: [Message; 66] = [
         "Look why `domain` did not take it (`pvusb-agent explain DEVICE`), or give it more time (`wait` in the rule)."),
     message(("refused", "55d3ad7aa5ab4c72be9da56f27a35361"), TOLD,
         "refused",
-        "Nothing, if dom0 needs the device. `cause` says for what; for the case that it does not, the threat model and `protect` in policy(5) say how to give it away."),
+        "Nothing, if dom0 needs the device. `cause` says for what; for the case that it does not, `pvusb-agent attach --force` gives away what a person may give away."),
     message(("hub", "185c1d1a7f984f85b9e85909f929ce8c"), TOLD,
         "stays in dom0: it is a hub",
         "Nothing. Hubs are never given away; what is plugged into them is."),

@@ -2,9 +2,7 @@
 
 use crate::audit::{self, Anchor};
 use crate::host::{usb, xenstore};
-use crate::model::{
-    Asker, BusId, ControllerSpec, Device, DomId, Leftover, Order, Place, Text, chain,
-};
+use crate::model::{Asker, BusId, ControllerSpec, DomId, Leftover, Order, Place, Text, chain};
 use crate::plan::standing::{Route, RouteBy};
 use crate::plan::{AfterClear, Standing, Step};
 use crate::policy::{GuestPattern, Problems, RuleName};
@@ -141,7 +139,7 @@ fn log_event(event: &Event) {
     match event {
         Event::Plugged(device) => {
             let (busid, address, id) = (&device.busid, &device.address, &device.id);
-            let name = name(device);
+            let name = device.called();
             info!(device = %busid, %address, %id, name, "plugged");
         }
         Event::Unplugged(device) => info!(%device, "unplugged"),
@@ -383,12 +381,6 @@ impl<'a> Words<'a> {
 /// The device that a step is about; `-` for none.
 fn subject(step: &Step) -> String {
     step.device().map_or_else(|| "-".to_owned(), ToString::to_string)
-}
-
-/// What a person calls the device.
-fn name(device: &Device) -> String {
-    let parts = [&device.manufacturer, &device.product];
-    parts.into_iter().flatten().map(Text::as_str).collect::<Vec<_>>().join(" ")
 }
 
 fn place(problem: &crate::policy::Problem) -> String {

@@ -146,16 +146,8 @@ fn whoever_is_not_root_is_refused_by_the_file_and_by_the_agent() {
     on_both(|mut world| {
         let (kiosk, _agent) = listening(&mut world);
         let socket = world.control_socket();
-        let dir = tempfile::tempdir().unwrap();
+        let dir = for_others(&world);
         let program = dir.path().join("pvusb-agent");
-        // In another process: whatever is started here meanwhile would inherit the open copy, and a
-        // file that is open for writing cannot be run.
-        let copied =
-            Command::new("cp").arg(env!("CARGO_BIN_EXE_pvusb-agent")).arg(&program).status();
-        assert!(copied.unwrap().success());
-        for place in [dir.path(), world.own_directory()] {
-            fs::set_permissions(place, Permissions::from_mode(0o755)).unwrap();
-        }
         let as_nobody = || {
             let mut command = Command::new("setpriv");
             command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
@@ -172,7 +164,21 @@ fn whoever_is_not_root_is_refused_by_the_file_and_by_the_agent() {
     });
 }
 
-fn is_root() -> bool {
+/// A directory with a copy of the program, `pvusb-agent`, that other users can run on this host.
+pub(crate) fn for_others(world: &World) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("pvusb-agent");
+    // In another process: whatever is started here meanwhile would inherit the open copy, and a
+    // file that is open for writing cannot be run.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_pvusb-agent")).arg(&program).status();
+    assert!(copied.unwrap().success());
+    for place in [dir.path(), world.own_directory()] {
+        fs::set_permissions(place, Permissions::from_mode(0o755)).unwrap();
+    }
+    dir
+}
+
+pub(crate) fn is_root() -> bool {
     let output = Command::new("id").arg("-u").output().unwrap();
     output.stdout == b"0\n"
 }

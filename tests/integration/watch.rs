@@ -1,12 +1,13 @@
 //! Watching an agent: what it shows, what it counts, what it takes down, and who may see it.
 
 use crate::cli::program;
+use crate::control::{for_others, is_root};
 use crate::harness::agent::Agent;
 use crate::harness::time::{PATIENCE, eventually, wait_until};
 use crate::world::{World, keyboard, keyboards_to_kiosk, on_both};
 use nix::pty::{OpenptyResult, Winsize, openpty};
 use serde_json::Value;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -298,6 +299,9 @@ fn the_audit_log_tells_what_was_moved_goes_on_after_a_kill_and_shows_what_was_ch
         assert_eq!(code, Some(1));
         assert!(verdict.contains("is not the one it followed"), "{verdict}");
         assert!(verdict.contains("DOES NOT HOLD"), "{verdict}");
+        let output = world.verb(&["log", "--file", &path]);
+        assert_eq!(output.status.code(), Some(1), "who only reads it is told as well");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("the log does not hold"));
         let (_, json) = told(&["--verify", "--json"]);
         let json: Value = serde_json::from_str(&json).unwrap();
         assert_eq!(json["holds"], false);
@@ -320,7 +324,7 @@ fn an_audit_log_that_cannot_be_written_keeps_no_device_from_its_domain() {
 #[test]
 fn members_of_one_group_may_watch_and_those_of_another_may_attach() {
     // Only root can be somebody else.
-    if Command::new("id").arg("-u").output().unwrap().stdout != b"0\n" {
+    if !is_root() {
         return;
     }
     on_both(|mut world| {
@@ -330,14 +334,8 @@ fn members_of_one_group_may_watch_and_those_of_another_may_attach() {
         agent.wait_for_line("connected to xenstore", PATIENCE);
         world.bed.plug(&keyboard("1-1", 2));
         world.wait_until_given(&kiosk, "1-1");
-        let dir = tempfile::tempdir().unwrap();
+        let dir = for_others(&world);
         let program = dir.path().join("pvusb-agent");
-        let copied =
-            Command::new("cp").arg(env!("CARGO_BIN_EXE_pvusb-agent")).arg(&program).status();
-        assert!(copied.unwrap().success());
-        for place in [dir.path(), world.own_directory()] {
-            fs::set_permissions(place, Permissions::from_mode(0o755)).unwrap();
-        }
         let group = |name: &str| {
             let output = Command::new("getent").args(["group", name]).output().unwrap();
             text(&output).split(':').nth(2).unwrap().to_owned()
