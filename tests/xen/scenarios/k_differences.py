@@ -73,6 +73,51 @@ def same_nodes_as_xl(rig):
 
 
 @scenario()
+def same_controllers_as_xl(rig):
+    """`pvusb-agent controller add` and `remove`, and xl's own commands for that: the same nodes with and without
+    the controller, and each removes what the other has made."""
+    desk = rig.guests.make("desk", SCREEN).create()
+    add, remove = "controller add desk --ports 8", "controller remove desk 0"
+
+    def by_agent(words):
+        answer = rig.dom0.run(f"pvusb-agent {words}")
+        expect(answer.ok, f"pvusb-agent {words}: exit code {answer.code}: {answer.out}")
+        return answer.out
+
+    def by_xl(words):
+        return rig.xl(f"usbctrl-{words}")
+
+    def nodes(connected):
+        state = 4 if connected else None
+        seen = lambda: rig.store.controllers(desk.domid).get(0, ("", None, 0))[1]  # noqa: E731
+        until(f"the state of the controller's backend is {state}", lambda: seen() == state)
+        return usb_nodes(rig, desk.domid)
+
+    start = nodes(connected=False)
+    by_xl("attach desk type=qusb version=2 ports=8")
+    with_xls = nodes(connected=True)
+    listed = by_agent("controller list desk")
+    by_xl("detach desk 0")
+    without_xls = nodes(connected=False)
+
+    told = by_agent(add)
+    expect("controller 0 of desk" in told, told)
+    differ("a controller that the agent made", with_xls, nodes(connected=True))
+    expect(by_agent("controller list desk") == listed, "the agent lists its own otherwise")
+    by_agent(remove)
+    differ("the agent's removed by the agent", without_xls, nodes(connected=False))
+    by_agent(add)
+    nodes(connected=True)
+    by_xl("detach desk 0")
+    differ("the agent's removed by xl", without_xls, nodes(connected=False))
+    by_xl("attach desk type=qusb version=2 ports=8")
+    nodes(connected=True)
+    by_agent(remove)
+    differ("xl's removed by the agent", without_xls, nodes(connected=False))
+    differ("at the end", start, nodes(connected=False))
+
+
+@scenario()
 def same_removal_as_xl(rig):
     """A controller that nobody serves, once removed by the agent and once with `xl usbctrl-detach`: the
     same nodes are left."""
