@@ -17,11 +17,15 @@ const POINTER: &[&str] = &["ID_INPUT_MOUSE", "ID_INPUT_TOUCHPAD"];
 pub(super) fn uses(root: &Path, names: &[String]) -> Result<BTreeSet<Use>, Error> {
     let mut uses = BTreeSet::new();
     for name in names {
-        let dir = Class::Input.dir(root).join(name);
-        if has_any(&dir, KEYBOARD)? {
+        // Looked up once: libudev resolves the path anew for each device object, a dozen directories.
+        let Some(device) = in_database(&Class::Input.dir(root).join(name))? else { continue };
+        let is_any = |kinds: &[&str]| {
+            kinds.iter().any(|kind| device.property_value(kind).is_some_and(|value| value == "1"))
+        };
+        if is_any(KEYBOARD) {
             uses.insert(Use::Keyboard);
         }
-        if has_any(&dir, POINTER)? {
+        if is_any(POINTER) {
             uses.insert(Use::Pointer);
         }
     }
@@ -37,21 +41,18 @@ pub(super) fn desk(root: &Path) -> Result<Desk, Error> {
     Ok(Desk { keyboard: uses.contains(&Use::Keyboard), pointer: uses.contains(&Use::Pointer) })
 }
 
-fn has_any(dir: &Path, properties: &[&str]) -> Result<bool, Error> {
-    for name in properties {
-        if property(dir, name)?.is_some_and(|value| value == "1") {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 /// A property in udev's database; none when the device is gone or udev has not processed it.
 pub(super) fn property(dir: &Path, name: &str) -> Result<Option<OsString>, Error> {
-    let device = udev::Device::from_syspath(dir);
-    let device = match device.map_err(|error| Error::from_errno(dir, errno_of(&error))) {
-        Err(Error::Gone { .. }) => return Ok(None),
-        device => device?,
-    };
-    Ok(device.property_value(name).map(ToOwned::to_owned))
+    let device = in_database(dir)?;
+    Ok(device.and_then(|device| device.property_value(name).map(ToOwned::to_owned)))
+}
+
+/// A device as udev's database has it; `None` when it is gone.
+fn in_database(dir: &Path) -> Result<Option<udev::Device>, Error> {
+    match udev::Device::from_syspath(dir).map_err(|error| Error::from_errno(dir, errno_of(&error)))
+    {
+        Ok(device) => Ok(Some(device)),
+        Err(Error::Gone { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
