@@ -399,21 +399,22 @@ impl Finding {
             }
             Self::UnusableController { fault: ControllerFault::StrangeType(_), .. } => {
                 "xenstore-write NODE/type qusb (or pv, by where its backend is), then \
-                 xl usbctrl-detach"
+                 pvusb-agent controller remove"
             }
             Self::UnusableController { fault: ControllerFault::ForeignBackend(_), .. } => {
                 "leave it, if a driver domain serves it on purpose; otherwise destroy the domain \
                  and start it again"
             }
             Self::NotConnected { served: false, .. } => {
-                "if it stays so, nothing serves it: xl usbctrl-detach it; qusb needs a device model, \
-                 so put usbctrl=['type=qusb,version=2,ports=8'] into the domain's xl.cfg"
+                "if it stays so, nothing serves it: pvusb-agent controller remove it; qusb needs a \
+                 device model, so put usbctrl=['type=qusb,version=2,ports=8'] into the domain's xl.cfg"
             }
             Self::NotConnected { served: true, .. } => {
                 "if it stays so, load xen-hcd in the guest (CONFIG_USB_XEN_HCD)"
             }
             Self::BackendGone { .. } => {
-                "xl usbctrl-detach it and make it anew; a guest that boots may also connect again"
+                "pvusb-agent controller remove it and add it anew; a guest that boots may also \
+                 connect again"
             }
             Self::DeadDeviceModel { .. } => {
                 "/var/log/xen/qemu-dm-NAME.log may say why; start the domain again: xl starts a \
@@ -423,7 +424,7 @@ impl Finding {
                 "xl destroy it by its number; if xl knows it no more, reboot"
             }
             Self::TooManyControllers { .. } => {
-                "xl usbctrl-detach those that are empty, from the last"
+                "pvusb-agent controller remove those that are empty, from the last"
             }
         }
     }
