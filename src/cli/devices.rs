@@ -1,5 +1,6 @@
 //! `pvusb-agent devices`: what is plugged, and which rule would take it.
 
+use super::socket::{NOBODY, tell_of_absence, usual_socket};
 use super::{EX_IOERR, EX_OK, EX_UNAVAILABLE, Loaded, fail, load_policy, table};
 use crate::host::usb::UsbReader;
 use crate::model::{Device, Observed, Text, Use};
@@ -35,6 +36,8 @@ struct Row {
     speed: &'static str,
     usb_version: Option<String>,
     removable: &'static str,
+    /// What it is called: by itself, or by the database of USB ids where it says nothing.
+    name: String,
     manufacturer: Option<String>,
     product: Option<String>,
     serial: Option<String>,
@@ -83,7 +86,15 @@ pub(super) fn run(
     let observed = Observed { devices: scan.devices, desk, ..Observed::default() };
     let rows: Vec<Row> =
         observed.devices.values().map(|device| row(device, policy.as_ref(), &observed)).collect();
-    let written = if args.json { write_json(&rows, out) } else { write_text(&rows, out) };
+    let written = if args.json {
+        write_json(&rows, out)
+    } else {
+        // Of another policy, or of none, nobody expects that an agent carries it out.
+        let is_in_force = policy.is_some() && args.policy.is_none();
+        write_text(&rows, out).and_then(|()| {
+            if is_in_force { tell_of_absence(&usual_socket(), NOBODY, err) } else { Ok(()) }
+        })
+    };
     match written.and_then(|()| out.flush()) {
         Ok(()) => EX_OK,
         Err(_) => EX_IOERR,
@@ -105,6 +116,7 @@ fn row(device: &Device, policy: Option<&Policy>, observed: &Observed) -> Row {
         speed: device.speed.word(),
         usb_version: device.release.map(|release| release.to_string()),
         removable: device.removable.word(),
+        name: device.called(),
         manufacturer: text(&device.manufacturer),
         product: text(&device.product),
         serial: text(&device.serial),
@@ -168,8 +180,6 @@ fn write_json(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
 fn write_text(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
     let headings = ["BUS.DEV", "BUSID", "ID", "CLASS", "NAME", "RULE", "VERDICT"];
     let cells = |row: &Row| {
-        let names = [&row.manufacturer, &row.product];
-        let names: Vec<&str> = names.into_iter().flatten().map(String::as_str).collect();
         [
             row.bus_address.clone(),
             row.busid.clone(),
@@ -179,7 +189,7 @@ fn write_text(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
                 Some(first) if row.class.starts_with("00") => first.clone(),
                 _ => row.class.clone(),
             },
-            names.join(" "),
+            row.name.clone(),
             row.rule.clone().unwrap_or_else(|| "-".to_owned()),
             row.verdict.clone(),
         ]

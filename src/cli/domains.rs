@@ -3,6 +3,7 @@
 //! Reads this host itself and asks no agent. `controller list` tells the same controllers, one by one.
 
 use super::look::look_if_possible;
+use super::socket::{tell_of_absence, usual_socket};
 use super::{EX_IOERR, EX_OK, EX_UNAVAILABLE, fail, table};
 use crate::host::userdata::UserData;
 use crate::host::xenstore::Endpoint;
@@ -197,7 +198,8 @@ fn write_text(domains: &[Shown], out: &mut dyn Write, err: &mut dyn Write) -> io
         }));
     }
     table::write(out, table::width(), headings, &rows)?;
-    write_broken(domains, err)
+    write_broken(domains, err)?;
+    tell_of_absence(&usual_socket(), "", err)
 }
 
 /// Tells what is wrong with controllers that cannot be used.

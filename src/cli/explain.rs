@@ -4,6 +4,7 @@
 
 use super::look::{Error, look_if_possible};
 use super::sheet;
+use super::socket::{NOBODY, tell_of_absence, usual_socket};
 use super::{EX_IOERR, EX_OK, EX_REFUSED, EX_UNAVAILABLE, EX_USAGE, Loaded, fail, load_policy};
 use crate::host::userdata::UserData;
 use crate::host::xenstore::Endpoint;
@@ -127,7 +128,12 @@ pub(super) fn run(
             .map_err(io::Error::from)
             .and_then(|()| writeln!(out))
     } else {
-        write_text(&answer, out).and_then(|()| write_missing(without_xen.as_ref(), err))
+        write_text(&answer, out).and_then(|()| match &without_xen {
+            Some(error) => write_missing(error, err),
+            // Of another policy, or another host, nobody expects that an agent carries it out.
+            None if args.host.is_some() || args.policy.is_some() => Ok(()),
+            None => tell_of_absence(&usual_socket(), NOBODY, err),
+        })
     };
     match written.and_then(|()| out.flush()) {
         Ok(()) => EX_OK,
@@ -381,8 +387,6 @@ fn write_conditions(
     Ok(())
 }
 
-fn write_missing(without_xen: Option<&Error>, err: &mut dyn Write) -> io::Result<()> {
-    without_xen.map_or(Ok(()), |why| {
-        writeln!(err, "pvusb-agent: nothing is said of domains and ports: {}", chain(why))
-    })
+fn write_missing(without_xen: &Error, err: &mut dyn Write) -> io::Result<()> {
+    writeln!(err, "pvusb-agent: nothing is said of domains and ports: {}", chain(without_xen))
 }

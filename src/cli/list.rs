@@ -4,8 +4,8 @@
 //! policy on the disk, as for `explain`.
 
 use super::look::look_if_possible;
-use super::socket::SocketArg;
-use super::{EX_IOERR, EX_OK, EX_UNAVAILABLE, Loaded, fail, load_policy, table};
+use super::socket::{SocketArg, tell_of_absence};
+use super::{DEFAULT_POLICY, EX_IOERR, EX_OK, EX_UNAVAILABLE, Loaded, fail, load_policy, table};
 use crate::control::client;
 use crate::control::protocol::{Ask, Outcome, ReasonsOutcome};
 use crate::host::userdata::UserData;
@@ -94,7 +94,14 @@ pub(super) fn run(
     let written = if args.json {
         write_json(&rows, out)
     } else {
-        write_text(&rows, out).and_then(|()| write_broken(xen, err))
+        let by = match (&args.policy, &policy) {
+            (Some(named), _) => format!(", reasons by {}", named.display()),
+            (None, Some(_)) => format!(", reasons by {DEFAULT_POLICY}"),
+            (None, None) => String::new(),
+        };
+        write_text(&rows, out)
+            .and_then(|()| write_broken(xen, err))
+            .and_then(|()| tell_of_absence(&args.socket.path(), &by, err))
     };
     match written.and_then(|()| out.flush()) {
         Ok(()) => EX_OK,

@@ -88,6 +88,9 @@ enum Verb {
     /// Check policy files and show every problem at its place
     Check(check::CheckArgs),
     /// List the plugged devices, and which rule would take each
+    ///
+    /// It looks for itself and judges by the policy on the disk; it says so when no agent runs that would
+    /// carry the rules out.
     Devices(devices::DevicesArgs),
     /// Tell why a device is where it is: which rules were asked, and what each of them said
     ///
@@ -119,8 +122,13 @@ enum Verb {
     #[command(after_help = record::HELP)]
     Record(record::RecordArgs),
     /// List what is attached where, by the agent and by others
+    ///
+    /// It looks for itself. Reasons are the running agent's; without one they are by the policy on the disk,
+    /// and it says so.
     List(list::ListArgs),
     /// List the domains, their device models and controllers, and how many ports are free
+    ///
+    /// It looks for itself and asks no agent.
     #[command(after_help = domains::HELP)]
     Domains(domains::DomainsArgs),
     /// Make, remove or list the controllers of a domain by hand

@@ -7,11 +7,14 @@ use crate::control::protocol::{Ask, Fault, Outcome};
 use clap::Args;
 use serde::Serialize;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long an answer may take that is not waited for, in seconds.
 pub(super) const PATIENCE: u64 = 30;
+
+/// What follows for rules that no agent has.
+pub(super) const NOBODY: &str = ", and nobody carries the rules out";
 
 /// Where the agent's socket is.
 #[derive(Args, Clone, Debug)]
@@ -24,8 +27,22 @@ pub(super) struct SocketArg {
 impl SocketArg {
     /// The one that was named, or that of the environment, or the usual one.
     pub(super) fn path(&self) -> PathBuf {
-        self.socket.clone().unwrap_or_else(|| control::socket_path(|name| std::env::var_os(name)))
+        self.socket.clone().unwrap_or_else(usual_socket)
     }
+}
+
+/// Tells on `err` that the answer is from the host itself, and what follows from that, if no agent runs:
+/// whoever believes that one does might wait for it.
+pub(super) fn tell_of_absence(socket: &Path, what: &str, err: &mut dyn Write) -> io::Result<()> {
+    if client::is_absent(socket) {
+        writeln!(err, "pvusb-agent: no agent is running: this is from the host itself{what}")?;
+    }
+    Ok(())
+}
+
+/// Where the agent's socket is for a verb that has no option for it.
+pub(super) fn usual_socket() -> PathBuf {
+    control::socket_path(|name| std::env::var_os(name))
 }
 
 /// Asks, and writes the answer: as JSON, or what `text` makes of it. Gives the exit code.

@@ -109,6 +109,12 @@ impl Watch {
     }
 }
 
+/// Whether nobody listens at `path`. That this user may not ask, or that it fails otherwise, does not
+/// tell.
+pub fn is_absent(path: &Path) -> bool {
+    matches!(connect(path), Err(ClientError::NoAgent(_)))
+}
+
 fn connect(path: &Path) -> Result<UnixStream, ClientError> {
     UnixStream::connect(path).map_err(|error| {
         let kind = error.kind();

@@ -69,10 +69,29 @@ impl Device {
         }
     }
 
-    /// What it calls its maker and itself; empty if it says nothing.
+    /// Its maker's name and its own, to be shown: what it says itself, and where it says nothing, what the
+    /// database of USB ids has, which udev has looked up (systemd, `50-udev-default.rules`: `hwdb
+    /// --subsystem=usb`). Empty if neither knows it.
     pub fn called(&self) -> String {
-        let names = [&self.manufacturer, &self.product].into_iter().flatten();
-        names.map(Text::as_str).collect::<Vec<_>>().join(" ")
+        let names = self.names().into_iter();
+        let called = names.filter_map(|(own, named)| own.or_else(|| self.udev.property(named)));
+        called.collect::<Vec<_>>().join(" ")
+    }
+
+    /// The properties that stand for what it does not say itself in [`Self::called`].
+    pub fn named_by(&self) -> impl Iterator<Item = &'static str> {
+        self.names().into_iter().filter(|(own, _)| own.is_none()).map(|(_, named)| named)
+    }
+
+    /// What it says of its maker and of itself, and the property that udev has for each.
+    fn names(&self) -> [(Option<&str>, &'static str); 2] {
+        fn said(own: Option<&Text>) -> Option<&str> {
+            own.map(Text::as_str).filter(|own| !own.trim().is_empty())
+        }
+        [
+            (said(self.manufacturer.as_ref()), "ID_VENDOR_FROM_DATABASE"),
+            (said(self.product.as_ref()), "ID_MODEL_FROM_DATABASE"),
+        ]
     }
 
     /// Whether it is a hub: by its class, or by one of its interfaces.
@@ -363,6 +382,25 @@ mod tests {
         for text in ["", "2", "2.0", "2.000", "a.00", " 2.1x", "+2.00", "200.00"] {
             assert_eq!(UsbRelease::from_sysfs(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn what_a_device_does_not_say_of_itself_the_database_says() {
+        let text = |text: &str| Some(Text::new(text.as_bytes()));
+        let id = "046d:c52b".parse().unwrap();
+        let mut device = Device::new("1-1".parse().unwrap(), "1.5".parse().unwrap(), id);
+        assert_eq!(device.called(), "");
+        for (name, value) in [("VENDOR", "Logitech, Inc."), ("MODEL", "Unifying Receiver")] {
+            let name = format!("ID_{name}_FROM_DATABASE");
+            device.udev.properties.insert(name.into(), Text::new(value.as_bytes()));
+        }
+        assert_eq!(device.called(), "Logitech, Inc. Unifying Receiver");
+        device.manufacturer = text("Logitech");
+        assert_eq!(device.called(), "Logitech Unifying Receiver");
+        device.product = text(" ");
+        assert_eq!(device.called(), "Logitech Unifying Receiver");
+        device.product = text("USB Receiver");
+        assert_eq!(device.called(), "Logitech USB Receiver");
     }
 
     #[test]

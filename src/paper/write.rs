@@ -18,7 +18,8 @@ pub struct Recording<'a> {
     pub observed: &'a Observed,
     /// The devices; the hubs above them are written, too.
     pub devices: &'a BTreeSet<BusId>,
-    /// Which properties, attributes and tags count, besides the properties that make a category.
+    /// Which properties, attributes and tags count, besides the properties that make a category, and
+    /// those that name a device that does not name itself.
     /// `None`: all.
     pub udev: Option<&'a UdevNames>,
     /// Whether the domains are written.
@@ -198,8 +199,10 @@ fn shown_device(
 fn shown_udev(device: &Device, asked: Option<&UdevNames>, masks: &Masks) -> ShownUdev {
     let of_categories: BTreeSet<&str> =
         Category::ALL.iter().flat_map(|it| it.properties()).copied().collect();
+    let named_by: Vec<_> = device.named_by().collect();
     let counts = |name: &str| {
-        asked.is_none_or(|asked| asked.properties.contains(name) || of_categories.contains(name))
+        let is_asked = |asked: &UdevNames| asked.properties.contains(name);
+        asked.is_none_or(is_asked) || of_categories.contains(name) || named_by.contains(&name)
     };
     let hide = |value: &Text| masks.hide(value.as_str());
     let facts = &device.udev;

@@ -27,6 +27,9 @@ rules:
     attach: kiosk
 ";
 
+/// What a verb that has looked for itself says when no agent runs.
+const WITHOUT_AGENT: &str = "pvusb-agent: no agent is running: this is from the host itself\n";
+
 /// The program, with nothing of the caller's terminal.
 pub(crate) fn program(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pvusb-agent"));
@@ -192,7 +195,7 @@ fn list_says_what_is_attached_where_and_by_whom() {
     for flavor in Flavor::BOTH {
         let mut world = World::new(flavor);
         let empty = on(&world, &["list"]);
-        assert_eq!((code(&empty), err(&empty)), (0, ""));
+        assert_eq!((code(&empty), err(&empty)), (0, WITHOUT_AGENT));
         assert_eq!(out(&empty).lines().count(), 1, "{flavor:?}: {}", out(&empty));
         assert_eq!(out(&on(&world, &["list", "--json"])), "[]\n", "{flavor:?}");
 
@@ -220,13 +223,13 @@ fn list_says_what_is_attached_where_and_by_whom() {
         let output = list(&by);
         assert_eq!(code(&output), 0);
         assert_golden(&shown(&output), "list.txt");
-        assert_golden(err(&output), "list.err.txt");
+        assert_golden(&err(&output).replace(&own_directory, ""), "list.err.txt");
         let output = list(&[&by[..], &["--json"]].concat());
         assert_eq!((code(&output), err(&output)), (0, ""));
         assert_golden(&shown(&output), "list.json");
         let domains = |more: &[&str]| on(&world, &[&["domains"], &by[..2], more].concat());
         assert_golden(out(&domains(&[])), "domains.txt");
-        assert_golden(err(&domains(&[])), "list.err.txt");
+        assert_golden(err(&domains(&[])), "domains.err.txt");
         let json: serde_json::Value = serde_json::from_slice(&domains(&["--json"]).stdout).unwrap();
         let [desk, kiosk] = [&json[0], &json[1]];
         assert_eq!((&desk["name"], &desk["device_model"]), (&"desk".into(), &"qusb".into()));
@@ -239,6 +242,34 @@ fn list_says_what_is_attached_where_and_by_whom() {
         world.write_policy("version: 2");
         assert_eq!(code(&list(&by)), 78);
     }
+}
+
+#[test]
+fn verbs_that_look_for_themselves_say_that_no_agent_runs_and_only_then() {
+    let mut world = World::new(Flavor::C);
+    let _kiosk = world.domain(5, "kiosk");
+    plug_some(&world);
+    let mut agent = world.agent(POLICY);
+    agent.wait_for_line("attached device=1-4", PATIENCE);
+    let policy = world.policy_path();
+    let by = ["--policy", policy.to_str().unwrap(), "--libxl-dir"];
+    let libxl_dir = world.libxl_dir();
+    let by = [&by[..], &[libxl_dir.to_str().unwrap()]].concat();
+    let notes = |world: &World| {
+        let verbs: [&[&str]; 3] = [
+            &[&["list"], &by[..]].concat(),
+            &[&["domains"], &by[2..]].concat(),
+            // Whether another policy is carried out is no question.
+            &[&["explain", "1-4"], &by[..]].concat(),
+        ];
+        verbs.map(|verb| err(&on(world, verb)).replace(by[1], "FILE"))
+    };
+    assert_eq!(notes(&world), ["", "", ""]);
+    agent.kill();
+    let by_file = WITHOUT_AGENT.replace('\n', ", reasons by FILE\n");
+    assert_eq!(notes(&world), [&by_file, WITHOUT_AGENT, ""]);
+    // What is read by programs has no word for people.
+    assert_eq!(err(&on(&world, &[&["list", "--json"], &by[..]].concat())), "");
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub(super) fn of(device: &UsbDevice, id_path: &str) -> Vec<(String, String)> {
         ("ID_SERIAL", serial),
         ("ID_USB_INTERFACES", interfaces),
         ("ID_VENDOR", maker),
-        ("ID_VENDOR_FROM_DATABASE", format!("Vendor {:04x} Inc.", device.vendor)),
+        ("ID_VENDOR_FROM_DATABASE", in_database(device.vendor)),
         ("ID_VENDOR_ID", vendor),
     ]
     .map(|(name, value)| (name.to_owned(), value))
@@ -39,6 +39,14 @@ pub(super) fn of(device: &UsbDevice, id_path: &str) -> Vec<(String, String)> {
     properties.extend(short.map(|short| ("ID_SERIAL_SHORT".to_owned(), short)));
     properties.extend(device.properties.iter().cloned());
     properties.into_iter().collect()
+}
+
+/// Whose this id is, by a database that is smaller than usb.ids.
+fn in_database(vendor: u16) -> String {
+    match vendor {
+        0x05e3 => "Genesys Logic, Inc.".to_owned(),
+        other => format!("Vendor {other:04x} Inc."),
+    }
 }
 
 /// A string of a device as udev's properties show it: what is not harmless becomes an underscore.
