@@ -264,8 +264,48 @@ pub struct Break {
     pub file: PathBuf,
     /// The line, from 1.
     pub line: usize,
-    /// What is wrong there, as a sentence without a full stop.
-    pub what: String,
+    /// What is wrong there.
+    pub what: Flaw,
+}
+
+/// What is wrong with the chain. Shown as a sentence without a full stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Flaw {
+    /// The line cannot be read.
+    #[error("this is no entry")]
+    NoEntry,
+    /// Entries are missing, or there twice.
+    #[error("entry {n} follows on entry {before}")]
+    Order {
+        /// This entry.
+        n: u64,
+        /// The one on the line before it.
+        before: u64,
+    },
+    /// The line before it was changed, or it was itself.
+    #[error("the entry before entry {n} is not the one it followed")]
+    Before {
+        /// This entry.
+        n: u64,
+    },
+    /// It is not what somebody has noted elsewhere.
+    #[error("entry {n} is not the one that was noted")]
+    Other {
+        /// This entry.
+        n: u64,
+    },
+    /// What somebody has noted elsewhere is nowhere.
+    #[error("entry {n}, which was noted, is not there")]
+    Missing {
+        /// The entry.
+        n: u64,
+    },
+}
+
+impl Serialize for Flaw {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// Reads the log at `path` and what was put aside of it, and holds each entry against the one before
@@ -285,12 +325,12 @@ pub fn read(path: &Path, anchor: Option<Anchor>) -> Result<Reading, FileError> {
         };
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         for (number, line) in (1..).zip(lines(&bytes[..whole])) {
-            let mut broken = |what: String| {
+            let mut broken = |what: Flaw| {
                 reading.breaks.push(Break { file: file.clone(), line: number, what });
             };
             let hash = Hash::of(line);
             let Ok(entry) = serde_json::from_slice::<Entry>(line) else {
-                broken("this is no entry".to_owned());
+                broken(Flaw::NoEntry);
                 let n = reading.last.map_or(0, |last| last.n) + 1;
                 reading.last = Some(Anchor { n, hash });
                 continue;
@@ -298,19 +338,16 @@ pub fn read(path: &Path, anchor: Option<Anchor>) -> Result<Reading, FileError> {
             let before = reading.last.or((entry.n == 1).then_some(BEFORE_THE_FIRST));
             if let Some(before) = before {
                 if entry.n != before.n.saturating_add(1) {
-                    broken(format!("entry {} follows on entry {}", entry.n, before.n));
+                    broken(Flaw::Order { n: entry.n, before: before.n });
                 } else if entry.prev != before.hash {
-                    broken(format!(
-                        "the entry before entry {} is not the one it followed",
-                        entry.n
-                    ));
+                    broken(Flaw::Before { n: entry.n });
                 }
             }
             let here = Anchor { n: entry.n, hash };
             if let Some(anchor) = anchor.filter(|anchor| anchor.n == here.n) {
                 found = true;
                 if anchor != here {
-                    broken(format!("entry {} is not the one that was noted", entry.n));
+                    broken(Flaw::Other { n: entry.n });
                 }
             }
             reading.last = Some(here);
@@ -318,7 +355,7 @@ pub fn read(path: &Path, anchor: Option<Anchor>) -> Result<Reading, FileError> {
         }
     }
     if let Some(anchor) = anchor.filter(|_| !found) {
-        let what = format!("entry {}, which was noted, is not there", anchor.n);
+        let what = Flaw::Missing { n: anchor.n };
         reading.breaks.push(Break { file: path.to_owned(), line: 0, what });
     }
     Ok(reading)

@@ -57,10 +57,10 @@ pub(super) async fn serve(stream: UnixStream, who: Asker, grant: Grant, hub: Hub
 
 /// What is said to somebody who may not ask this.
 pub(super) fn not_permitted(who: &Asker, grant: Grant) -> Fault {
-    let message = format!("{who} may not ask this");
-    Fault::new("not-permitted", message).advice(match grant {
+    Fault::new("not-permitted", format!("{who} may not ask this")).advice(match grant {
         Grant::Nothing | Grant::Looking | Grant::Everything => {
-            "ask as root, or as a member of the group that the agent lets do it (run --help)"
+            "ask as root, or as a member of the group that the agent lets do it \
+             (docs/monitoring.md, \"Who may see it\")"
         }
         Grant::Ordering => {
             "ask as root: only root may waive a protection, remember, hold and release"
@@ -190,8 +190,9 @@ impl Client {
     fn too_long(&mut self) -> io::Result<()> {
         self.closing = true;
         self.input.clear();
-        let message = format!("the line is longer than {MAX_LINE} bytes");
-        self.queue(&Fault::new("line-too-long", message).reply(None))
+        let fault =
+            Fault::new("line-too-long", format!("the line is longer than {MAX_LINE} bytes"));
+        self.queue(&fault.reply(None))
     }
 
     async fn heard(&mut self, line: &[u8], hub: &Hub) -> io::Result<()> {
@@ -212,11 +213,14 @@ impl Client {
         let watches = matches!(ask, Ask::Watch(_));
         if watches && self.watching.is_some() {
             let fault = Fault::new("watching", "this connection watches already");
-            return self.queue(&fault.reply(Some(id)));
+            return self.queue(&fault.advice("use another connection").reply(Some(id)));
         }
         if self.open.len() >= limits::QUESTIONS {
-            let message = format!("{} questions wait for their answers", limits::QUESTIONS);
-            return self.queue(&Fault::new("too-many-questions", message).reply(Some(id)));
+            let fault = Fault::new(
+                "too-many-questions",
+                format!("{} questions wait for their answers", limits::QUESTIONS),
+            );
+            return self.queue(&fault.advice("read the replies first").reply(Some(id)));
         }
         let number = hub.number();
         let (reply, answer) = oneshot::channel();
@@ -241,8 +245,9 @@ impl Client {
     fn left_behind(&mut self, id: u64) -> io::Result<()> {
         self.watching = None;
         self.closing = true;
-        let message = "what changes was not read in time, or the agent has ended";
-        self.queue(&Fault::new("too-slow", message).advice("watch again").reply(Some(id)))
+        let fault =
+            Fault::new("too-slow", "what changes was not read in time, or the agent has ended");
+        self.queue(&fault.advice("watch again").reply(Some(id)))
     }
 
     fn queue(&mut self, reply: &Reply) -> io::Result<()> {

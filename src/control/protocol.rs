@@ -11,8 +11,8 @@
 //! ```
 
 use super::watch::{Notice, Since, WatchOutcome};
-use crate::model::{BusId, DeviceName, Place, Text};
-use crate::plan::{Objection, Outlook, Request, Standing, Wanted};
+use crate::model::{BusId, DeviceName, NameError, Place, Text};
+use crate::plan::{Objection, Outlook, Problem, Refusal, Request, Standing, Wanted};
 use crate::reconcile::Answer;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -278,6 +278,34 @@ pub struct Fault {
     pub candidates: Vec<String>,
 }
 
+/// Why a line is no question.
+#[derive(Debug, thiserror::Error)]
+enum BadRequest {
+    #[error("the line is not UTF-8 from byte {0} on")]
+    NotUtf8(usize),
+    #[error("the line is not an object: it begins with no `{{`")]
+    NoObject,
+    #[error("{0}")]
+    Json(Text),
+    #[error("`{field}` has no place in {name}")]
+    Field { field: &'static str, name: String },
+    #[error("{name} needs `{field}`")]
+    Missing { name: String, field: &'static str },
+    #[error("`{0}` is longer than {MAX_TEXT} bytes")]
+    Long(&'static str),
+    #[error("`agent` and `since` go together")]
+    HalfSince,
+    #[error("`device`: {0}")]
+    Device(NameError),
+}
+
+impl BadRequest {
+    fn fault(&self) -> Fault {
+        Fault::new("bad-request", self.to_string())
+            .advice("docs/protocol.md, \"The control socket\", has what can be asked")
+    }
+}
+
 impl Question {
     /// Reads a line, without its newline.
     ///
@@ -286,24 +314,25 @@ impl Question {
     /// The reply to send instead of an answer; it names the place.
     pub fn read(line: &[u8]) -> Result<Self, Box<Reply>> {
         let text = std::str::from_utf8(line).map_err(|error| {
-            let message = format!("the line is not UTF-8 from byte {} on", error.valid_up_to() + 1);
-            Box::new(Fault::new("bad-request", message).reply(None))
+            Box::new(BadRequest::NotUtf8(error.valid_up_to() + 1).fault().reply(None))
         })?;
         let head: Option<Head> = serde_json::from_str(text).ok();
         let id = head.as_ref().and_then(|head| head.id);
-        let bad = |message: String| Box::new(Fault::new("bad-request", message).reply(id));
+        let bad = |why: BadRequest| Box::new(why.fault().reply(id));
         if let Some(version) = head.and_then(|head| head.v).filter(|v| *v != VERSION) {
             let version = Text::from(&*version.to_string());
-            let message = format!("version {version} of the protocol is not known");
-            let fault = Fault::new("bad-version", message);
+            let fault = Fault::new(
+                "bad-version",
+                format!("version {version} of the protocol is not known"),
+            );
             return Err(Box::new(fault.advice("this agent speaks version 1").reply(id)));
         }
         // serde would take a list of the values as well.
         if !text.trim_start().starts_with('{') {
-            return Err(bad("the line is not an object: it begins with no `{`".into()));
+            return Err(bad(BadRequest::NoObject));
         }
         let line: Line = serde_json::from_str(text)
-            .map_err(|error| bad(Text::from(&*error.to_string()).to_string()))?;
+            .map_err(|error| bad(BadRequest::Json(Text::from(&*error.to_string()))))?;
         let id = line.id;
         Ok(Self { id, ask: line.meaning().map_err(bad)? })
     }
@@ -355,11 +384,11 @@ impl Question {
 }
 
 impl Line {
-    fn meaning(self) -> Result<Ask, String> {
+    fn meaning(self) -> Result<Ask, BadRequest> {
         let word = self.ask;
         let name = serde_json::to_string(&word).unwrap_or_default().replace('"', "`");
-        let refuse = |field: &str, is_given: bool| {
-            if is_given { Err(format!("`{field}` has no place in {name}")) } else { Ok(()) }
+        let refuse = |field: &'static str, is_given: bool| {
+            if is_given { Err(BadRequest::Field { field, name: name.clone() }) } else { Ok(()) }
         };
         let is_order = matches!(word, Word::Attach | Word::Detach | Word::Hold | Word::Release);
         refuse("domain", word != Word::Attach && self.domain.is_some())?;
@@ -369,10 +398,10 @@ impl Line {
         refuse("wait", !is_order && !self.wait)?;
         refuse("agent", word != Word::Watch && self.agent.is_some())?;
         refuse("since", word != Word::Watch && self.since.is_some())?;
-        let required = |field: &str, value: Option<String>| {
-            let value = value.ok_or_else(|| format!("{name} needs `{field}`"))?;
+        let required = |field: &'static str, value: Option<String>| {
+            let value = value.ok_or_else(|| BadRequest::Missing { name: name.clone(), field })?;
             if value.len() > MAX_TEXT {
-                return Err(format!("`{field}` is longer than {MAX_TEXT} bytes"));
+                return Err(BadRequest::Long(field));
             }
             Ok(value)
         };
@@ -387,7 +416,7 @@ impl Line {
                     (agent @ Some(_), Some(seq)) => {
                         Some(Since { agent: required("agent", agent)?, seq })
                     }
-                    _ => return Err("`agent` and `since` go together".to_owned()),
+                    _ => return Err(BadRequest::HalfSince),
                 };
                 return Ok(Ask::Watch(since));
             }
@@ -396,9 +425,8 @@ impl Line {
             Word::Hold => Wanted::Hold,
             Word::Release => Wanted::Release,
         };
-        let device: DeviceName = required("device", self.device)?
-            .parse()
-            .map_err(|error| format!("`device`: {error}"))?;
+        let device: DeviceName =
+            required("device", self.device)?.parse().map_err(BadRequest::Device)?;
         let request = Request { device, wanted, force: self.force };
         Ok(Ask::Order(OrderAsk { request, remember: self.remember, wait: self.wait }))
     }
@@ -458,10 +486,7 @@ impl OrderOutcome {
             Some(S::Attached { route, place }) => {
                 (Progress::Done, format!("{device} is attached to {route}, {place}"), Some(*place))
             }
-            Some(S::Protected { refusal, .. }) => {
-                let message = format!("{device} stays in dom0: {refusal}; the order is noted");
-                return Err(Fault::new("refused", message).advice(refusal.advice()));
-            }
+            Some(S::Protected { refusal, .. }) => return Err(protected(&device, refusal)),
             Some(S::Blocked { .. }) => {
                 (Progress::Done, format!("{device} is blocked, as the policy wants it"), None)
             }
@@ -487,8 +512,7 @@ impl OrderOutcome {
                 (Progress::Waits, message, Some(*place))
             }
             Some(S::Stuck { problem, .. } | S::NotReturned(problem) | S::Hanging(problem)) => {
-                let message = format!("{device}: {problem}; the order is noted");
-                return Err(Fault::new("stuck", message).advice(problem.advice()));
+                return Err(stuck(&device, problem));
             }
             Some(S::Ordered(crate::model::Order::Attach(domain))) => {
                 let message = format!("{device} is in dom0 and waits until domain {domain} runs");
@@ -552,6 +576,15 @@ impl OrderOutcome {
             remembered: None,
         })
     }
+}
+
+fn protected(device: &str, refusal: &Refusal) -> Fault {
+    Fault::new("refused", format!("{device} stays in dom0: {refusal}; the order is noted"))
+        .advice(refusal.advice())
+}
+
+fn stuck(device: &str, problem: &Problem) -> Fault {
+    Fault::new("stuck", format!("{device}: {problem}; the order is noted")).advice(problem.advice())
 }
 
 impl Fault {

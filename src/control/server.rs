@@ -206,8 +206,9 @@ async fn accept(listener: UnixListener, sender: mpsc::Sender<Heard>, groups: Gro
         let others = is_other.then(|| Arc::clone(&room_of_others).try_acquire_owned()).transpose();
         let (Ok(permit), Ok(others)) = (permit, others) else {
             let most = if is_other { limits::OTHERS } else { limits::CONNECTIONS };
-            let message = format!("there are {most} connections already");
-            turn_away(&stream, Fault::new("too-many-connections", message).advice("try again"));
+            let fault =
+                Fault::new("too-many-connections", format!("there are {most} connections already"));
+            turn_away(&stream, fault.advice("try again"));
             continue;
         };
         let hub = hub.clone();
