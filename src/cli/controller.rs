@@ -6,8 +6,8 @@
 mod list;
 mod refusal;
 
-use super::look::{self, look};
-use super::{EX_IOERR, EX_OK, EX_OSERR, EX_UNAVAILABLE, fail};
+use super::look::{self, look, unseen};
+use super::{EX_IOERR, EX_OK};
 use crate::host::look::XenReader;
 use crate::host::perform::Performer;
 use crate::host::usb::{Drivers, UsbReader};
@@ -19,7 +19,7 @@ use crate::plan::ports::BACKEND_DEADLINE;
 use crate::plan::{ControllerWanted, Denial, Problem, StepError};
 use crate::policy::{ControllerWish, KindWish};
 use clap::{Args, Subcommand, ValueEnum};
-use refusal::{Refusal, needs_root};
+use refusal::Refusal;
 use serde::Serialize;
 use std::fmt;
 use std::io::{self, Write};
@@ -246,7 +246,7 @@ fn perform<Answer: Serialize + fmt::Display>(
 ) -> u8 {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(err, &error, EX_OSERR),
+        Err(error) => return unseen(&look::Error::Runtime(error), err),
     };
     let answer = runtime.block_on(async {
         let xs = Xenstore::connect(endpoint).await?;
@@ -258,10 +258,7 @@ fn perform<Answer: Serialize + fmt::Display>(
     let written = match answer {
         Ok(Ok(answer)) => write(&answer, common.json, out).map(|()| EX_OK),
         Ok(Err(refusal)) => refusal.write(common.json, out, err),
-        Err(error) => {
-            let code = fail(err, &error, EX_UNAVAILABLE);
-            return needs_root(&error, err).map_or(EX_IOERR, |()| code);
-        }
+        Err(error) => return unseen(&error, err),
     };
     written.unwrap_or(EX_IOERR)
 }

@@ -48,12 +48,23 @@ impl ValueEnum for Format {
     }
 }
 
+/// What is wrong with `--domain`.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DomainMistake {
+    #[error("its rules name no domain: say --domain NAME")]
+    Missing,
+    #[error("its rules do not ask for --domain: leave it out")]
+    NotAsked,
+    #[error("--domain: {0}")]
+    NoDomain(String),
+}
+
 /// Why `name` cannot be a domain that a rule names.
-pub(super) fn no_domain(name: &str) -> Option<String> {
+pub(super) fn no_domain(name: &str) -> Option<DomainMistake> {
     let rule = serde_json::json!({"match": {"id": "*:*"}, "attach": name});
     let text = serde_json::json!({"version": "1", "rules": [rule]}).to_string();
     let problems = compile(Source { name: "--domain", bytes: text.as_bytes() }).err()?;
-    problems.iter().next().map(|problem| format!("--domain: {}", problem.message()))
+    problems.iter().next().map(|it| DomainMistake::NoDomain(it.message().to_owned()))
 }
 
 /// Converts: the policy goes to `out`, what is to be known about it to `err`. Gives the exit code.
@@ -75,8 +86,8 @@ pub(super) fn run(
         return refuse(&convert::unknown_format(source), err, colour);
     };
     let mistake = match (&args.domain, format.needs_domain()) {
-        (None, true) => Some("its rules name no domain: say --domain NAME".to_owned()),
-        (Some(_), false) => Some("its rules do not ask for --domain".to_owned()),
+        (None, true) => Some(DomainMistake::Missing),
+        (Some(_), false) => Some(DomainMistake::NotAsked),
         (Some(domain), true) => no_domain(domain),
         (None, false) => None,
     };
@@ -121,11 +132,11 @@ fn tell(converted: &Converted, name: &Text, format: Format, err: &mut dyn Write)
         }
     }
     let rules = converted.rules;
-    let plural = if rules == 1 { "" } else { "s" };
+    let rules = format!("{rules} rule{}", if rules == 1 { "" } else { "s" });
     let lost = match converted.lost() {
         0 => "everything was carried over".to_owned(),
         1 => "1 thing was not carried over".to_owned(),
         count => format!("{count} things were not carried over"),
     };
-    writeln!(err, "{name} ({}): {rules} rule{plural}, {lost}", format.word())
+    writeln!(err, "{name} ({}): {rules}, {lost}", format.word())
 }

@@ -1,9 +1,10 @@
 //! `pvusb-agent devices`: what is plugged, and which rule would take it.
 
+use super::look::unseen;
 use super::socket::{NOBODY, tell_of_absence, usual_socket};
-use super::{EX_IOERR, EX_OK, EX_UNAVAILABLE, Loaded, fail, load_policy, table};
+use super::{EX_IOERR, EX_OK, Loaded, load_policy, table};
 use crate::host::usb::UsbReader;
-use crate::model::{Device, Observed, Text, Use};
+use crate::model::{Device, Observed, Text, Use, chain};
 use crate::plan::interlock::{Scene, guard};
 use crate::policy::{Action, Candidate, Category, Policy, Rule};
 use clap::Args;
@@ -76,10 +77,10 @@ pub(super) fn run(
     let usb = UsbReader::asking(needs.attributes);
     let (scan, desk) = match usb.devices().and_then(|scan| Ok((scan, usb.desk()?))) {
         Ok(found) => found,
-        Err(error) => return fail(err, &error, EX_UNAVAILABLE),
+        Err(error) => return unseen(&error.into(), err),
     };
     for (busid, error) in &scan.unreadable {
-        if writeln!(err, "pvusb-agent: {busid} is left out: {error}").is_err() {
+        if writeln!(err, "pvusb-agent: {busid} is left out: {}", chain(error)).is_err() {
             return EX_IOERR;
         }
     }

@@ -2,15 +2,15 @@
 //!
 //! What is wrong is found by `plan::findings`, and mended by `host::perform`. Here it is told.
 
-use super::look::{Error, Unreadable, look};
-use super::{EX_FINDINGS, EX_IOERR, EX_OK, EX_OSERR, EX_UNAVAILABLE, fail};
+use super::look::{Error, Unreadable, look, unseen};
+use super::{EX_FINDINGS, EX_IOERR, EX_OK};
 use crate::host::look::XenReader;
 use crate::host::nodes::node_of;
 use crate::host::perform::Performer;
 use crate::host::usb::{Drivers, UsbReader};
 use crate::host::userdata::UserData;
 use crate::host::xenstore::{Endpoint, Xenstore};
-use crate::model::{BusId, Observed};
+use crate::model::{BusId, Observed, chain};
 use crate::plan::Finding;
 use crate::plan::findings::findings;
 use clap::Args;
@@ -82,14 +82,14 @@ pub(super) fn run(
 ) -> u8 {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(err, &error, EX_OSERR),
+        Err(error) => return unseen(&Error::Runtime(error), err),
     };
     let answer = runtime.block_on(examine(args, endpoint));
     // A write to sysfs that the kernel does not let go of must not keep the answer back.
     runtime.shutdown_background();
     let answer = match answer {
         Ok(answer) => answer,
-        Err(error) => return fail(err, &error, EX_UNAVAILABLE),
+        Err(error) => return unseen(&error, err),
     };
     let written = if args.json { write_json(&answer, out) } else { write_text(&answer, out) };
     match written.and_then(|()| out.flush()) {
@@ -120,7 +120,7 @@ async fn examine(args: &DoctorArgs, endpoint: Endpoint) -> Result<Answer, Error>
     answer.healthy = found.iter().all(|finding| finding.code().is_hint());
     answer.findings = found.iter().map(|finding| told(finding, &observed)).collect();
     answer.unreadable =
-        unreadable.iter().map(|(busid, why)| (busid.to_string(), why.to_string())).collect();
+        unreadable.iter().map(|(busid, why)| (busid.to_string(), chain(why))).collect();
     Ok(answer)
 }
 

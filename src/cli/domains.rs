@@ -2,9 +2,9 @@
 //!
 //! Reads this host itself and asks no agent. `controller list` tells the same controllers, one by one.
 
-use super::look::look_if_possible;
+use super::look::{look_if_possible, unseen};
 use super::socket::{tell_of_absence, usual_socket};
-use super::{EX_IOERR, EX_OK, EX_UNAVAILABLE, fail, table};
+use super::{EX_IOERR, EX_OK, table};
 use crate::host::userdata::UserData;
 use crate::host::xenstore::Endpoint;
 use crate::model::{Controller, ControllerId, DeviceModel, Guest, PortContent};
@@ -87,7 +87,7 @@ pub(super) fn run(
 ) -> u8 {
     let xen = match look_if_possible(endpoint, &args.libxl_dir, &[]) {
         Ok((observed, _, None)) => observed.xen,
-        Ok((_, _, Some(error))) | Err(error) => return fail(err, &error, EX_UNAVAILABLE),
+        Ok((_, _, Some(error))) | Err(error) => return unseen(&error, err),
     };
     let domains: Vec<Shown> = xen.guests.values().map(shown).collect();
     let written =

@@ -2,7 +2,7 @@
 //!
 //! Reads and shows. What a rule says, `policy` decides; what would be done, `reconcile`.
 
-use super::look::{Error, look_if_possible};
+use super::look::{Error, look_if_possible, unseen};
 use super::sheet;
 use super::socket::{NOBODY, tell_of_absence, usual_socket};
 use super::{EX_IOERR, EX_OK, EX_REFUSED, EX_UNAVAILABLE, EX_USAGE, Loaded, fail, load_policy};
@@ -153,7 +153,7 @@ fn on_this_host(
     let policy = loaded(args.policy.as_deref(), err, colour)?;
     let (observed, unreadable, without_xen) =
         look_if_possible(endpoint, &args.libxl_dir, &[&policy])
-            .map_err(|error| fail(err, &error, EX_UNAVAILABLE))?;
+            .map_err(|error| unseen(&error, err))?;
     let found: Vec<_> = observed.devices.values().filter(|it| name.is_of(it)).collect();
     let [device] = found[..] else {
         let why = unreadable.iter().find(|(busid, _)| name == DeviceName::At((*busid).clone()));

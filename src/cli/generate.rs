@@ -3,8 +3,8 @@
 //! Looks and writes. What the policy says, `generate` decides.
 
 use super::convert::no_domain;
-use super::look::look_if_possible;
-use super::{EX_IOERR, EX_OK, EX_REFUSED, EX_UNAVAILABLE, EX_USAGE, fail};
+use super::look::{look_if_possible, unseen};
+use super::{EX_IOERR, EX_OK, EX_REFUSED, EX_USAGE, fail};
 use crate::generate;
 use crate::host::userdata::UserData;
 use crate::host::xenstore::Endpoint;
@@ -38,15 +38,12 @@ pub(super) fn run(
     colour: bool,
 ) -> u8 {
     if let Some(mistake) = args.domain.as_deref().and_then(no_domain) {
-        return match writeln!(err, "pvusb-agent: {mistake}") {
-            Ok(()) => EX_USAGE,
-            Err(_) => EX_IOERR,
-        };
+        return fail(err, &mistake, EX_USAGE);
     }
     let (observed, unreadable, without_xen) = match look_if_possible(endpoint, &args.libxl_dir, &[])
     {
         Ok(seen) => seen,
-        Err(error) => return fail(err, &error, EX_UNAVAILABLE),
+        Err(error) => return unseen(&error, err),
     };
     let text = generate::policy(&observed, args.domain.as_deref());
     // No host has more devices than a policy may have; a fault of ours would end here.

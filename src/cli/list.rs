@@ -3,9 +3,9 @@
 //! Why, the running agent says, by the policy that it has in force. Without one, `reconcile` decides by the
 //! policy on the disk, as for `explain`.
 
-use super::look::look_if_possible;
+use super::look::{look_if_possible, unseen};
 use super::socket::{SocketArg, tell_of_absence};
-use super::{DEFAULT_POLICY, EX_IOERR, EX_OK, EX_UNAVAILABLE, Loaded, fail, load_policy, table};
+use super::{DEFAULT_POLICY, EX_IOERR, EX_OK, Loaded, load_policy, table};
 use crate::control::client;
 use crate::control::protocol::{Ask, Outcome, ReasonsOutcome};
 use crate::host::userdata::UserData;
@@ -83,7 +83,7 @@ pub(super) fn run(
     let asked: Vec<&Policy> = policy.iter().collect();
     let observed = match look_if_possible(endpoint, &args.libxl_dir, &asked) {
         Ok((observed, _, None)) => observed,
-        Ok((_, _, Some(error))) | Err(error) => return fail(err, &error, EX_UNAVAILABLE),
+        Ok((_, _, Some(error))) | Err(error) => return unseen(&error, err),
     };
     let xen = &observed.xen;
     let reasons = of_agent.unwrap_or_else(|| reasons(policy.as_ref(), &observed));

@@ -1,6 +1,6 @@
 //! `pvusb-agent log`: the audit log, read and verified.
 
-use super::{EX_BROKEN, EX_IOERR, EX_OK, EX_UNAVAILABLE, fail};
+use super::{EX_BROKEN, EX_IOERR, EX_OK, EX_UNAVAILABLE, fail, fail_with};
 use crate::audit::{self, Anchor, Break, Entry, FileError, Reading};
 use clap::Args;
 use serde::Serialize;
@@ -56,10 +56,9 @@ pub(super) fn run(args: &LogArgs, out: &mut dyn Write, err: &mut dyn Write) -> u
     let reading = match audit::read(&args.file, args.anchor) {
         Ok(reading) => reading,
         Err(error) => {
-            let code = fail(err, &Unreadable(error), EX_UNAVAILABLE);
             let advice =
                 "the service keeps it (`run --audit FILE`), for root alone; --file names another";
-            return writeln!(err, "pvusb-agent: {advice}").map_or(EX_IOERR, |()| code);
+            return fail_with(err, &Unreadable(error), advice, EX_UNAVAILABLE);
         }
     };
     let written = if args.verify {
@@ -70,10 +69,7 @@ pub(super) fn run(args: &LogArgs, out: &mut dyn Write, err: &mut dyn Write) -> u
     match written.and_then(|()| out.flush()) {
         Ok(()) if reading.breaks.is_empty() => EX_OK,
         Ok(()) if args.verify => EX_BROKEN,
-        Ok(()) => {
-            let told = "the log does not hold: `pvusb-agent log --verify` says where";
-            writeln!(err, "pvusb-agent: {told}").map_or(EX_IOERR, |()| EX_BROKEN)
-        }
+        Ok(()) => fail(err, &NotWhole, EX_BROKEN),
         Err(_) => EX_IOERR,
     }
 }
@@ -82,6 +78,11 @@ pub(super) fn run(args: &LogArgs, out: &mut dyn Write, err: &mut dyn Write) -> u
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the audit log")]
 struct Unreadable(#[source] FileError);
+
+/// What is shown may not be what was written.
+#[derive(Debug, thiserror::Error)]
+#[error("the log does not hold: `pvusb-agent log --verify` says where")]
+struct NotWhole;
 
 fn write_entries(args: &LogArgs, reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
     let is_about = |entry: &&Entry| {

@@ -1,5 +1,6 @@
 //! What the verbs see of this host when they look for themselves and ask no agent.
 
+use super::{EX_OSERR, EX_UNAVAILABLE, fail, fail_with};
 use crate::host::configured;
 use crate::host::look::XenReader;
 use crate::host::usb::{self, UsbReader};
@@ -8,7 +9,7 @@ use crate::host::xenstore::{self, Endpoint, Xenstore};
 use crate::model::{BusId, Observed, XenView};
 use crate::policy::Policy;
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,6 +25,37 @@ pub(super) enum Error {
     Usb(#[from] usb::Error),
     #[error("cannot wait for xenstore")]
     Runtime(#[source] io::Error),
+}
+
+impl Error {
+    /// What helps, where it is not told by what is wrong.
+    fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Xenstore(xenstore::Error::Denied { .. }) => Some(ONLY_ROOT),
+            Self::Xenstore(xenstore::Error::Connect { source, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Some(ONLY_ROOT)
+            }
+            Self::Xenstore(xenstore::Error::Connect { .. }) => {
+                Some("is this a dom0, and does xenstored run? (docs/errors.md, \"xenstore\")")
+            }
+            Self::Usb(usb::Error::Denied { .. }) => Some("ask as root"),
+            Self::Xenstore(_) | Self::Usb(_) | Self::Runtime(_) => None,
+        }
+    }
+}
+
+/// What helps whoever is not root.
+pub(super) const ONLY_ROOT: &str = "only root can read and change xenstore";
+
+/// Tells on `err` why nothing could be seen, and what helps; gives the exit code.
+pub(super) fn unseen(error: &Error, err: &mut dyn Write) -> u8 {
+    let code = if matches!(error, Error::Runtime(_)) { EX_OSERR } else { EX_UNAVAILABLE };
+    match error.advice() {
+        Some(advice) => fail_with(err, error, advice, code),
+        None => fail(err, error, code),
+    }
 }
 
 /// Looks at xenstore first: a device that is plugged between the two looks is not taken for one that

@@ -247,6 +247,12 @@ fn fail(err: &mut dyn Write, error: &dyn Error, code: u8) -> u8 {
     }
 }
 
+/// The same, and on a line of its own what helps.
+fn fail_with(err: &mut dyn Write, error: &dyn Error, advice: &str, code: u8) -> u8 {
+    let code = fail(err, error, code);
+    writeln!(err, "pvusb-agent: {advice}").map_or(EX_IOERR, |()| code)
+}
+
 /// Writes a JSON Schema; gives the exit code.
 fn write_schema(schema: &serde_json::Value, out: &mut dyn Write) -> u8 {
     let written = serde_json::to_writer_pretty(&mut *out, schema)

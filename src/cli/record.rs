@@ -2,8 +2,9 @@
 //!
 //! Reads and shows. What the text holds, `paper` knows.
 
+use super::look::unseen;
 use super::sheet::{self, Seen};
-use super::{EX_IOERR, EX_OK, EX_REFUSED, EX_UNAVAILABLE, EX_USAGE, Loaded, fail, load_policy};
+use super::{EX_IOERR, EX_OK, EX_REFUSED, EX_USAGE, Loaded, fail, load_policy};
 use crate::host::userdata::UserData;
 use crate::host::xenstore::Endpoint;
 use crate::model::{BusId, Text, chain};
@@ -66,7 +67,7 @@ pub(super) fn run(
         Err(code) => return code,
     };
     if let Some(error) = seen.without_xen.as_ref().filter(|_| args.domains) {
-        return fail(err, error, EX_UNAVAILABLE);
+        return unseen(error, err);
     }
     let devices = match chosen(args, &seen, err) {
         Ok(devices) => devices,

@@ -1,7 +1,7 @@
 //! From a path to a host on paper, to what is seen of it, and to the policy that it is about.
 
 use super::look::{self, Unreadable};
-use super::{EX_CONFIG, EX_IOERR, EX_UNAVAILABLE, fail};
+use super::{EX_CONFIG, EX_IOERR};
 use crate::host::xenstore::Endpoint;
 use crate::model::{BusId, Device, DeviceName, NameError, Observed};
 use crate::paper::{self, Sheet};
@@ -68,7 +68,7 @@ pub(super) fn see(
     let Some(path) = host else {
         let (observed, unreadable, without_xen) =
             look::look_if_possible(endpoint, libxl_dir, policies)
-                .map_err(|error| fail(err, &error, EX_UNAVAILABLE))?;
+                .map_err(|error| look::unseen(&error, err))?;
         return Ok(Seen { observed, unreadable, without_xen, sheet: None });
     };
     let sheet = load(path).map_err(|problems| refuse(&problems, err, colour))?;

@@ -1,6 +1,6 @@
 //! What the verbs that talk to a running agent have in common.
 
-use super::{EX_IOERR, EX_OK, EX_REFUSED, EX_UNAVAILABLE, fail};
+use super::{EX_IOERR, EX_OK, EX_REFUSED, EX_UNAVAILABLE, fail_with};
 use crate::control;
 use crate::control::client::{self, ClientError};
 use crate::control::protocol::{Ask, Fault, Outcome};
@@ -77,9 +77,14 @@ pub(super) fn ask(
                 EX_IOERR
             }
         }
-        Err(error @ ClientError::NoAgent(_)) => fail(err, &error, EX_UNAVAILABLE),
-        Err(error) => fail(err, &error, EX_REFUSED),
+        Err(error) => unanswered(&error, err),
     }
+}
+
+/// Tells on `err` why the agent has not answered, and what helps; gives the exit code.
+pub(super) fn unanswered(error: &ClientError, err: &mut dyn Write) -> u8 {
+    let is_there = !matches!(error, ClientError::NoAgent(_));
+    fail_with(err, error, error.advice(), if is_there { EX_REFUSED } else { EX_UNAVAILABLE })
 }
 
 #[derive(Serialize)]

@@ -2,8 +2,8 @@
 
 mod screen;
 
-use super::socket::{PATIENCE, SocketArg, write_fault};
-use super::{EX_IOERR, EX_OK, EX_REFUSED, EX_UNAVAILABLE, fail};
+use super::socket::{PATIENCE, SocketArg, unanswered, write_fault};
+use super::{EX_IOERR, EX_OK, EX_REFUSED};
 use crate::control::client::{ClientError, Watch};
 use crate::control::protocol::Fault;
 use crate::control::watch::{Notice, Said, Since, WatchOutcome};
@@ -89,10 +89,10 @@ pub(super) fn run(args: &WatchArgs, out: &mut dyn Write, err: &mut dyn Write) ->
                 return if write_fault(&fault, err).is_ok() { EX_REFUSED } else { EX_IOERR };
             }
             End::Failed(error @ ClientError::NoAgent(_)) if !has_begun => {
-                return fail(err, &error, EX_UNAVAILABLE);
+                return unanswered(&error, err);
             }
             End::Failed(ClientError::NoAgent(_)) | End::Gone => {}
-            End::Failed(error) => return fail(err, &error, EX_REFUSED),
+            End::Failed(error) => return unanswered(&error, err),
         }
         if shown.gone(out).is_err() {
             return EX_IOERR;

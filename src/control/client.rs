@@ -10,11 +10,11 @@ use std::time::Duration;
 /// The longest reply that is read, in bytes.
 const MAX_REPLY: u64 = 4 << 20;
 
-/// Why there is no answer.
+/// Why there is no answer. Each says what it is; [`ClientError::advice`] says what helps.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens there.
-    #[error("no agent is running: nobody listens at {0}; `systemctl status pvusb-agent` tells why")]
+    #[error("no agent is running: nobody listens at {0}")]
     NoAgent(PathBuf),
     /// The socket is not this user's to write to.
     #[error("only root may talk to this agent ({0})")]
@@ -31,6 +31,30 @@ pub enum ClientError {
     /// The answer cannot be understood.
     #[error("the agent's answer cannot be understood")]
     Strange(#[from] serde_json::Error),
+}
+
+impl ClientError {
+    /// What helps.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::NoAgent(_) => {
+                "`systemctl status pvusb-agent` tells why (docs/errors.md, \"The running agent\")"
+            }
+            Self::Denied(_) => {
+                "ask as root, or let a group ask (docs/monitoring.md, \"Who may see it\")"
+            }
+            Self::TimedOut(_) => {
+                "the journal may say what it waits for; an order can be noted all the same: \
+                 `pvusb-agent list` tells"
+            }
+            Self::HungUp => "`systemctl status pvusb-agent` tells whether it runs; ask it again",
+            Self::Io(_) => "ask again; if it stays so, `systemctl restart pvusb-agent`",
+            Self::Strange(_) => {
+                "it may be of another version: `systemctl restart pvusb-agent`; what is attached \
+                 stays attached"
+            }
+        }
+    }
 }
 
 /// Asks the agent whose socket is at `path` one question, and waits for the answer at most as long as

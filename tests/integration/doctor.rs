@@ -319,5 +319,6 @@ fn without_xenstore_it_is_69() {
         .unwrap();
     assert_eq!(output.status.code(), Some(69));
     assert!(output.stdout.is_empty());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("/nowhere/socket"));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("/nowhere/socket") && told.contains("does xenstored run?"), "{told}");
 }

@@ -313,6 +313,7 @@ fn without_an_agent_an_order_ends_with_69_and_without_xenstore_it_is_declined() 
             let output = world.verb(args);
             assert_eq!(output.status.code(), Some(69), "{args:?}");
             assert!(err(&output).contains("no agent is running"), "{}", err(&output));
+            assert!(err(&output).contains("docs/errors.md"), "{}", err(&output));
         }
     });
 }

@@ -1,10 +1,10 @@
 //! `pvusb-agent controller list`: the controllers, one in each line.
 
 use super::super::domains::{Shown, shown, write_broken, write_json};
-use super::super::look::look_if_possible;
-use super::super::{EX_IOERR, EX_OK, EX_UNAVAILABLE, fail, table};
+use super::super::look::{look_if_possible, unseen};
+use super::super::{EX_IOERR, EX_OK, table};
 use super::ListArgs;
-use super::refusal::{Refusal, needs_root};
+use super::refusal::Refusal;
 use crate::host::xenstore::Endpoint;
 use crate::plan::{Denial, guest_called};
 use std::io::{self, Write};
@@ -17,10 +17,7 @@ pub(super) fn run(
 ) -> u8 {
     let xen = match look_if_possible(endpoint, &args.common.libxl_dir, &[]) {
         Ok((observed, _, None)) => observed.xen,
-        Ok((_, _, Some(error))) | Err(error) => {
-            let code = fail(err, &error, EX_UNAVAILABLE);
-            return needs_root(&error, err).map_or(EX_IOERR, |()| code);
-        }
+        Ok((_, _, Some(error))) | Err(error) => return unseen(&error, err),
     };
     let domains: Vec<Shown> = match &args.domain {
         None => xen.guests.values().map(shown).collect(),

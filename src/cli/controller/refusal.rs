@@ -1,15 +1,12 @@
 //! Why nothing was done, as it is told: what it is, and what helps.
 
-use super::super::{EX_REFUSED, look};
+use super::super::EX_REFUSED;
+use super::super::look::ONLY_ROOT;
 use crate::host::xenstore;
 use crate::model::{ControllerId, XenbusState};
 use crate::plan::{Cause, Denial, StepError};
 use serde::Serialize;
-use std::error::Error;
 use std::io::{self, Write};
-
-/// What helps whoever is not root.
-const ONLY_ROOT: &str = "only root can read and change xenstore";
 
 /// Why a controller was not made, or not removed.
 #[derive(Debug, thiserror::Error)]
@@ -84,17 +81,4 @@ impl Refusal {
 
 fn is_denied(cause: &Cause) -> bool {
     cause.downcast_ref().is_some_and(|error| matches!(error, xenstore::Error::Denied { .. }))
-}
-
-/// Says so where xenstore does not let somebody in who is not root.
-pub(super) fn needs_root(error: &look::Error, err: &mut dyn Write) -> io::Result<()> {
-    let xenstore = error.source().and_then(|source| source.downcast_ref());
-    let is_denied = match xenstore {
-        Some(xenstore::Error::Denied { .. }) => true,
-        Some(xenstore::Error::Connect { source, .. }) => {
-            source.kind() == io::ErrorKind::PermissionDenied
-        }
-        Some(_) | None => false,
-    };
-    if is_denied { writeln!(err, "pvusb-agent: {ONLY_ROOT}") } else { Ok(()) }
 }
