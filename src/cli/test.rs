@@ -188,7 +188,7 @@ fn write_none(args: &TestArgs, err: &mut dyn Write) -> io::Result<()> {
     if let Some(name) = &args.name {
         return writeln!(
             err,
-            "pvusb-agent: there is no test with `{}` in its name",
+            "pvusb-agent: there is no test with `{}` in its name; --list shows all",
             Text::from(&**name)
         );
     }

@@ -18,10 +18,10 @@ const LOCK: u32 = 0o600;
 #[derive(Debug, thiserror::Error)]
 pub enum AddressError {
     /// Another agent has it.
-    #[error("another agent is running: it holds {0}")]
+    #[error("another agent is running: it holds {0}; end that one first")]
     InUse(PathBuf),
     /// Something that is no socket is in its place.
-    #[error("{0} is there and is no socket: it is left alone")]
+    #[error("{0} is there and is no socket: remove it, or name another place with --socket")]
     NotASocket(PathBuf),
     /// The system refuses.
     #[error("cannot make {0}")]

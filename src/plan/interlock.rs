@@ -85,7 +85,7 @@ impl Refusal {
                 "plug in another one for dom0, or say in the policy what dom0 can do without: \
                  `defaults: {keep_last: []}`"
             }
-            Self::Listed { .. } => "change the policy",
+            Self::Listed { .. } => "take it out of `protect` in the policy",
         }
     }
 }

@@ -298,7 +298,7 @@ fn tests_are_chosen_by_file_directory_and_name() {
     let (status, _, complaint) = said(&["tests", "--name", "no such"]);
     assert_eq!(
         (status, &*complaint),
-        (1, "pvusb-agent: there is no test with `no such` in its name\n")
+        (1, "pvusb-agent: there is no test with `no such` in its name; --list shows all\n")
     );
 }
 

@@ -66,7 +66,7 @@ pub enum Error {
         source: Errno,
     },
     /// libudev would give no event, ever, because it does not find a udev daemon.
-    #[error("no udev daemon is running")]
+    #[error("no udev daemon is running: start systemd-udevd")]
     NoUdev,
 }
 
