@@ -9,6 +9,9 @@
     reason = "a rule that cannot be checked does not hold, and the message says why"
 )]
 
+#[path = "tidy/messages.rs"]
+mod messages;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -434,7 +437,7 @@ fn sources() -> Vec<File> {
 
 /// All code, tests against real parts too.
 fn all_code() -> Vec<File> {
-    let paths = ["src", "tests/harness", "tests/integration"]
+    let paths = ["src", "tests/harness", "tests/integration", "tests/tidy"]
         .into_iter()
         .flat_map(|folder| files(folder, "rs"));
     paths
