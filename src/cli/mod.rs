@@ -71,7 +71,9 @@ pub const DEFAULT_POLICY: &str = "/etc/pvusb-agent/policy.yaml";
     convert: something was lost; log: it does not hold), 64 wrong usage, 69 udev, xenstore or the agent is not there, 74 cannot write, \
     78 bad policy or test.\n\
     Environment: XENSTORED_PATH names xenstored's socket, PVUSB_AGENT_SOCKET the agent's; \
-    PVUSB_AGENT_LOG is one of error, warn, info, debug, trace."
+    PVUSB_AGENT_LOG is one of error, warn, info, debug, trace.\n\
+    Messages: docs/errors.md, in /usr/share/doc/pvusb-agent, says of each what to do next; docs/messages.md of \
+    the lines of the running agent, as journalctl -x does."
 )]
 struct Cli {
     #[command(subcommand)]

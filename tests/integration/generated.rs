@@ -49,10 +49,21 @@ fn the_messages_that_are_shipped_are_those_of_the_catalogue() {
         )
         .unwrap();
         let audited = if is_audited { "yes" } else { "" };
+        let next = linked(next);
         writeln!(page, "| {text} | `{word}` | {audited} | {next} |").unwrap();
     }
     assert_file(catalog, &root().join("dist/pvusb-agent.catalog"));
     assert_file(page, &root().join("docs/messages.md"));
+}
+
+/// The text with links in place of the sections that it names: `docs/errors.md, "Steps"`.
+fn linked(text: &str) -> String {
+    let named = regex_lite::Regex::new(r#"docs/([a-z-]+\.md), "([^"]+)""#).unwrap();
+    let link = |named: &regex_lite::Captures<'_>| {
+        let anchor = named[2].to_lowercase().replace(' ', "-");
+        format!("[{}]({}#{anchor})", &named[2], &named[1])
+    };
+    named.replace_all(text, link).into_owned()
 }
 
 const MESSAGES_HEAD: &str = "\
@@ -62,6 +73,8 @@ Every line that the running agent can tell, and what is to be done. The text is 
 fields after it; the word is `PVUSB_EVENT` in the journal and `event` of `watch --json` and of the audit log, and never changes. What
 is audited goes into the audit log as well. `journalctl -x` shows the last column below each line, and `journalctl
 PVUSB_DEVICE=1-1.4` all lines about the device in that place.
+
+What the commands themselves say is in [errors.md](errors.md), and so is what stands in `cause` here.
 
 This page is made from `src/telemetry/catalogue.rs` (`make generated`).
 
@@ -116,7 +129,11 @@ fn page(name: &str, command: clap::Command, see: &[String]) -> String {
     let text = roff::escaped_lines(text);
     match (text.is_empty(), has_verbs) {
         (true, _) => {}
-        (false, true) => write!(page, ".SH {heading}\n{text}").unwrap(),
+        // Each line tells of one thing, which it begins with.
+        (false, true) => text.lines().for_each(|line| {
+            let (what, text) = line.split_once(": ").unwrap();
+            write!(page, ".SH {}\n{text}\n", what.to_uppercase()).unwrap();
+        }),
         (false, false) => write!(page, ".SH {heading}\n.nf\n{text}.fi\n").unwrap(),
     }
     let section = |name: &String| if name.ends_with("-policy") { 5 } else { 1 };
