@@ -86,6 +86,7 @@ pub(super) fn run(
         Ok((_, _, Some(error))) | Err(error) => return unseen(&error, err),
     };
     let xen = &observed.xen;
+    let has_answered = of_agent.is_some();
     let reasons = of_agent.unwrap_or_else(|| reasons(policy.as_ref(), &observed));
     let rows: Vec<Row> = xen
         .taken_ports()
@@ -99,9 +100,9 @@ pub(super) fn run(
             (None, Some(_)) => format!(", reasons by {DEFAULT_POLICY}"),
             (None, None) => String::new(),
         };
-        write_text(&rows, out)
-            .and_then(|()| write_broken(xen, err))
-            .and_then(|()| tell_of_absence(&args.socket.path(), &by, err))
+        write_text(&rows, out).and_then(|()| write_broken(xen, err)).and_then(|()| {
+            if has_answered { Ok(()) } else { tell_of_absence(&args.socket.path(), &by, err) }
+        })
     };
     match written.and_then(|()| out.flush()) {
         Ok(()) => EX_OK,

@@ -72,7 +72,7 @@ pub const DEFAULT_POLICY: &str = "/etc/pvusb-agent/policy.yaml";
     78 bad policy or test.\n\
     Environment: XENSTORED_PATH names xenstored's socket, PVUSB_AGENT_SOCKET the agent's; \
     PVUSB_AGENT_LOG is one of error, warn, info, debug, trace.\n\
-    Messages: docs/errors.md, in /usr/share/doc/pvusb-agent, says of each what to do next; docs/messages.md of \
+    Messages: docs/errors.md, in share/doc/pvusb-agent where it was installed, says of each what to do next; docs/messages.md of \
     the lines of the running agent, as journalctl -x does."
 )]
 struct Cli {

@@ -49,16 +49,13 @@ class Between:
                 return seen
 
     def killed(self, number, side):
-        """Waits until the agent is killed; false if it comes to rest without that effect."""
+        """Waits until the agent is killed. It must be: what it does is the same each time."""
         try:
             until("the agent is killed", lambda: not self._rig.agent.runs())
-        except Failure:
-            seen = self.effects()
-            expect(len(seen) < number, f"it lives although it had these effects: {seen}")
-            return False
+        except Failure as failure:
+            raise Failure(f"{failure}; it had these effects: {self._seen()}") from failure
         seen = self._seen()
         expect(len(seen) == number - (side == "before"), f"it was killed after these effects: {seen}")
-        return True
 
     def _seen(self):
         return (self._eyes.text(path=LOG) or "").splitlines()
