@@ -25,6 +25,9 @@ pub enum ClientError {
     /// It ended the connection.
     #[error("the agent has ended the connection without an answer")]
     HungUp,
+    /// There is something at this place, or it cannot be a place, and no connection comes about.
+    #[error("cannot connect to {0}")]
+    Unreachable(PathBuf, #[source] io::Error),
     /// The connection failed.
     #[error("cannot talk to the agent")]
     Io(#[from] io::Error),
@@ -42,6 +45,9 @@ impl ClientError {
             }
             Self::Denied(_) => {
                 "ask as root, or let a group ask (docs/monitoring.md, \"Who may see it\")"
+            }
+            Self::Unreachable(..) => {
+                "`systemctl status pvusb-agent` tells whether it runs; `--socket` names its socket"
             }
             Self::TimedOut(_) => {
                 "the journal may say what it waits for; an order can be noted all the same: \
@@ -147,7 +153,7 @@ fn connect(path: &Path) -> Result<UnixStream, ClientError> {
         } else if kind == io::ErrorKind::PermissionDenied {
             ClientError::Denied(path.to_owned())
         } else {
-            ClientError::Io(error)
+            ClientError::Unreachable(path.to_owned(), error)
         }
     })
 }

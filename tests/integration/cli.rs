@@ -273,6 +273,21 @@ fn verbs_that_look_for_themselves_say_that_no_agent_runs_and_only_then() {
 }
 
 #[test]
+fn a_socket_that_takes_no_connection_is_named_with_the_cause() {
+    let dir = tempfile::tempdir().unwrap();
+    // Longer than `sun_path` (unix(7)), and of another type.
+    let datagrams = dir.path().join("datagrams");
+    let _socket = std::os::unix::net::UnixDatagram::bind(&datagrams).unwrap();
+    for path in [dir.path().join("x".repeat(120)), datagrams] {
+        let output = program(&["status", "--socket", path.to_str().unwrap()]).output().unwrap();
+        assert_eq!((code(&output), out(&output)), (1, ""));
+        let first = format!("pvusb-agent: cannot connect to {}: ", path.display());
+        assert!(err(&output).starts_with(&first), "{}", err(&output));
+        assert!(err(&output).contains("`--socket` names its socket"), "{}", err(&output));
+    }
+}
+
+#[test]
 fn without_xenstore_list_is_69() {
     let world = World::new(Flavor::C);
     let output = program(&["list"])
