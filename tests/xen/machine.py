@@ -40,6 +40,10 @@ CRASH = re.compile(r"segfault|general protection|traps:|Oops|BUG:|Call Trace")
 # are ours; those are for the scenario to judge.
 OURS = re.compile(r"qemu-system|xen-qemu|pvusb-agent")
 
+# What a device model ends with when its guest asks a device for something in the moment in which that is
+# removed. Nobody in dom0 can prevent it (docs/protocol.md, "What kills a domain's QEMU").
+DEVICE_MODEL_FAULT = "usb_ep_get: Assertion `dev != NULL' failed"
+
 
 class Machine:
     def __init__(self, directory, vcpus=1, dom0=PLAIN):
@@ -108,6 +112,9 @@ class Machine:
         faults = [line for line in lines if CRASH.search(line) and not OURS.search(line)]
         if faults:
             raise RigFault("a program or the kernel of dom0 has crashed:\n" + "\n".join(faults))
+        fallen = self.eyes.saying(pattern="/var/log/xen/qemu-dm-*.log", words=DEVICE_MODEL_FAULT)
+        if fallen:
+            raise RigFault(f"a device model did not survive a removal: {', '.join(fallen)}: {DEVICE_MODEL_FAULT}")
         # Debian's own script for Xen prefers oxenstored.
         xenstored = "oxenstored" if self.kind == SYSTEMD else "xenstored"
         for name in ["systemd-udevd", xenstored, "xenconsoled"]:

@@ -19,6 +19,8 @@ class Scenario:
     dom0: str
     # Not part of the plain run, because it takes long and measures rather than checks.
     measures: bool
+    # Waits much, or takes long: begun before the others, which then fill what it leaves of the processors.
+    long: bool
     # Why it is known to fail; None for a scenario that must pass.
     known: str | None
 
@@ -31,12 +33,12 @@ class Scenario:
 _found = []
 
 
-def scenario(vcpus=1, dom0=PLAIN, measures=False, known=None):
+def scenario(vcpus=1, dom0=PLAIN, measures=False, long=False, known=None):
     """Marks a function as a scenario. Its name is the scenario's; its docstring says what must hold."""
 
     def mark(function):
         theme = function.__module__.rsplit(".", 1)[-1]
-        _found.append(Scenario(function.__name__, theme, function, vcpus, dom0, measures, known))
+        _found.append(Scenario(function.__name__, theme, function, vcpus, dom0, measures, long, known))
         return function
 
     return mark

@@ -44,9 +44,9 @@ class Service:
     def is_active(self):
         return self.property("ActiveState") == "active"
 
-    def journal(self, output="cat"):
+    def journal(self):
         """All that the unit has said since the scenario began; in the first one, since the boot."""
-        return self._dom0.out(f"journalctl -u {UNIT} --no-pager -o {output} {self._since}")
+        return self._dom0.out(f"journalctl -u {UNIT} --no-pager -o cat {self._since}")
 
     def says(self, pattern, timeout=DEADLINE):
         """Waits for a line of the journal that matches."""

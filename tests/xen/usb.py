@@ -36,6 +36,11 @@ class Device:
     @property
     def address(self):
         """(bus, device), as dom0 counts."""
+        # While the kernel resets it, as when QEMU lets go of it, its number is 0
+        # (drivers/usb/core/hub.c: hub_port_reset).
+        return until(f"{self} has an address", lambda: all(seen := self._address()) and seen)
+
+    def _address(self):
         there = f"/sys/bus/usb/devices/{self.busid}"
         return tuple(int(self._usb.eyes.text(path=f"{there}/{name}") or 0) for name in ["busnum", "devnum"])
 

@@ -1,15 +1,16 @@
-/* A guest that means harm: writes what it likes below its own nodes of xenstore, as fast as it can.
+/* A guest that means harm: writes what it likes below its own nodes of xenstore, as fast as it can, until it
+ * gets SIGTERM.
  *
- *   nonsense SECONDS KIND      KIND: states, paths, delete, transactions
+ *   nonsense KIND      KIND: states, paths, delete, transactions
  *
  * It speaks the wire protocol of xenstored (Xen's docs/misc/xenstore.txt) to /dev/xen/xenbus.
  */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { DIRECTORY = 1, READ = 2, TX_START = 6, TX_END = 7, WRITE = 11, MKDIR = 12, RM = 13, ERROR = 16 };
@@ -18,6 +19,9 @@ struct header { uint32_t type, request, transaction, length; };
 
 static int bus;
 static unsigned long asked, refused;
+static volatile sig_atomic_t over;
+
+static void stop(int signal) { over = signal; }
 
 static void all(ssize_t (*move)(int, void *, size_t), void *bytes, size_t length)
 {
@@ -56,9 +60,11 @@ static uint32_t ask(uint32_t type, uint32_t transaction, const char *path, const
 
 int main(int argc, char **argv)
 {
-    if (argc != 3) return 64;
-    time_t end = time(NULL) + atoi(argv[1]);
-    const char *kind = argv[2];
+    if (argc != 2) return 64;
+    const char *kind = argv[1];
+    // What it waits for then goes on.
+    struct sigaction action = { .sa_handler = stop, .sa_flags = SA_RESTART };
+    sigaction(SIGTERM, &action, NULL);
     bus = open("/dev/xen/xenbus", O_RDWR);
     if (bus < 0) { perror("/dev/xen/xenbus"); return 1; }
     static const char *base = "device/vusb/0";
@@ -66,7 +72,7 @@ int main(int argc, char **argv)
     char path[256], big[2000];
     memset(big, 'A', sizeof big - 1);
     big[sizeof big - 1] = 0;
-    for (unsigned long n = 0; time(NULL) < end; n++) {
+    for (unsigned long n = 0; !over; n++) {
         if (!strcmp(kind, "states")) {
             snprintf(path, sizeof path, "%s/state", base);
             ask(WRITE, 0, path, states[n % (sizeof states / sizeof *states)]);

@@ -136,6 +136,11 @@ def exists(path):
     return os.path.exists(path)
 
 
+def saying(pattern, words):
+    """The files of that pattern in which these words stand."""
+    return [path for path in glob.glob(pattern) if words in (text(path) or "")]
+
+
 def drivers(busid):
     """The driver of each interface; empty where there is none."""
     found = {}
@@ -185,7 +190,7 @@ def kernel(start):
 _kmsg = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
 _said = []
 
-QUESTIONS = {f.__name__: f for f in [tree, domid, text, size, exists, drivers, processes, usb, kernel]}
+QUESTIONS = {f.__name__: f for f in [tree, domid, text, size, exists, saying, drivers, processes, usb, kernel]}
 
 print("eyes", flush=True)
 for line in sys.stdin:

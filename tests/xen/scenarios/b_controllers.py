@@ -59,7 +59,7 @@ def no_device_model(rig):
     stays("it does not try again", lambda: len(rig.agent.log().splitlines()) <= lines + 2, 5)
 
 
-@scenario()
+@scenario(long=True)
 def no_frontend(rig):
     """The guest has no PVUSB frontend: the agent says so; the device follows when it is loaded."""
     desk = rig.guests.make("desk", extra="nofrontend").create()

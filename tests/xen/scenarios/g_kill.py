@@ -160,7 +160,7 @@ def killed_while_creating_a_controller(rig):
     return at_every_effect(rig, prepare, act, check)
 
 
-@scenario()
+@scenario(long=True)
 def killed_while_removing_a_controller(rig):
     """Killed before and after each effect of the removal of a controller that nobody serves: after the
     restart nothing is left of it, and dom0 has the device."""

@@ -117,7 +117,7 @@ def same_controllers_as_xl(rig):
     differ("at the end", start, nodes(connected=False))
 
 
-@scenario()
+@scenario(long=True)
 def same_removal_as_xl(rig):
     """A controller that nobody serves, once removed by the agent and once with `xl usbctrl-detach`: the
     same nodes are left."""

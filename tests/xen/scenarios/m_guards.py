@@ -76,7 +76,7 @@ def only_keyboard_stays(rig):
         rig.arrives(mouse, kiosk)
 
 
-@scenario()
+@scenario(long=True)
 def flapping_device_is_held_down(rig):
     """A device that is plugged too often stays in dom0 until it has been plugged for the pause."""
     kiosk = rig.guests.kept("kiosk")
