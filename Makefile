@@ -21,7 +21,7 @@ INSTALL = install
 BUILT = $(or $(CARGO_TARGET_DIR),target)/release/pvusb-agent
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test test-xen xen-shell fuzz mutants lint doc generated build deb rpm install uninstall
+.PHONY: help deps demo test test-xen xen-shell fuzz mutants lint doc generated order build deb rpm install uninstall
 
 help: ## list the commands
 	@echo 'pvusb-agent: USB devices in dom0 -> PVUSB ports of domains'
@@ -71,6 +71,9 @@ doc: ## build the code's documentation; a broken link is an error
 
 generated: ## write the manual pages and the JSON Schemas anew, in dist/
 	SNAPSHOTS=overwrite $(CARGO) test --locked --test integration generated::
+
+order: ## find out anew which functions an idle agent uses, so that the others stay out of memory (dist/order.ld)
+	tests/scripts/order.sh
 
 build: ## build the program to install: target/release/pvusb-agent
 	$(CARGO) build --locked --release
