@@ -8,7 +8,7 @@
 //! | [`backend`] | toolstack, QEMU, usbback and the guest's frontend | doubles, which talk to the real xenstored |
 //! | [`agent`] | the program under test, as a process | the real one |
 //!
-//! It needs the Debian packages `xen-utils-4.17`, `umockdev`, `gcc` and `libc6-dev`; a test that
+//! It needs the Debian packages `xen-utils-4.17` (or `4.20`), `umockdev`, `gcc` and `libc6-dev`; a test that
 //! misses one fails and names it. Nothing needs root, nothing of the machine's /run, /sys or /dev
 //! is touched, and any number of tests can run at once.
 //!

@@ -2,6 +2,7 @@
 //! even to be warned of, and what it decides stands in `tests/documents`.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
+use crate::cli::{out, program};
 use crate::policy::assert_file;
 use pvusb_agent::policy::{Role, Source, lint_files};
 use std::fs;
@@ -42,6 +43,15 @@ fn every_shipped_policy_decides_as_it_stands_in_its_file() {
         let expected = root().join("tests/documents").join(format!("{name}.decisions"));
         assert_file(decisions(&path.display().to_string(), &text), &expected);
     }
+}
+
+#[test]
+fn the_readme_shows_what_check_says_of_the_example() {
+    let text = fs::read_to_string(root().join("README.md")).unwrap();
+    let output = program(&["check", "policy.example.yaml"]).current_dir(root()).output().unwrap();
+    let installed = out(&output).replace("policy.example.yaml", "/etc/pvusb-agent/policy.yaml");
+    let shown = format!("$ pvusb-agent check\n{installed}");
+    assert!(text.contains(&shown), "not in README.md: {shown}");
 }
 
 /// What a policy decides about devices of all kinds. It must be without fault, and there must be nothing to

@@ -16,8 +16,8 @@
  *
  * The daemon dies with the harness: its standard input is a pipe that the harness keeps open and never writes to.
  *
- * What is not here is answered by the real libraries, and those fail cleanly (there is no /dev/xen/privcmd). The layouts
- * below are those of Xen 4.17 on 64-bit machines: libxenctrl's are not a stable interface.
+ * What is not here is answered by the real libraries, and those fail cleanly (there is no /dev/xen/privcmd). The functions
+ * and layouts below are those of Xen 4.17 and 4.20 on 64-bit machines: libxenctrl's are not a stable interface.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -147,7 +147,7 @@ struct dominfo {
 	uint32_t arch_config[2];
 };
 
-/* C xenstored: does the domain exist (XS_INTRODUCE, XS_SET_PERMS), and has it shut down or begun to die (VIRQ_DOM_EXC)?
+/* C xenstored of 4.17: does the domain exist (XS_INTRODUCE, XS_SET_PERMS), and has it shut down or begun to die (VIRQ_DOM_EXC)?
  * It always asks for one domain and compares the number in the answer, so "the first one from here on" may be left out. */
 int xc_domain_getinfo(void *handle UNUSED, uint32_t domid, unsigned int max UNUSED, struct dominfo *info)
 {
@@ -176,7 +176,7 @@ struct domaininfo {
 	uint32_t arch_config[2];
 };
 
-_Static_assert(sizeof(struct domaininfo) == 112, "xen_domctl_getdomaininfo of Xen 4.17, x86-64");
+_Static_assert(sizeof(struct domaininfo) == 112, "xen_domctl_getdomaininfo of Xen 4.17 and 4.20, x86-64");
 
 enum { DOMINF_DYING = 1 << 0, DOMINF_SHUTDOWN = 1 << 2, DOMINF_RUNNING = 1 << 5 };
 
@@ -192,6 +192,17 @@ int xc_domain_getinfolist(void *handle UNUSED, uint32_t domid, unsigned int max 
 		.flags = state.dying ? DOMINF_DYING : state.shutdown ? DOMINF_SHUTDOWN : DOMINF_RUNNING,
 	};
 	return 1;
+}
+
+/* That of both daemons of 4.20. */
+int xc_domain_getinfo_single(void *handle, uint32_t domid, struct domaininfo *info)
+{
+	struct domaininfo unwanted;
+
+	if (xc_domain_getinfolist(handle, domid, 1, info ? info : &unwanted) == 1)
+		return 0;
+	errno = ESRCH;
+	return -1;
 }
 
 /* oxenstored, when the answer was "no such domain": it makes the text of an exception of it. */

@@ -30,9 +30,8 @@ use super::time::{PATIENCE, eventually};
 /// The hypervisor's stand-in.
 const FAKEXEN: &str = include_str!("fakexen.c");
 
-/// Where Debian keeps the daemons. One version of Xen: `fakexen.c` has the layouts of its
-/// libxenctrl.
-const PROGRAMS: &str = "/usr/lib/xen-4.17/bin";
+/// Where Debian keeps the daemons, of the versions of Xen whose libxenctrl `fakexen.c` stands in for.
+const PROGRAMS: [&str; 2] = ["/usr/lib/xen-4.17/bin", "/usr/lib/xen-4.20/bin"];
 
 /// Which daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,13 +63,11 @@ impl Flavor {
     /// # Panics
     /// When it is not installed in a version that `fakexen.c` knows.
     fn find(self) -> PathBuf {
-        let program = Path::new(PROGRAMS).join(self.program());
-        assert!(
-            program.is_file(),
-            "there is no {}: install the Debian package xen-utils-4.17",
-            program.display()
-        );
-        program
+        let programs = PROGRAMS.map(|dir| Path::new(dir).join(self.program()));
+        let found = programs.into_iter().find(|program| program.is_file());
+        found.unwrap_or_else(|| {
+            panic!("no {} in {PROGRAMS:?}: `make deps` installs it", self.program())
+        })
     }
 }
 
