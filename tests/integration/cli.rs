@@ -13,6 +13,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write, pipe};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 
 const POLICY: &str = "
 version: 1
@@ -30,9 +31,24 @@ rules:
 /// What a verb that has looked for itself says when no agent runs.
 const WITHOUT_AGENT: &str = "pvusb-agent: no agent is running: this is from the host itself\n";
 
-/// The program, with nothing of the caller's terminal.
+/// Where a policy may be installed on the machine that runs the tests.
+const INSTALLED: &str = "/etc/pvusb-agent";
+
+/// Whether it can be hidden from the program, which takes namespaces: in a chroot there are none (unshare(2)).
+static HIDES: LazyLock<bool> = LazyLock::new(|| {
+    let tried = Command::new("unshare").args(["--map-root-user", "--mount", "true"]).output();
+    tried.is_ok_and(|done| done.status.success())
+});
+
+/// The program, with nothing of the caller's terminal, and if possible without the policy that is installed.
 pub(crate) fn program(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pvusb-agent"));
+    let program = env!("CARGO_BIN_EXE_pvusb-agent");
+    let mut command = Command::new(program);
+    if Path::new(INSTALLED).exists() && *HIDES {
+        command = Command::new("unshare");
+        let hide = format!("mount -t tmpfs none {INSTALLED} && exec \"$0\" \"$@\"");
+        command.args(["--map-root-user", "--mount", "sh", "-c", &hide, program]);
+    }
     command.args(args).env_remove("COLUMNS").env("NO_COLOR", "1").stdin(Stdio::null());
     command
 }
@@ -195,7 +211,9 @@ fn list_says_what_is_attached_where_and_by_whom() {
     for flavor in Flavor::BOTH {
         let mut world = World::new(flavor);
         let empty = on(&world, &["list"]);
-        assert_eq!((code(&empty), err(&empty)), (0, WITHOUT_AGENT));
+        let is_bare = !Path::new(INSTALLED).exists() || *HIDES;
+        assert_eq!(code(&empty), 0);
+        assert!(!is_bare || err(&empty) == WITHOUT_AGENT, "{}", err(&empty));
         assert_eq!(out(&empty).lines().count(), 1, "{flavor:?}: {}", out(&empty));
         assert_eq!(out(&on(&world, &["list", "--json"])), "[]\n", "{flavor:?}");
 
@@ -237,8 +255,9 @@ fn list_says_what_is_attached_where_and_by_whom() {
         let ports = &kiosk["controllers"][0]["ports"];
         assert_eq!((&ports[7]["busid"], &ports[1]["state"]), (&"1-3".into(), &"free".into()));
         // Without a policy there is no reason to be told.
-        let output = list(&["--json"]);
-        assert_eq!((code(&output), out(&output).matches("\"because\": null").count()), (0, 3));
+        let output = on(&world, &["list", "--json"]);
+        assert_eq!(code(&output), 0);
+        assert!(!is_bare || out(&output).matches("\"because\": null").count() == 3);
         world.write_policy("version: 2");
         assert_eq!(code(&list(&by)), 78);
     }
