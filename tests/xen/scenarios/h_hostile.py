@@ -20,7 +20,7 @@ def attacked(rig, kind):
         keyboard.pull()
         rig.leaves(keyboard, kiosk)
     # It is at its fastest while nobody else wants the processor.
-    stays("the agent runs", rig.agent.runs, 3)
+    stays("the agent runs", rig.agent.runs, 10)
     mallory.type("killall nonsense")
     until("the attack is over", lambda: "GUEST nonsense" in mallory.text())
     lines = len(rig.agent.log().splitlines())
