@@ -22,8 +22,8 @@ rules:
     attach: kiosk
 ";
 
-/// For how many looks in a row nothing may be sent until the agent counts as quiet. A look every
-/// two milliseconds: longer than the agent lets a new device settle.
+/// For how many looks in a row nothing may be sent, and nothing be under way, until the agent counts as
+/// quiet. A look every two milliseconds: longer than the agent lets a new device settle.
 const QUIET_LOOKS: u32 = 125;
 
 /// How long the agent must be silent before it gets an answer. On a busy machine it may be interrupted in
@@ -88,7 +88,7 @@ pub(crate) fn wait_until_silent(world: &World) {
     let (mut seen, mut looks) = (0, 0);
     wait_until(PATIENCE, "the agent asks for nothing more", || {
         let now = world.proxy.depths().len();
-        looks = if now == seen { looks + 1 } else { 0 };
+        looks = if now == seen && world.proxy.is_at_rest() { looks + 1 } else { 0 };
         seen = now;
         looks == QUIET_LOOKS
     });

@@ -1,12 +1,17 @@
 //! A proxy between a client and the daemon: counts requests and round trips, and breaks the
 //! connection on demand. It changes nothing in what it passes on.
 
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{MsgFlags, getsockopt, recv};
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{self, Write};
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::process;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -40,8 +45,9 @@ pub(crate) enum Lost {
 ///
 /// A daemon may be faster than a client that sends a burst piece by piece; the later pieces would
 /// then look as if they depended on the early replies. Therefore a reply is held back until its
-/// client has been silent for a moment ([`gather`](Self::gather)): what it sends without waiting
-/// for replies has then arrived.
+/// client has been silent for a moment ([`gather`](Self::gather)) and waits: what it sends without
+/// waiting for replies has then arrived. On a busy machine silence alone does not say that: client
+/// or proxy may not have had their turn.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     socket: PathBuf,
@@ -90,6 +96,12 @@ impl Proxy {
     pub(crate) fn depths(&self) -> Vec<(Message, u32)> {
         let state = self.shared.lock();
         state.requests.iter().cloned().zip(state.depths.iter().copied()).collect()
+    }
+
+    /// Whether no client is about to send something, or waits for a reply.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let state = self.shared.lock();
+        state.connections.values().all(|it| it.unanswered.is_empty() && !it.is_sending())
     }
 
     /// How many of them are of this type.
@@ -242,8 +254,12 @@ struct Connection {
     unanswered: Vec<Unanswered>,
     /// How many requests have arrived.
     arrived: u64,
+    /// Whether a request is being read.
+    arriving: bool,
     /// Whether the client has been silent since the last of them.
     silent: bool,
+    /// The client's process; none when it is this one.
+    process: Option<u32>,
 }
 
 /// A request that waits for its reply.
@@ -263,6 +279,24 @@ impl Connection {
             drop(end.shutdown(Shutdown::Both));
         }
     }
+
+    /// Whether the client may be in the middle of what it sends together.
+    fn is_sending(&self) -> bool {
+        let now = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        let is_unread =
+            || recv(self.ends[0].as_raw_fd(), &mut [0], now).is_ok_and(|count| count > 0);
+        // In this order: what it sent before it came to rest is seen after that.
+        self.process.is_some_and(is_at_work) || is_unread() || self.arriving
+    }
+}
+
+/// Whether a thread of the process has something to do, be it that it does not get its turn (`proc(5)`,
+/// `/proc/pid/stat`).
+fn is_at_work(process: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else { return false };
+    let lines = threads.filter_map(|it| fs::read_to_string(it.ok()?.path().join("stat")).ok());
+    let mut states = lines.filter_map(|line| line.rsplit_once(") ")?.1.chars().next());
+    states.any(|state| ['R', 'D'].contains(&state))
 }
 
 impl Shared {
@@ -305,7 +339,7 @@ impl Shared {
         let depth = connection.depth + 1;
         connection.unanswered.push(Unanswered { request: message.request, depth, phase, fatal });
         connection.arrived += 1;
-        connection.silent = false;
+        (connection.arriving, connection.silent) = (false, false);
         state.round_trips = state.round_trips.max(depth);
         state.requests.push(message.clone());
         state.depths.push(depth);
@@ -338,7 +372,7 @@ impl Shared {
         true
     }
 
-    /// Waits until the client has sent nothing for a moment.
+    /// Waits until the client has sent nothing for a moment, and waits.
     fn await_silence<'a>(
         &self,
         id: u32,
@@ -354,7 +388,8 @@ impl Shared {
                 .unwrap_or_else(PoisonError::into_inner);
             state = next;
             if let Some(connection) = state.connections.get_mut(&id) {
-                connection.silent = waited.timed_out() && connection.arrived == arrived;
+                let is_silent = waited.timed_out() && connection.arrived == arrived;
+                connection.silent = is_silent && (gather.is_zero() || !connection.is_sending());
             }
         }
         state
@@ -386,13 +421,16 @@ fn accept(shared: &Arc<Shared>, listener: &UnixListener, daemon: &Path) {
 fn serve(shared: &Arc<Shared>, client: UnixStream, daemon: &Path) -> io::Result<()> {
     let daemon = UnixStream::connect(daemon)?;
     let to_client = Arc::new(Mutex::new(client.try_clone()?));
+    let peer = getsockopt(&client, PeerCredentials)?;
     let connection = Connection {
         client: Arc::clone(&to_client),
         ends: [client.try_clone()?, daemon.try_clone()?],
         depth: 0,
         unanswered: Vec::new(),
         arrived: 0,
+        arriving: false,
         silent: false,
+        process: u32::try_from(peer.pid()).ok().filter(|process| *process != process::id()),
     };
     let id = {
         let mut state = shared.lock();
@@ -401,15 +439,31 @@ fn serve(shared: &Arc<Shared>, client: UnixStream, daemon: &Path) -> io::Result<
         state.connections.insert(id, connection);
         id
     };
-    let (up, down) = (Arc::clone(shared), Arc::clone(shared));
+    let [up, on, down] = [(); 3].map(|()| Arc::clone(shared));
     let (mut from_client, mut to_daemon, mut from_daemon) = (client, daemon.try_clone()?, daemon);
+    // A daemon that cannot get rid of its replies need not read: what arrives must not depend on it.
+    let (sender, arrived) = mpsc::channel::<Message>();
     thread::spawn(move || {
-        while let Ok(message) = Message::read(&mut from_client) {
-            if !up.arrive(id, &message) || message.write(&mut to_daemon).is_err() {
+        while recv(from_client.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK).is_ok() {
+            up.change(|state| {
+                if let Some(connection) = state.connections.get_mut(&id) {
+                    connection.arriving = true;
+                }
+            });
+            let Ok(message) = Message::read(&mut from_client) else { break };
+            if !up.arrive(id, &message) || sender.send(message).is_err() {
                 break;
             }
         }
-        close(&up, id);
+    });
+    thread::spawn(move || {
+        // Also what had arrived when the client went.
+        while let Ok(message) = arrived.recv() {
+            if message.write(&mut to_daemon).is_err() {
+                break;
+            }
+        }
+        close(&on, id);
     });
     thread::spawn(move || {
         while let Ok(message) = Message::read(&mut from_daemon) {
