@@ -23,10 +23,12 @@ IMAGES = pathlib.Path(os.environ.get("PVUSB_XEN_CACHE") or ROOT / ".cache" / "xe
 BOOT_LIMIT = 300
 
 XEN_LINE = (
-    "console=com1 com1=115200,8n1 dom0_mem=1280M,max:1280M dom0_max_vcpus={vcpus} noreboot=0 bootscrub=0 "
+    "console=com1 com1=115200,8n1 dom0_mem=768M,max:768M dom0_max_vcpus={vcpus} noreboot=0 bootscrub=0 "
     "loglvl=warning guest_loglvl=warning spec-ctrl=no,eager-fpu=1 xpti=no pv-l1tf=no"
 )
-LINUX_LINE = "console=hvc0 quiet loglevel=4 net.ifnames=0 mitigations=off tsc=reliable cryptomgr.notests init={init}"
+LINUX_LINE = (
+    "console=hvc0 quiet loglevel=4 net.ifnames=0 mitigations=off tsc=reliable cryptomgr.notests rodata=off init={init}"
+)
 
 # What runs in dom0: a script that starts the least that Xen needs, or systemd as in a plain Debian.
 # Each has its own disk and first program.
