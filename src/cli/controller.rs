@@ -1,12 +1,14 @@
 //! `pvusb-agent controller add`, `remove` and `list`: controllers by hand.
 //!
 //! What is to be done is decided by `plan::controllers`, and done by `host::perform`. Here it is asked for
-//! and told. No agent is asked: one that runs sees the controller come and go.
+//! and told. No agent is asked: one that runs takes it down, and sees the controller come and go.
 
 mod list;
 mod refusal;
 
+use super::by_hand::Clerk;
 use super::look::{self, look, unseen};
+use super::socket::SocketArg;
 use super::{EX_IOERR, EX_OK};
 use crate::host::look::XenReader;
 use crate::host::perform::Performer;
@@ -107,6 +109,8 @@ struct AddArgs {
     ports: PortNumber,
     #[command(flatten)]
     common: Common,
+    #[command(flatten)]
+    socket: SocketArg,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -119,6 +123,8 @@ struct RemoveArgs {
     controller: ControllerId,
     #[command(flatten)]
     common: Common,
+    #[command(flatten)]
+    socket: SocketArg,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -222,27 +228,33 @@ pub(super) fn run(
 ) -> u8 {
     match &args.what {
         What::Add(args) => {
-            perform(&args.common, endpoint, (out, err), async |host| add(args, host).await)
+            let clerk = Clerk::of(&args.socket);
+            perform(&args.common, endpoint, clerk, (out, err), async |host| add(args, host).await)
         }
         What::Remove(args) => {
-            perform(&args.common, endpoint, (out, err), async |host| remove(args, host).await)
+            let clerk = Clerk::of(&args.socket);
+            perform(&args.common, endpoint, clerk, (out, err), async |host| {
+                remove(args, host).await
+            })
         }
         What::List(args) => list::run(args, endpoint, out, err),
     }
 }
 
-/// What can be seen and done.
-struct Host {
+/// What can be seen and done, and who takes it down.
+struct Host<'a> {
     observed: Observed,
     performer: Performer,
+    clerk: &'a mut Clerk,
 }
 
 /// Does something to this host and tells it. Gives the exit code.
 fn perform<Answer: Serialize + fmt::Display>(
     common: &Common,
     endpoint: Endpoint,
+    mut clerk: Clerk,
     (out, err): (&mut dyn Write, &mut dyn Write),
-    work: impl AsyncFnOnce(Host) -> Result<Answer, Refusal>,
+    work: impl AsyncFnOnce(Host<'_>) -> Result<Answer, Refusal>,
 ) -> u8 {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -253,14 +265,14 @@ fn perform<Answer: Serialize + fmt::Display>(
         let xen = XenReader::new(xs.clone(), UserData::new(&common.libxl_dir));
         let (observed, _) = look(&xen).await?;
         let performer = Performer::new(xs, xen, UsbReader::new(), Drivers::new());
-        Ok::<_, look::Error>(work(Host { observed, performer }).await)
+        Ok::<_, look::Error>(work(Host { observed, performer, clerk: &mut clerk }).await)
     });
     let written = match answer {
         Ok(Ok(answer)) => write(&answer, common.json, out).map(|()| EX_OK),
         Ok(Err(refusal)) => refusal.write(common.json, out, err),
         Err(error) => return unseen(&error, err),
     };
-    written.unwrap_or(EX_IOERR)
+    written.and_then(|code| clerk.report(err).map(|()| code)).unwrap_or(EX_IOERR)
 }
 
 fn write(
@@ -277,12 +289,18 @@ fn write(
     out.flush()
 }
 
-async fn add(args: &AddArgs, host: Host) -> Result<Added, Refusal> {
-    let Host { observed, performer } = host;
+async fn add(args: &AddArgs, host: Host<'_>) -> Result<Added, Refusal> {
+    let Host { observed, performer, clerk } = host;
     let wanted = wanted(&args.domain, args.wish(), &observed)?;
-    performer.add_controller(&wanted).await?;
-    let state = served(&wanted, &performer).await?;
     let ControllerSpec { kind, version, ports } = wanted.spec;
+    let (domain, controller) = (&wanted.domain, wanted.controller);
+    let act =
+        format!("add controller {controller} to {domain}: {kind}, USB {version}, {ports} ports");
+    let adding = async {
+        performer.add_controller(&wanted).await?;
+        served(&wanted, &performer).await
+    };
+    let state = clerk.attend(&act, adding).await?;
     Ok(Added {
         domid: wanted.domain.domid.get(),
         name: wanted.domain.name.to_string(),
@@ -323,10 +341,11 @@ async fn served(wanted: &ControllerWanted, performer: &Performer) -> Result<Xenb
     }
 }
 
-async fn remove(args: &RemoveArgs, host: Host) -> Result<Removed, Refusal> {
-    let Host { observed, performer } = host;
+async fn remove(args: &RemoveArgs, host: Host<'_>) -> Result<Removed, Refusal> {
+    let Host { observed, performer, clerk } = host;
     let found = found(&args.domain, args.controller, &observed)?;
-    let closed = performer.drop_controller(&found, CLOSING_DEADLINE).await?;
+    let act = format!("remove controller {} from {}", found.controller, found.domain);
+    let closed = clerk.attend(&act, performer.drop_controller(&found, CLOSING_DEADLINE)).await?;
     Ok(Removed {
         domid: found.domain.domid.get(),
         name: found.domain.name.to_string(),

@@ -1,8 +1,11 @@
 //! `pvusb-agent doctor`: what others left behind, what it does to the host, and mending it.
 //!
-//! What is wrong is found by `plan::findings`, and mended by `host::perform`. Here it is told.
+//! What is wrong is found by `plan::findings`, and mended by `host::perform`. Here it is told, also to a running
+//! agent, which takes it down.
 
+use super::by_hand::Clerk;
 use super::look::{Error, Unreadable, look, unseen};
+use super::socket::SocketArg;
 use super::{EX_FINDINGS, EX_IOERR, EX_OK};
 use crate::host::look::XenReader;
 use crate::host::nodes::node_of;
@@ -31,6 +34,8 @@ pub(super) struct DoctorArgs {
     /// Where libxl keeps its files about domains
     #[arg(long, value_name = "DIR", default_value = UserData::DIR)]
     libxl_dir: PathBuf,
+    #[command(flatten)]
+    socket: SocketArg,
 }
 
 /// How often it looks again after it has mended something: one mend can bring to light what another
@@ -84,7 +89,8 @@ pub(super) fn run(
         Ok(runtime) => runtime,
         Err(error) => return unseen(&Error::Runtime(error), err),
     };
-    let answer = runtime.block_on(examine(args, endpoint));
+    let mut clerk = Clerk::of(&args.socket);
+    let answer = runtime.block_on(examine(args, endpoint, &mut clerk));
     // A write to sysfs that the kernel does not let go of must not keep the answer back.
     runtime.shutdown_background();
     let answer = match answer {
@@ -92,14 +98,18 @@ pub(super) fn run(
         Err(error) => return unseen(&error, err),
     };
     let written = if args.json { write_json(&answer, out) } else { write_text(&answer, out) };
-    match written.and_then(|()| out.flush()) {
+    match written.and_then(|()| out.flush()).and_then(|()| clerk.report(err)) {
         Ok(()) if answer.healthy => EX_OK,
         Ok(()) => EX_FINDINGS,
         Err(_) => EX_IOERR,
     }
 }
 
-async fn examine(args: &DoctorArgs, endpoint: Endpoint) -> Result<Answer, Error> {
+async fn examine(
+    args: &DoctorArgs,
+    endpoint: Endpoint,
+    clerk: &mut Clerk,
+) -> Result<Answer, Error> {
     let xs = Xenstore::connect(endpoint).await?;
     let xen = XenReader::new(xs.clone(), UserData::new(&args.libxl_dir));
     let performer = Performer::new(xs, xen.clone(), UsbReader::new(), Drivers::new());
@@ -107,7 +117,7 @@ async fn examine(args: &DoctorArgs, endpoint: Endpoint) -> Result<Answer, Error>
     let (mut observed, mut unreadable) = look(&xen).await?;
     for _ in 0..ROUNDS {
         let tried = if args.fix {
-            mend(&performer, &observed, &unreadable, &mut answer.tried).await
+            mend((&performer, clerk), &observed, &unreadable, &mut answer.tried).await
         } else {
             false
         };
@@ -130,7 +140,7 @@ fn unread(unreadable: &Unreadable) -> BTreeSet<BusId> {
 
 /// Tries what can be mended and was not tried before. Tells whether it tried anything.
 async fn mend(
-    performer: &Performer,
+    (performer, clerk): (&Performer, &mut Clerk),
     observed: &Observed,
     unreadable: &Unreadable,
     tries: &mut Vec<Try>,
@@ -140,7 +150,9 @@ async fn mend(
         let (code, what) = (finding.code().number(), finding.to_string());
         let is_new = !tries.iter().any(|tried| tried.code == code && tried.what == what);
         if let Some(mend) = finding.mend(observed).filter(|_| is_new) {
-            let failed = performer.mend(&mend).await.err().map(|error| error.to_string());
+            let act = format!("mend {code} {what}");
+            let mended = clerk.attend(&act, performer.mend(&mend)).await;
+            let failed = mended.err().map(|error| error.to_string());
             tries.push(Try { code, what, node: node_of(&finding), failed });
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Exit codes are those of `sysexits.h`, so that scripts and systemd can tell them apart.
 
+mod by_hand;
 pub mod check;
 mod complete;
 mod controller;

@@ -53,6 +53,7 @@ pub(super) fn text(outcome: &Outcome) -> String {
         Outcome::Order(order) => order.message.clone(),
         Outcome::Reload(reload) => format!("policy reloaded, {} rules", reload.reloaded_rules),
         Outcome::Status(status) => status_text(status),
+        Outcome::TakenDown(_) => "taken down".to_owned(),
         Outcome::Metrics(metrics) => metrics.metrics.trim_end().to_owned(),
         Outcome::Watch(watch) => {
             let each = watch.devices.iter().map(|row| format!("{} {}", row.busid, row.message));

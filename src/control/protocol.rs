@@ -11,7 +11,7 @@
 //! ```
 
 use super::watch::{Notice, Since, WatchOutcome};
-use crate::model::{BusId, DeviceName, NameError, Place, Text};
+use crate::model::{BusId, ByHand, DeviceName, NameError, Place, Stage, Text};
 use crate::plan::{Objection, Outlook, Problem, Refusal, Request, Standing, Wanted};
 use crate::reconcile::Answer;
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,8 @@ pub enum Ask {
     Watch(Option<Since>),
     /// `metrics`: what it has counted.
     Metrics,
+    /// `by-hand`: something is done without the agent, which is to take it down.
+    ByHand(ByHand),
 }
 
 /// An order.
@@ -85,6 +87,21 @@ struct Line {
     agent: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     since: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    act: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stage: Option<StageWord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cause: Option<String>,
+}
+
+/// The words of `stage`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum StageWord {
+    Begun,
+    Done,
+    Failed,
 }
 
 /// The words of `ask`.
@@ -100,6 +117,7 @@ enum Word {
     Reasons,
     Watch,
     Metrics,
+    ByHand,
 }
 
 /// What of a line is of use even when the rest is not.
@@ -144,6 +162,8 @@ pub enum Outcome {
     Watch(WatchOutcome),
     /// To `metrics`.
     Metrics(MetricsOutcome),
+    /// To `by-hand`.
+    TakenDown(TakenDownOutcome),
 }
 
 /// What became of an order. It is noted in any case.
@@ -261,6 +281,14 @@ pub struct MetricsOutcome {
     pub metrics: String,
 }
 
+/// What is done by hand was taken down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TakenDownOutcome {
+    /// Always so.
+    pub taken_down: bool,
+}
+
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -295,6 +323,8 @@ enum BadRequest {
     Long(&'static str),
     #[error("`agent` and `since` go together")]
     HalfSince,
+    #[error("`cause` goes with the stage `failed`, and with no other")]
+    Cause,
     #[error("`device`: {0}")]
     Device(NameError),
 }
@@ -354,6 +384,9 @@ impl Question {
             wait: true,
             agent: None,
             since: None,
+            act: None,
+            stage: None,
+            cause: None,
         };
         match &self.ask {
             Ask::Status => {}
@@ -362,6 +395,18 @@ impl Question {
                 line.ask = Word::Watch;
                 line.agent = since.as_ref().map(|since| since.agent.clone());
                 line.since = since.as_ref().map(|since| since.seq);
+            }
+            Ask::ByHand(ByHand { act, stage }) => {
+                line.ask = Word::ByHand;
+                line.act = Some(act.clone());
+                line.stage = Some(match stage {
+                    Stage::Begun => StageWord::Begun,
+                    Stage::Done => StageWord::Done,
+                    Stage::Failed(cause) => {
+                        line.cause = Some(cause.clone());
+                        StageWord::Failed
+                    }
+                });
             }
             Ask::Reload => line.ask = Word::Reload,
             Ask::Reasons => line.ask = Word::Reasons,
@@ -398,6 +443,9 @@ impl Line {
         refuse("wait", !is_order && !self.wait)?;
         refuse("agent", word != Word::Watch && self.agent.is_some())?;
         refuse("since", word != Word::Watch && self.since.is_some())?;
+        refuse("act", word != Word::ByHand && self.act.is_some())?;
+        refuse("stage", word != Word::ByHand && self.stage.is_some())?;
+        refuse("cause", word != Word::ByHand && self.cause.is_some())?;
         let required = |field: &'static str, value: Option<String>| {
             let value = value.ok_or_else(|| BadRequest::Missing { name: name.clone(), field })?;
             if value.len() > MAX_TEXT {
@@ -410,6 +458,17 @@ impl Line {
             Word::Reload => return Ok(Ask::Reload),
             Word::Reasons => return Ok(Ask::Reasons),
             Word::Metrics => return Ok(Ask::Metrics),
+            Word::ByHand => {
+                let missing = |field| BadRequest::Missing { name: name.clone(), field };
+                let act = self.act.ok_or_else(|| missing("act"))?;
+                let stage = match (self.stage.ok_or_else(|| missing("stage"))?, self.cause) {
+                    (StageWord::Begun, None) => Stage::Begun,
+                    (StageWord::Done, None) => Stage::Done,
+                    (StageWord::Failed, Some(cause)) => Stage::Failed(cause),
+                    _ => return Err(BadRequest::Cause),
+                };
+                return Ok(Ask::ByHand(ByHand { act, stage }));
+            }
             Word::Watch => {
                 let since = match (self.agent, self.since) {
                     (None, None) => None,
@@ -711,6 +770,17 @@ mod tests {
                 "`force` has no place",
             ),
             (r#"{"v":1,"id":3,"ask":"status","device":"1-1"}"#, "`device` has no place"),
+            (r#"{"v":1,"id":3,"ask":"status","act":"x"}"#, "`act` has no place"),
+            (r#"{"v":1,"id":3,"ask":"by-hand","stage":"done"}"#, "`by-hand` needs `act`"),
+            (r#"{"v":1,"id":3,"ask":"by-hand","act":"x"}"#, "`by-hand` needs `stage`"),
+            (
+                r#"{"v":1,"id":3,"ask":"by-hand","act":"x","stage":"done","cause":"y"}"#,
+                "`cause` goes with the stage `failed`",
+            ),
+            (
+                r#"{"v":1,"id":3,"ask":"by-hand","act":"x","stage":"failed"}"#,
+                "`cause` goes with the stage `failed`",
+            ),
             (r#"{"v":1,"id":3,"id":4,"ask":"status"}"#, "duplicate field"),
             (r#"{"v":1,"ask":"status"}"#, "missing field `id`"),
             (r#"{"id":3,"ask":"status"}"#, "missing field `v`"),

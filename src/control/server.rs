@@ -158,7 +158,7 @@ impl Grant {
                     Self::Everything
                 }
             },
-            Ask::Reload => Self::Everything,
+            Ask::Reload | Ask::ByHand(_) => Self::Everything,
         };
         self >= needed
     }
@@ -288,6 +288,7 @@ mod tests {
             r#"{"v":1,"id":1,"ask":"hold","device":"1-1"}"#,
             r#"{"v":1,"id":1,"ask":"release","device":"1-1"}"#,
             r#"{"v":1,"id":1,"ask":"reload"}"#,
+            r#"{"v":1,"id":1,"ask":"by-hand","act":"a","stage":"done"}"#,
         ] {
             assert!(!of(&[60]).allows(&order(line)), "{line}");
             assert!(Grant::Everything.allows(&order(line)));

@@ -9,7 +9,7 @@ use super::watching::Watches;
 use super::witness::Witness;
 use crate::control::protocol::{
     Ask, Fault, FileOutcome, MetricsOutcome, OrderAsk, Outcome, ReasonsOutcome, ReloadOutcome,
-    StatusOutcome,
+    StatusOutcome, TakenDownOutcome,
 };
 use crate::control::server::{Heard, Responder};
 use crate::host::look::XenReader;
@@ -384,6 +384,11 @@ impl Shell {
             Ask::Metrics => {
                 let metrics = self.metrics.text(&self.gauges());
                 answer.ok(Outcome::Metrics(MetricsOutcome { metrics }));
+                Vec::new()
+            }
+            Ask::ByHand(what) => {
+                telemetry::log(&Notable::ByHand(&who, &what));
+                answer.ok(Outcome::TakenDown(TakenDownOutcome { taken_down: true }));
                 Vec::new()
             }
             Ask::Reload => {

@@ -6,6 +6,7 @@
 mod asker;
 mod attachment;
 mod bus;
+mod by_hand;
 mod controller;
 mod device;
 mod domain;
@@ -20,6 +21,7 @@ mod usage;
 pub use asker::Asker;
 pub use attachment::{Drivers, Note, NoteState, Place};
 pub use bus::{Anchor, BusAddress, BusId, ClassTriple, NameError, UsbId};
+pub use by_hand::{ByHand, Stage};
 pub use controller::{
     Controller, ControllerFault, ControllerId, ControllerKind, ControllerSpec, PortContent,
     PortNumber, UsbVersion, XenbusState,

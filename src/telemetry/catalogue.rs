@@ -37,7 +37,7 @@ const TOLD: bool = false;
 
 /// All of them.
 #[rustfmt::skip]
-pub const MESSAGES: [Message; 66] = [
+pub const MESSAGES: [Message; 69] = [
     message(("started", "9d2ca848efa446adbb1b0df509bfae22"), AUDITED,
         "started",
         "Nothing. `rules` is how many the policy has, remembered ones among them."),
@@ -62,6 +62,15 @@ pub const MESSAGES: [Message; 66] = [
     message(("reload-asked", "9fd9fc9badd04e7bbb1434e16752347f"), AUDITED,
         "reload asked for",
         "Nothing. What came of it stands in the next line."),
+    message(("by-hand", "7602d0b14aaa40dba55d5ce98e64219e"), AUDITED,
+        "begun by hand",
+        "Nothing. Somebody uses `pvusb-agent controller` or `pvusb-agent doctor --fix`, which do without the agent. What came of it stands in a later line; if there is none, it was broken off."),
+    message(("by-hand-done", "0d51192a7534413fbcde3bea857ae4d1"), AUDITED,
+        "done by hand",
+        "Nothing. The agent sees for itself what has changed."),
+    message(("by-hand-failed", "9b79d688dd3e401d8e3faff790138ece"), AUDITED,
+        "not done by hand",
+        "See `cause`; whoever tried it was told the same, with what helps."),
     message(("remembered", "49bd170369f346299e9b867c10d98931"), AUDITED,
         "remembered",
         "Nothing. The rule in `file` outlasts the host's boot; `pvusb-agent release` removes it."),

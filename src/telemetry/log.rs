@@ -2,7 +2,9 @@
 
 use crate::audit::{self, Anchor};
 use crate::host::{usb, xenstore};
-use crate::model::{Asker, BusId, ControllerSpec, DomId, Leftover, Order, Place, Text, chain};
+use crate::model::{
+    Asker, BusId, ByHand, ControllerSpec, DomId, Leftover, Order, Place, Stage, Text, chain,
+};
 use crate::plan::standing::{Route, RouteBy};
 use crate::plan::{AfterClear, Standing, Step};
 use crate::policy::{GuestPattern, Problems, RuleName};
@@ -42,6 +44,8 @@ pub enum Notable<'a> {
     NotReloaded(&'a Problems),
     /// Somebody wants the policy to be read anew.
     ReloadAsked(&'a Asker),
+    /// Somebody does something without the agent, and has it taken down.
+    ByHand(&'a Asker, &'a ByHand),
     /// A rule was written there.
     Remembered(&'a Path),
     /// A rule was removed there.
@@ -100,6 +104,7 @@ pub fn log(notable: &Notable<'_>) {
             }
         }
         Notable::ReloadAsked(who) => info!(who = who.to_string(), "reload asked for"),
+        Notable::ByHand(who, what) => log_by_hand(who, what),
         Notable::Remembered(file) => {
             info!(file = Text::from(&*file.to_string_lossy()).as_str(), "remembered");
         }
@@ -187,6 +192,18 @@ fn log_event(event: &Event) {
         }
         Event::Refused(device, refusal) => {
             warn!(%device, cause = refusal.to_string(), "refused");
+        }
+    }
+}
+
+fn log_by_hand(who: &Asker, ByHand { act, stage }: &ByHand) {
+    let (act, who) = (Text::from(&**act), who.to_string());
+    let act = act.as_str();
+    match stage {
+        Stage::Begun => info!(act, who, "begun by hand"),
+        Stage::Done => info!(act, who, "done by hand"),
+        Stage::Failed(cause) => {
+            warn!(act, cause = Text::from(&**cause).as_str(), who, "not done by hand");
         }
     }
 }

@@ -3,8 +3,10 @@
 use crate::cli::program;
 use crate::control::{for_others, is_root};
 use crate::harness::agent::Agent;
+use crate::harness::backend::Controller;
 use crate::harness::time::{PATIENCE, eventually, wait_until};
-use crate::world::{World, keyboard, keyboards_to_kiosk, on_both};
+use crate::harness::xenstored::Flavor;
+use crate::world::{World, keyboard, keyboards_to_kiosk, on_both, policy};
 use nix::pty::{OpenptyResult, Winsize, openpty};
 use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
@@ -306,6 +308,93 @@ fn the_audit_log_tells_what_was_moved_goes_on_after_a_kill_and_shows_what_was_ch
         let json: Value = serde_json::from_str(&json).unwrap();
         assert_eq!(json["holds"], false);
     });
+}
+
+#[test]
+fn the_audit_log_tells_what_was_done_by_hand_and_by_whom() {
+    on_both(|mut world| {
+        let (kiosk, desk) = (world.domain(5, "kiosk"), world.domain(6, "desk"));
+        let controller = Controller::qusb(0);
+        world.toolstack.usbctrl_attach(&desk.guest, controller);
+        world.bed.plug(&keyboard("1-1", 2));
+        world.toolstack.usbdev_attach(&desk.guest, controller, (3, "1-1"));
+        desk.wait_until_held("1-1");
+        let log = world.directory("log").join("audit");
+        let leave = policy("stale_ports: leave", &["match: {id: '1234:*'}, attach: kiosk"]);
+        let mut agent = world.agent_with(&leave, &["--audit", log.to_str().unwrap()]);
+        agent.wait_for_line("attached by somebody else device=1-1", PATIENCE);
+        world.bed.unplug("1-1");
+        agent.wait_for_line("every xl usbdev-attach on this host fails", PATIENCE);
+
+        let libxl_dir = world.libxl_dir();
+        let verb = |args: &[&str]| {
+            world.verb(&[args, &["--libxl-dir", libxl_dir.to_str().unwrap()]].concat())
+        };
+        let entries = || {
+            let output = world.verb(&["log", "--file", log.to_str().unwrap(), "--json"]);
+            let entries: Value = serde_json::from_str(&text(&output)).unwrap();
+            let each = entries.as_array().unwrap().iter();
+            let by_hand = each.filter(|it| it["event"].as_str().unwrap().starts_with("by-hand"));
+            by_hand.cloned().collect::<Vec<_>>()
+        };
+        let mut seen = 0;
+        for (args, act) in [
+            (
+                &["controller", "add", "kiosk", "--ports", "4"][..],
+                "add controller 0 to kiosk (domain 5): qusb, USB 2, 4 ports",
+            ),
+            (&["controller", "remove", "kiosk", "0"], "remove controller 0 from kiosk (domain 5)"),
+            (&["doctor", "--fix"], "mend D001 domain 6 controller 0 port 3 names 1-1"),
+        ] {
+            let output = verb(args);
+            assert_eq!(output.status.code(), Some(0), "{output:?}");
+            assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+            wait_until(PATIENCE, "both lines are taken down", || entries().len() >= seen + 2);
+            let new = entries().split_off(seen);
+            seen += 2;
+            let events: Vec<_> = new.iter().map(|entry| entry["event"].as_str().unwrap()).collect();
+            assert_eq!(events, ["by-hand", "by-hand-done"], "{args:?}");
+            for entry in &new {
+                let field = |name: &str| entry["fields"][name].as_str().unwrap().to_owned();
+                assert!(field("act").starts_with(act), "{entry}");
+                assert!(
+                    field("who").contains(&format!("uid {}", nix::unistd::getuid())),
+                    "{entry}"
+                );
+            }
+        }
+        // What was only asked for, and not begun, is no deed.
+        assert_eq!(verb(&["controller", "remove", "kiosk", "7"]).status.code(), Some(1));
+        assert_eq!(entries().len(), seen);
+        drop(kiosk);
+    });
+}
+
+#[test]
+fn what_is_done_by_hand_fails_or_not_whether_it_can_be_taken_down_or_not() {
+    let mut world = World::new(Flavor::C);
+    let kiosk = world.domain(5, "kiosk");
+    let log = world.directory("log").join("audit");
+    let mut agent = audited(&world, &log);
+    let libxl_dir = world.libxl_dir();
+    let verb =
+        |args: &[&str]| world.verb(&[args, &["--libxl-dir", libxl_dir.to_str().unwrap()]].concat());
+    agent.signal("STOP");
+    let output = verb(&["controller", "add", "kiosk"]);
+    agent.signal("CONT");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let words = String::from_utf8_lossy(&output.stderr);
+    let told = "the agent has not taken this down: the agent has not answered within 5 s";
+    assert!(words.contains(told), "{words}");
+    assert!(text(&output).starts_with("controller 0 of kiosk (domain 5): qusb"));
+
+    // Nobody serves what comes now.
+    drop(kiosk);
+    let output = verb(&["controller", "add", "kiosk"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    agent.wait_for_line("not done by hand act=\"add controller 1 ", PATIENCE);
+    let line = agent.lines().iter().find(|line| line.contains("not done by hand")).unwrap().clone();
+    assert!(line.contains("cause=\"nothing serves controller 1"), "{line}");
 }
 
 #[test]
