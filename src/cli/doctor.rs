@@ -95,7 +95,10 @@ pub(super) fn run(
     runtime.shutdown_background();
     let answer = match answer {
         Ok(answer) => answer,
-        Err(error) => return unseen(&error, err),
+        Err(error) => {
+            let code = unseen(&error, err);
+            return clerk.report(err).map_or(EX_IOERR, |()| code);
+        }
     };
     let written = if args.json { write_json(&answer, out) } else { write_text(&answer, out) };
     match written.and_then(|()| out.flush()).and_then(|()| clerk.report(err)) {

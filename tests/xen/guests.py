@@ -34,7 +34,7 @@ class Guest:
             'ramdisk = "/guest/initrd.img"\n'
             # Self-tests of ciphers take almost a second, and to write-protect the kernel and look for what is
             # not takes half of one.
-            f'extra = "console=hvc0 quiet loglevel=4 mitigations=off tsc=reliable cryptomgr.notests rodata=off {extra}"\n'
+            f'extra = "console=hvc0 quiet loglevel=4 mitigations=off tsc=reliable cryptomgr.notests rodata=off norandmaps {extra}"\n'
             # PVH needs it here (README.md), PV does not mind.
             'tsc_mode = "native"\n'
             f'memory = 128\nvcpus = 1\non_reboot = "{on_reboot}"\n{lines}\n',

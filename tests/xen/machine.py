@@ -27,7 +27,8 @@ XEN_LINE = (
     "loglvl=warning guest_loglvl=warning spec-ctrl=no,eager-fpu=1 xpti=no pv-l1tf=no"
 )
 LINUX_LINE = (
-    "console=hvc0 quiet loglevel=4 net.ifnames=0 mitigations=off tsc=reliable cryptomgr.notests rodata=off init={init}"
+    "console=hvc0 quiet loglevel=4 net.ifnames=0 mitigations=off tsc=reliable cryptomgr.notests rodata=off norandmaps "
+    "init={init}"
 )
 
 # What runs in dom0: a script that starts the least that Xen needs, or systemd as in a plain Debian.
@@ -144,7 +145,7 @@ class Machine:
         command = [
             *[program, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"],
             *["-accel", f"tcg,thread={thread}", "-M", "pc", "-smp", str(self.vcpus), "-m", "2560"],
-            *["-cpu", "max,-smap,-smep,-avx,-avx2,-f16c,-fma"],
+            *["-cpu", "max,-smap,-smep,-avx,-avx2,-f16c,-fma,-erms,-fsrm"],
             *["-kernel", IMAGES / "xen", "-append", XEN_LINE.format(vcpus=self.vcpus)],
             *["-initrd", f"{IMAGES}/vmlinuz {LINUX_LINE.format(init=init)},{IMAGES}/dom0-initrd.img"],
             *["-chardev", f"file,id=console,path={here}/console.log", "-serial", "chardev:console"],

@@ -108,7 +108,9 @@ class Usb:
         if device.kind == "serial":
             self._qmp.command("chardev-remove", id=device.name)
         if wait:
-            until(f"{device} is gone from dom0", lambda: not device.in_dom0())
+            # Its files go before its name does (drivers/base/core.c: device_del).
+            there = f"/sys/bus/usb/devices/{device.busid}"
+            until(f"{device} is gone from dom0", lambda: not self.eyes.exists(path=there))
 
     def pull_all(self):
         # What is plugged into a hub goes first.

@@ -224,7 +224,7 @@ def service_sees_the_host(rig):
 @scenario(dom0=SYSTEMD)
 def service_takes_orders(rig):
     """Behind its walls the service takes orders through its socket, and remembers one over its restart in
-    the policy's directory."""
+    the policy's directory. Its audit log tells of them, and of a controller by hand."""
     kiosk, keyboard = attached(rig)
     told = rig.order("detach 1-1 --remember")
     expect("remembered in /etc/pvusb-agent/remembered.yaml" in told, told)
@@ -237,6 +237,13 @@ def service_takes_orders(rig):
     told = rig.order("release 1-1")
     expect("forgotten in /etc/pvusb-agent/remembered.yaml" in told, told)
     rig.arrives(keyboard, kiosk)
+    for act in ["add controller 1 to", "remove controller 1 from"]:
+        verb = act.split()[0]
+        rig.dom0.out(f"pvusb-agent controller {verb} kiosk {'--ports 1' if verb == 'add' else 1}")
+        told = rig.dom0.out("pvusb-agent log --last 1")
+        expect("done by hand" in told and act in told and "root (uid 0" in told, told)
+    told = rig.dom0.out("pvusb-agent log --verify && pvusb-agent log")
+    expect("the log holds" in told and "released device=1-1" in told, told)
 
 
 @scenario(dom0=SYSTEMD, long=True)
