@@ -82,6 +82,7 @@ enum Errand {
 struct Release {
     id: RequestId,
     asked: Asked,
+    busid: BusId,
     answer: Responder,
 }
 
@@ -353,7 +354,8 @@ impl Shell {
                 let asked = Asked { who, request, wait };
                 if let Some(device) = self.to_forget(&asked) {
                     let (path, file) = (remembered::beside(&self.policy), Arc::clone(&self.file));
-                    let release = Box::new(Release { id, asked, answer });
+                    let busid = device.busid.clone();
+                    let release = Box::new(Release { id, asked, busid, answer });
                     errands.spawn_blocking(move || {
                         let _held = file.lock().unwrap_or_else(PoisonError::into_inner);
                         Errand::Forgotten(release, remembered::forget(&path, &device))
@@ -466,12 +468,12 @@ impl Shell {
                 inputs
             }
             Errand::Forgotten(release, result) => {
-                let Release { id, asked, answer } = *release;
+                let Release { id, asked, busid, answer } = *release;
                 let mut inputs = Vec::new();
                 let remembered = match result {
                     Ok(false) => Remembered::Nothing,
                     Ok(true) => {
-                        telemetry::log(&Notable::Forgotten(&path));
+                        telemetry::log(&Notable::Forgotten(&busid, &path, &asked.who));
                         let reloaded = self.reload();
                         Remembered::Done(match reloaded {
                             Ok(policy) => {

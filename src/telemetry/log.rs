@@ -48,8 +48,8 @@ pub enum Notable<'a> {
     ByHand(&'a Asker, &'a ByHand),
     /// A rule was written there.
     Remembered(&'a Path),
-    /// A rule was removed there.
-    Forgotten(&'a Path),
+    /// The rule of a device was removed there: somebody has released it.
+    Forgotten(&'a BusId, &'a Path, &'a Asker),
     /// The file of remembered rules could not be changed.
     NotRemembered(&'a (dyn Error + 'static)),
     /// There is no control socket, for this reason.
@@ -108,8 +108,9 @@ pub fn log(notable: &Notable<'_>) {
         Notable::Remembered(file) => {
             info!(file = Text::from(&*file.to_string_lossy()).as_str(), "remembered");
         }
-        Notable::Forgotten(file) => {
-            info!(file = Text::from(&*file.to_string_lossy()).as_str(), "forgotten");
+        Notable::Forgotten(device, file, who) => {
+            let (file, who) = (Text::from(&*file.to_string_lossy()), who.to_string());
+            info!(%device, file = file.as_str(), who, "forgotten");
         }
         Notable::NotRemembered(error) => {
             error!(cause = chain(*error), "cannot change the remembered rules");

@@ -344,6 +344,9 @@ fn what_is_remembered_holds_after_the_next_boot_until_it_is_released() {
 
         let told = done(&world, &["release", "1-1"]);
         assert!(told.contains("attached to kiosk") && told.contains("forgotten in "), "{told}");
+        // The order itself ended with the boot: what tells who released the device is this line.
+        let line = agent.wait_for_line("forgotten device=1-1 ", PATIENCE);
+        assert!(line.contains(" who=\""), "{line}");
         world.wait_until_given(&kiosk, "1-1");
         let text = fs::read_to_string(world.remembered_path()).unwrap();
         assert!(text.starts_with('#') && text.ends_with("rules: []\n"), "{text}");

@@ -243,7 +243,7 @@ def service_takes_orders(rig):
         told = rig.dom0.out("pvusb-agent log --last 1")
         expect("done by hand" in told and act in told and "root (uid 0" in told, told)
     told = rig.dom0.out("pvusb-agent log --verify && pvusb-agent log")
-    expect("the log holds" in told and "released device=1-1" in told, told)
+    expect("the log holds" in told and 'forgotten device=1-1 file="/etc/pvusb-agent/remembered.yaml" who="root' in told, told)
 
 
 @scenario(dom0=SYSTEMD, long=True)
