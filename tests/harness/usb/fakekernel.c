@@ -11,6 +11,8 @@
  *                  done and answers with an errno, before write() returns.
  *   lost events    While a file $UMOCKDEV_DIR/overrun<fd> exists, the receive buffer of the uevent socket <fd> has
  *                  overflowed: the next receive fails with ENOBUFS, once.
+ *
+ * And it lets one thread at a time ask umockdev whether a file is in the made-up /sys.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -18,6 +20,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -27,6 +30,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 /* A pointer to the next definition of a function: umockdev's or the C library's. */
@@ -49,6 +53,28 @@ static const char *testbed(void)
 		abort();
 	return dir;
 }
+
+/* ------------------------------------------------------------------------------------------------------- fstatfs --- */
+
+/*
+ * umockdev tells by a path in static memory whether a file is in the made-up /sys (src/libumockdev-preload.c:
+ * is_fd_in_mock). When two threads asked at once, libudev took a device for one that is not there.
+ */
+static pthread_mutex_t fstatfs_turn = PTHREAD_MUTEX_INITIALIZER;
+
+#define IN_TURN(function, type)                                                                                        \
+	int function(int fd, struct type *answer)                                                                      \
+	{                                                                                                              \
+		pthread_mutex_lock(&fstatfs_turn);                                                                     \
+		int result = NEXT(function)(fd, answer);                                                               \
+		int error = errno;                                                                                     \
+		pthread_mutex_unlock(&fstatfs_turn);                                                                   \
+		errno = error;                                                                                         \
+		return result;                                                                                         \
+	}
+
+IN_TURN(fstatfs, statfs)
+IN_TURN(fstatfs64, statfs64)
 
 /* ------------------------------------------------------------------------------------------------------ /run/udev --- */
 
