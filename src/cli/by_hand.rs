@@ -2,11 +2,12 @@
 //! who did it. What is done never depends on it.
 
 use super::socket::SocketArg;
+use super::{fail, fail_with};
 use crate::control::client::{self, ClientError};
 use crate::control::protocol::{Ask, Fault};
 use crate::model::{ByHand, Stage, chain};
 use std::error::Error;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -36,6 +37,15 @@ enum Unheard {
     Refused(Fault),
 }
 
+impl Unheard {
+    fn advice(&self) -> Option<&str> {
+        match self {
+            Self::Unanswered(error) => Some(error.advice()),
+            Self::Refused(fault) => fault.advice.as_deref(),
+        }
+    }
+}
+
 impl Clerk {
     /// One for the agent with this socket.
     pub(super) fn of(socket: &SocketArg) -> Self {
@@ -59,16 +69,13 @@ impl Clerk {
         result
     }
 
-    /// Tells on `err` if a running agent has not taken everything down.
-    pub(super) fn report(self, err: &mut dyn Write) -> io::Result<()> {
-        let State::Unheard(unheard) = self.state else { return Ok(()) };
-        writeln!(err, "pvusb-agent: {}", chain(&unheard))?;
-        match &unheard {
-            Unheard::Unanswered(error) => writeln!(err, "pvusb-agent: {}", error.advice()),
-            Unheard::Refused(fault) => match &fault.advice {
-                Some(advice) => writeln!(err, "pvusb-agent: {advice}"),
-                None => Ok(()),
-            },
+    /// Tells on `err` if a running agent has not taken everything down; gives the exit code, which is that of
+    /// the work.
+    pub(super) fn report(self, code: u8, err: &mut dyn Write) -> u8 {
+        let State::Unheard(unheard) = self.state else { return code };
+        match unheard.advice() {
+            Some(advice) => fail_with(err, &unheard, advice, code),
+            None => fail(err, &unheard, code),
         }
     }
 

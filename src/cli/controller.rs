@@ -272,7 +272,7 @@ fn perform<Answer: Serialize + fmt::Display>(
         Ok(Err(refusal)) => refusal.write(common.json, out, err),
         Err(error) => return unseen(&error, err),
     };
-    written.and_then(|code| clerk.report(err).map(|()| code)).unwrap_or(EX_IOERR)
+    written.map_or(EX_IOERR, |code| clerk.report(code, err))
 }
 
 fn write(

@@ -95,17 +95,15 @@ pub(super) fn run(
     runtime.shutdown_background();
     let answer = match answer {
         Ok(answer) => answer,
-        Err(error) => {
-            let code = unseen(&error, err);
-            return clerk.report(err).map_or(EX_IOERR, |()| code);
-        }
+        Err(error) => return clerk.report(unseen(&error, err), err),
     };
     let written = if args.json { write_json(&answer, out) } else { write_text(&answer, out) };
-    match written.and_then(|()| out.flush()).and_then(|()| clerk.report(err)) {
+    let code = match written.and_then(|()| out.flush()) {
         Ok(()) if answer.healthy => EX_OK,
         Ok(()) => EX_FINDINGS,
         Err(_) => EX_IOERR,
-    }
+    };
+    clerk.report(code, err)
 }
 
 async fn examine(
