@@ -4,8 +4,12 @@
     run.py [--agent PROGRAM] [--list] [--measure] [--repeat N] [--again N] [--jobs N]
            [--tolerate N] [--seconds N] [--history] [NAME…]
 
-NAME is a scenario or a file. A line ends with the seconds that it took, and those of the processor. A few machines share the work: one more than the computer has cores, because
-a machine that waits needs none, but three at most, and fewer where memory is short.
+NAME is a scenario or a file. A line ends with the seconds that it took, and those of the processor. A few
+machines share the work: one more than the computer has cores, because a machine that waits needs none, but
+three at most, and fewer where memory is short.
+
+With --repeat, a machine for which one run has nothing left makes room for one of the next at once, so two
+runs overlap for a moment.
 
 With --again, one that fails is run so often again on new machines, and has failed if it fails once more; if
 not, it is told of as unsteady.
@@ -89,10 +93,6 @@ class Results:
         passed = ["passed"] * again
         return [name for name, each in ends.items() if again and each.count("failed") == 1 and each[-again:] == passed]
 
-    def latest(self):
-        """How each scenario ended the last time: {name: (outcome, seconds)}."""
-        return {name: times[-1] for name, times in self.times.items()}
-
     def next_boot(self):
         with self._lock:
             self._boots += 1
@@ -100,14 +100,19 @@ class Results:
 
 
 class Work:
-    """The scenarios that are still to be run, long ones first. A runner gets first what its machine can run,
-    then what no other has begun with: each boot takes half a minute."""
+    """One run: the scenarios that are still to be run, long ones first, and how the others ended. A runner gets
+    first what its machine can run, then what no other has begun with: each boot takes half a minute."""
 
-    def __init__(self, scenarios, deadline):
+    def __init__(self, scenarios, deadline, title=None):
         self._left = sorted(scenarios, key=lambda one: not one.long)
+        self._wanted = len(self._left)
         self._deadline = deadline
+        self._title = title
         self._begun = set()
+        self._began = None
         self._lock = threading.Lock()
+        # How each scenario ended: {name: (outcome, seconds)}.
+        self.outcomes = {}
 
     def take(self, machine):
         """The next for a runner that has a machine of that kind, or None; None when nothing is left or the
@@ -115,11 +120,21 @@ class Work:
         with self._lock:
             if not self._left or time.monotonic() > self._deadline:
                 return None
+            if self._began is None:
+                self._began = time.monotonic()
+                if self._title:
+                    print(self._title, flush=True)
             kinds = [one.machine for one in self._left]
             fresh = next((kind for kind in kinds if kind not in self._begun), kinds[0])
             kind = machine if machine in kinds else fresh
             self._begun.add(kind)
             return self._left.pop(kinds.index(kind))
+
+    def add(self, name, outcome, seconds):
+        """Notes how one ended; gives the seconds of the whole run if it was the last of all, else None."""
+        with self._lock:
+            self.outcomes[name] = (outcome, seconds)
+            return time.monotonic() - self._began if len(self.outcomes) == self._wanted else None
 
     def left(self):
         """The names of those that nobody has begun."""
@@ -128,18 +143,25 @@ class Work:
 
 
 class Runner:
-    """Runs scenarios one after the other on a machine of its own."""
+    """Runs scenarios one after the other on a machine of its own. `ended` is told of each run of which this one
+    has run the last scenario, with its seconds."""
 
-    def __init__(self, program, results):
+    def __init__(self, program, results, ended=lambda work, seconds: None):
         self.program = program
         self.results = results
+        self.ended = ended
         self.rig = None
 
-    def work(self, work):
-        """Runs scenarios until none is left."""
+    def work(self, works):
+        """Runs scenarios until none is left, of one run after the other. It does not wait for the other runners
+        before it begins with the next run, for which it takes a new machine."""
         try:
-            while scenario := work.take(self.machine):
-                self.run(scenario)
+            for work in works:
+                while scenario := work.take(self.machine):
+                    seconds = work.add(scenario.name, *self.run(scenario))
+                    if seconds is not None:
+                        self.ended(work, seconds)
+                self.drop()
         finally:
             self.drop()
 
@@ -169,6 +191,7 @@ class Runner:
             self.rig = None
 
     def run(self, scenario):
+        """Runs it, again if the rig was at fault; gives how it ended and its seconds."""
         for _ in range(TRIES):
             outcome, why, cost = self._try(scenario)
             if scenario.known and outcome == "failed":
@@ -179,6 +202,7 @@ class Runner:
             if outcome != "rig fault":
                 break
         self.results.add(scenario.name, outcome, cost.seconds)
+        return outcome, cost.seconds
 
     def _try(self, scenario):
         """One attempt: how it ended, what there is to say, and its cost without the boot."""
@@ -266,28 +290,30 @@ def main():
         print(history.told())
         return 0
     began = time.monotonic()
-    results, left = Results(), []
+    deadline = began + arguments.seconds
+    results = Results()
     measure = any(one.measures for one in chosen)
     jobs = min(arguments.jobs or usual_jobs(measure), len(chosen))
-    for number in range(1, arguments.repeat + 1):
-        if arguments.repeat > 1:
-            print(f"{number} of {arguments.repeat}", flush=True)
-        work, at = Work(chosen, began + arguments.seconds), time.monotonic()
-        if not run_all(work, [Runner(arguments.agent, results) for _ in range(jobs)]):
-            print("interrupted")
-            return 130
-        left += work.left()
-        if not arguments.names and not measure and not work.left():
-            history.add(arguments.agent, time.monotonic() - at, results.latest())
+
+    def ended(work, seconds):
+        if not arguments.names and not measure:
+            history.add(arguments.agent, seconds, work.outcomes)
+
+    titles = [f"{number} of {arguments.repeat}" for number in range(1, arguments.repeat + 1)]
+    works = [Work(chosen, deadline, title if len(titles) > 1 else None) for title in titles]
+    if not run_all(works, [Runner(arguments.agent, results, ended) for _ in range(jobs)]):
+        print("interrupted")
+        return 130
+    left = [name for work in works for name in work.left()]
     doubtful = [one for one in chosen if one.name in results.failed()]
-    for _ in range(arguments.again if doubtful else 0):
-        run_all(Work(doubtful, began + arguments.seconds), [Runner(arguments.agent, results) for _ in range(jobs)])
+    again = [Work(doubtful, deadline) for _ in range(arguments.again)]
+    run_all(again, [Runner(arguments.agent, results) for _ in range(jobs)])
     return judge(results, left, len(chosen) * arguments.repeat, arguments, time.monotonic() - began)
 
 
-def run_all(work, runners):
+def run_all(works, runners):
     """Lets all of them work until nothing is left; False if a person interrupts."""
-    threads = [threading.Thread(target=runner.work, args=[work], daemon=True) for runner in runners]
+    threads = [threading.Thread(target=runner.work, args=[works], daemon=True) for runner in runners]
     for thread in threads:
         thread.start()
     try:
