@@ -58,6 +58,14 @@ class Rig:
         expect(answer.ok, f"xl {command}: exit code {answer.code}: {answer.out}")
         return answer.out
 
+    def xl_attach(self, guest, device, controller, port):
+        """`xl usbdev-attach`, by a person: dom0 is done with the device by then. Until its kernel has told of it
+        and udev has told on, QEMU's libusb does not know it, and QEMU aborts (docs/protocol.md, "What kills a
+        domain's QEMU"). That udev has nothing to do does not mean that the kernel has told already."""
+        until(f"dom0's drivers have {device}", lambda: (found := device.drivers()) and all(found.values()))
+        self.dom0.out("udevadm settle -t 20")
+        self.xl(f"usbdev-attach {guest.name} {device.hostaddr} controller={controller} port={port}")
+
     def order(self, words, timeout=60):
         """Gives an order to the running agent and waits; it must be carried out. Gives what was said."""
         answer = self.dom0.run(f"pvusb-agent {words} --wait {timeout}", timeout + 30)
@@ -87,8 +95,7 @@ class Rig:
         """A plain `xl usbdev-attach` of another device still works: no stale port is left anywhere.
         The policy must not know the device: a mouse in the machine's port 8."""
         mouse = self.usb.plug("mouse", 8)
-        self.dom0.out("udevadm settle -t 20")
-        self.xl(f"usbdev-attach {guest.name} {mouse.hostaddr} controller=0 port={port}")
+        self.xl_attach(guest, mouse, 0, port)
         until(f"{guest.name} sees a mouse attached with xl", lambda: guest.sees(mouse))
         self.xl(f"usbdev-detach {guest.name} 0 {port}")
         until(f"{guest.name} has lost the mouse", lambda: not guest.sees(mouse))

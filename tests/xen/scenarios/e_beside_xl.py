@@ -11,8 +11,7 @@ def attached_by_hand(rig):
     """What somebody attached with xl is left alone, also when the policy wants it elsewhere."""
     kiosk = rig.guests.kept("kiosk")
     keyboard = rig.usb.plug("kbd", 1)
-    rig.dom0.out("udevadm settle -t 20")
-    rig.xl(f"usbdev-attach kiosk {keyboard.hostaddr} controller=0 port=5")
+    rig.xl_attach(kiosk, keyboard, 0, 5)
     until("the guest sees it", lambda: kiosk.sees(keyboard))
     rig.agent.policy("{match: {id: '0627:0001'}, keep: dom0}")
     rig.agent.start("--detach-on-exit")
@@ -77,7 +76,7 @@ def orders_beside_xl(rig):
     rig.leaves(keyboard, kiosk)
     expect(set(keyboard.drivers().values()) == {"usbhid"}, f"dom0's drivers: {keyboard.drivers()}")
 
-    rig.xl(f"usbdev-attach kiosk {keyboard.hostaddr} controller=0 port=5")
+    rig.xl_attach(kiosk, keyboard, 0, 5)
     until("the guest sees it", lambda: kiosk.sees(keyboard))
     for order in ["attach 1-1 kiosk", "detach 1-1"]:
         refused = rig.dom0.run(f"pvusb-agent {order}")
@@ -145,15 +144,14 @@ def port_number_twice_kills_qemu(rig):
     desk = rig.guests.make("desk", f"usbctrl = [{two}, {two}]").create()
     until("both connect", lambda: [c[1] for c in rig.store.controllers(desk.domid).values()] == [4, 4])
     first, second = rig.usb.plug("kbd", 1), rig.usb.plug("kbd", 2)
-    rig.dom0.out("udevadm settle -t 20")
-    rig.xl(f"usbdev-attach desk {first.hostaddr} controller=0 port=1")
+    rig.xl_attach(desk, first, 0, 1)
     until("the guest sees it", lambda: desk.sees(first))
-    rig.xl(f"usbdev-attach desk {second.hostaddr} controller=1 port=2")
+    rig.xl_attach(desk, second, 1, 2)
     until("the guest sees both", lambda: desk.sees(second))
     rig.xl("usbdev-detach desk 1 2")
     until("the guest has lost it", lambda: not desk.sees(second))
     expect(desk.device_model() is not None, "QEMU has died too early")
-    rig.xl(f"usbdev-attach desk {second.hostaddr} controller=1 port=1")
+    rig.xl_attach(desk, second, 1, 1)
     until("QEMU aborts", lambda: desk.device_model() is None)
     desk.destroy()
 

@@ -49,7 +49,7 @@ def same_nodes_as_xl(rig):
     rig.xl("usbctrl-attach desk type=qusb version=2 ports=8")
     until("xl's controller connects", connected)
     xl_empty = usb_nodes(rig, desk.domid)
-    rig.xl(f"usbdev-attach desk {keyboard.hostaddr} controller=0 port=1")
+    rig.xl_attach(desk, keyboard, 0, 1)
     until("the guest sees it", lambda: desk.sees(keyboard))
     xl_full, xl_list = usb_nodes(rig, desk.domid), rig.xl("usb-list desk")
     rig.xl("usbdev-detach desk 0 1")
@@ -155,8 +155,7 @@ def same_list_as_xl(rig):
     for port, guest in [(1, kiosk), (2, desk)]:
         rig.arrives(rig.usb.plug("kbd", port), guest)
     stick = rig.usb.plug("storage", 3)
-    rig.dom0.out("udevadm settle -t 20")
-    rig.xl(f"usbdev-attach desk {stick.hostaddr} controller=1 port=6")
+    rig.xl_attach(desk, stick, 1, 6)
     until("the guest sees it", lambda: desk.sees(stick))
     rows = json.loads(rig.dom0.out("pvusb-agent list --json"))
     for guest in [kiosk, desk]:
