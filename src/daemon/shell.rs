@@ -72,7 +72,7 @@ enum Errand {
     /// A step has ended, after this time.
     Performed(&'static str, Duration, Input),
     /// The rule of an order was written, or not.
-    Remembered(RequestId, Result<(), RememberError>),
+    Remembered { id: RequestId, busid: BusId, who: Asker, result: Result<(), RememberError> },
     /// A release was asked for, and its rule was removed, or there was none, or it could not be.
     Forgotten(Box<Release>, Result<bool, RememberError>),
 }
@@ -173,8 +173,8 @@ impl Shell {
                 }
                 Output::Answer(id, answer) => self.desk.answered(id, answer),
                 Output::Report(event) => {
-                    if let Event::Ordered { request, busid, order: Some(order), .. } = &event {
-                        self.remember(*request, busid, order, errands);
+                    if let Event::Ordered { request, busid, order: Some(order), who, .. } = &event {
+                        self.remember(*request, busid, order, who, errands);
                     }
                     self.board.heed(&event);
                     self.metrics.count(&event, now());
@@ -422,7 +422,14 @@ impl Shell {
     }
 
     /// An order is noted: if it is to be remembered, its rule is written, off the loop.
-    fn remember(&mut self, id: RequestId, busid: &BusId, order: &Order, errands: &mut Errands) {
+    fn remember(
+        &mut self,
+        id: RequestId,
+        busid: &BusId,
+        order: &Order,
+        who: &Asker,
+        errands: &mut Errands,
+    ) {
         let device = self.machine.observed().devices.get(busid).cloned();
         let Some(device) = device.filter(|_| self.desk.noted(id)) else { return };
         let target = match order {
@@ -430,9 +437,11 @@ impl Shell {
             Order::Stay | Order::Hold => None,
         };
         let (path, file) = (remembered::beside(&self.policy), Arc::clone(&self.file));
+        let who = who.clone();
         errands.spawn_blocking(move || {
             let _held = file.lock().unwrap_or_else(PoisonError::into_inner);
-            Errand::Remembered(id, remembered::remember(&path, &device, target.as_ref()))
+            let result = remembered::remember(&path, &device, target.as_ref());
+            Errand::Remembered { id, busid: device.busid, who, result }
         });
     }
 
@@ -446,10 +455,10 @@ impl Shell {
                 self.metrics.performed(step, took, result.is_ok());
                 vec![input]
             }
-            Errand::Remembered(id, result) => {
+            Errand::Remembered { id, busid, who, result } => {
                 match &result {
-                    Ok(()) => telemetry::log(&Notable::Remembered(&path)),
-                    Err(error) => telemetry::log(&Notable::NotRemembered(error)),
+                    Ok(()) => telemetry::log(&Notable::Remembered(&busid, &path, &who)),
+                    Err(error) => telemetry::log(&Notable::NotRemembered(&busid, error)),
                 }
                 let advice = "the order holds until the next boot";
                 let reloaded =
@@ -484,7 +493,7 @@ impl Shell {
                         })
                     }
                     Err(error) => {
-                        telemetry::log(&Notable::NotRemembered(&error));
+                        telemetry::log(&Notable::NotRemembered(&busid, &error));
                         answer.fail(not_remembered(&error, "nothing was released"));
                         return inputs;
                     }

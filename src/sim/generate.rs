@@ -4,8 +4,8 @@ use super::op::{Fault, GuestSpec, ModelSpec, Op, PlugSpec, Timed, uses};
 use super::random::Random;
 use super::world::Setting;
 use crate::model::{
-    BusId, ClassTriple, ControllerId, ControllerKind, Desk, DeviceName, GuestKind, GuestName,
-    PortNumber, Speed, UsbId, UsbVersion, Use, XenbusState,
+    BusId, ClassTriple, ControllerId, ControllerKind, ControllerSpec, Desk, DeviceName, GuestKind,
+    GuestName, PortNumber, Speed, UsbId, UsbVersion, Use, XenbusState,
 };
 use crate::plan::{Request, Wanted};
 use crate::policy::{self, Policy, Source};
@@ -267,9 +267,12 @@ impl Maker {
     }
 
     fn xl_controller(&mut self) -> Op {
+        Op::XlControllerAttach { domain: self.name(), spec: self.controller_spec() }
+    }
+
+    fn controller_spec(&mut self) -> ControllerSpec {
         let pv = self.dice.one_in(3);
-        Op::XlControllerAttach {
-            domain: self.name(),
+        ControllerSpec {
             kind: if pv { ControllerKind::Pv } else { ControllerKind::Qusb },
             version: if self.dice.one_in(4) { UsbVersion::V1 } else { UsbVersion::V2 },
             ports: self.ports(),
@@ -317,6 +320,9 @@ impl Maker {
             model,
             frontend: !self.dice.one_in(10),
             build: self.span(3_000),
+            controllers: (0..self.dice.below(4).saturating_sub(1))
+                .map(|_| self.controller_spec())
+                .collect(),
         }
     }
 

@@ -10,7 +10,7 @@ use super::usb::{Micros, Socket};
 use super::world::World;
 use crate::model::{BusId, Device, InterfaceName, Order, Plug, Use};
 use crate::plan::Step;
-use crate::policy::{Candidate, Flapping};
+use crate::policy::Flapping;
 
 /// What has not changed for so long the agent knows, whatever was slow or lost.
 const LONG_KNOWN: Micros = 20_000_000;
@@ -85,7 +85,7 @@ impl World {
 
     fn is_listed(&self, device: &Device) -> bool {
         let devices = self.usb.devices();
-        self.policy.protection(&Candidate::new(device, &devices, None)).is_some()
+        self.policy.protection(&self.candidate(device, &devices)).is_some()
     }
 
     fn is_last(&self, busid: &BusId, socket: &Socket, what: &Use) -> bool {

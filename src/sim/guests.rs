@@ -144,6 +144,9 @@ impl World {
                 self.rumour_of_domains();
             }
             Stage::Built => {
+                if self.store.domains.get(&domid).is_some_and(|domain| domain.uuid == uuid) {
+                    self.make_configured_controllers(domid);
+                }
                 let Some(domain) = self.store.domains.get_mut(&domid).filter(same) else { return };
                 domain.is_built = true;
                 let name = domain.name.clone();
@@ -183,6 +186,19 @@ impl World {
                     self.soon(2_000_000, Happening::Back(facts.spec, uuid));
                 }
             }
+        }
+    }
+
+    /// Before the domain runs (`libxl_create.c: domcreate_attach_devices`).
+    fn make_configured_controllers(&mut self, domid: DomId) {
+        let Some(facts) = self.guests.get(&domid).filter(|facts| !facts.is_dying) else { return };
+        let GuestSpec { name, controllers, .. } = facts.spec.clone();
+        for spec in controllers {
+            let Some(id) = self.store.next_id(domid) else { return };
+            self.tell(|| {
+                format!("domain {name} ({domid}) has controller {id} by its configuration")
+            });
+            self.add_controller(domid, id, Ctl::new(spec, Hand::Xl));
         }
     }
 

@@ -4,9 +4,8 @@
 //! played again. How they are written in YAML is in `scenario`.
 
 use crate::model::{
-    BusAddress, BusId, ClassTriple, ControllerId, ControllerKind, Device, DeviceModel, GuestKind,
-    GuestName, GuestUuid, Interface, InterfaceName, PortNumber, Speed, Text, UsbId, UsbVersion,
-    Use, XenbusState,
+    BusAddress, BusId, ClassTriple, ControllerId, ControllerSpec, Device, DeviceModel, GuestKind,
+    GuestName, GuestUuid, Interface, InterfaceName, Speed, Text, UsbId, Use, XenbusState,
 };
 use crate::plan::{Request, Wanted};
 use std::time::Duration;
@@ -73,12 +72,8 @@ pub enum Op {
     XlControllerAttach {
         /// The domain.
         domain: GuestName,
-        /// Who serves it.
-        kind: ControllerKind,
-        /// The USB version that it offers.
-        version: UsbVersion,
-        /// How many ports it has.
-        ports: PortNumber,
+        /// What it is like.
+        spec: ControllerSpec,
     },
     /// `xl usbctrl-detach`.
     XlControllerDetach {
@@ -242,6 +237,8 @@ pub struct GuestSpec {
     pub frontend: bool,
     /// How long it takes to build.
     pub build: Duration,
+    /// The controllers of its configuration, from number 0 (`usbctrl` in `xl.cfg(5)`).
+    pub controllers: Vec<ControllerSpec>,
 }
 
 /// The device model of a domain.

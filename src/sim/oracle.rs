@@ -25,8 +25,8 @@ use super::usb::{Socket, USBBACK, USBFS};
 use super::wishes::is_wished;
 use super::world::World;
 use crate::model::{
-    BusId, ControllerId, ControllerKind, DeviceModel, DomId, GuestKind, GuestName, Life, NoteState,
-    Order, Place, PortNumber, Speed, UsbVersion, XenbusState,
+    BusId, ControllerId, ControllerKind, Device, DeviceModel, Devices, DomId, GuestKind, GuestName,
+    Life, NoteState, Order, Place, PortNumber, Speed, UsbVersion, XenbusState,
 };
 use crate::policy::{Action, Candidate, GuestPattern, KindWish, Rule, Target, TargetWish, When};
 use std::collections::BTreeSet;
@@ -174,9 +174,18 @@ impl World {
     /// The first rule that is of this device and counts now.
     pub(super) fn first_matching(&self, socket: &Socket) -> Option<&Rule> {
         let devices = self.usb.devices();
-        let candidate = Candidate::new(&socket.device, &devices, None);
+        let candidate = self.candidate(&socket.device, &devices);
         let mut rules = self.policy.matching(&candidate);
         rules.find(|rule| self.counts_now(rule.when()))
+    }
+
+    /// A device as rules are meant to judge it: by the drivers that it had in dom0, wherever it is now.
+    pub(super) fn candidate<'a>(
+        &'a self,
+        device: &'a Device,
+        devices: &'a Devices,
+    ) -> Candidate<'a> {
+        Candidate::new(device, devices, self.store.notes.get(&device.busid))
     }
 
     pub(super) fn counts_now(&self, when: &When) -> bool {

@@ -31,8 +31,9 @@ use super::keys::{
 use super::op::{Expectation, Fault, GuestSpec, ModelSpec, Op, PlugSpec, Timed};
 use super::world::Setting;
 use crate::model::{
-    BusId, ClassTriple, ControllerId, ControllerKind, Desk, Device, DeviceName, Guest, GuestName,
-    GuestUuid, Interface, PortNumber, Speed, Text, UsbVersion, Use, XenbusState,
+    BusId, ClassTriple, Controller, ControllerId, ControllerKind, ControllerSpec, Desk, Device,
+    DeviceName, Guest, GuestName, GuestUuid, Interface, PortNumber, Speed, Text, UsbVersion, Use,
+    XenbusState,
 };
 use crate::paper::{DEVICE_MODELS, KINDS, NO_DRIVER, Pen, Written, usual};
 use crate::plan::{Request, Wanted};
@@ -444,17 +445,15 @@ impl<'t> Writer<'_, 't> {
     }
 
     fn started(&mut self, node: &Node, guest: Guest) -> Option<GuestSpec> {
-        if !guest.controllers.is_empty() {
-            self.wrong(node, "the controllers of a domain are made with `xl-usbctrl-attach`");
-            return None;
-        }
         let Some(model) = ModelSpec::of(guest.device_model) else {
             self.wrong(node, "no domain starts with a device model that is dead: kill it then");
             return None;
         };
         let uuid = Some(guest.uuid).filter(|uuid| *uuid != GuestUuid::NIL);
         let (frontend, build) = (true, Duration::from_secs(1));
-        Some(GuestSpec { name: guest.name, uuid, kind: guest.kind, model, frontend, build })
+        let controllers = guest.controllers.values().filter_map(configured).collect();
+        let Guest { name, kind, .. } = guest;
+        Some(GuestSpec { name, uuid, kind, model, frontend, build, controllers })
     }
 
     fn ask(
@@ -511,7 +510,7 @@ impl<'t> Writer<'_, 't> {
             Some(node) => self.parsed(node, "a number from 1 to 31")?,
             None => PortNumber::new(8)?,
         };
-        Some(Op::XlControllerAttach { domain, kind, version, ports })
+        Some(Op::XlControllerAttach { domain, spec: ControllerSpec { kind, version, ports } })
     }
 
     /// The values of a map that has exactly two keys.
@@ -592,6 +591,14 @@ fn duration(text: &str) -> Option<Duration> {
     number.checked_mul(micros).map(Duration::from_micros)
 }
 
+/// As the configuration says it: what the ports have in them comes in the world. `None` for an emulated
+/// one, which nobody in the world uses.
+fn configured(controller: &Controller) -> Option<ControllerSpec> {
+    controller.kind.backend()?;
+    let ports = *controller.ports.keys().next_back()?;
+    Some(ControllerSpec { kind: controller.kind, version: controller.version?, ports })
+}
+
 /// Writes a scenario that plays these operations in the world of a seed. It names the policies that
 /// seeds load.
 pub fn write(setting: &Setting, ops: &[Timed]) -> String {
@@ -619,13 +626,17 @@ fn value(op: &Op) -> String {
         Op::Unplug(port) => port.to_string(),
         Op::Morph { port, id } => format!("{{port: {port}, id: \"{id}\"}}"),
         Op::Start(spec) => {
-            let GuestSpec { name, kind, model, frontend, build, .. } = spec;
+            let GuestSpec { name, uuid: _, kind, model, frontend, build, controllers } = spec;
             let (kind, build) = (word(kind, &KINDS), micros(build));
+            let controllers =
+                controllers.iter().map(|spec| format!("{{{}}}", controller_value(*spec)));
+            let controllers: Vec<_> = controllers.collect();
+            let controllers = controllers.join(", ");
             let deaf = if *model == ModelSpec::Deaf { "deaf: true, " } else { "" };
             let model = word(&model.seen(), &DEVICE_MODELS);
             format!(
                 "{{domain: {name}, type: {kind}, device_model: {model}, {deaf}frontend: {frontend}, \
-                 build: {build}}}"
+                 build: {build}, controllers: [{controllers}]}}"
             )
         }
         Op::Destroy(name)
@@ -639,8 +650,8 @@ fn value(op: &Op) -> String {
         Op::Frontend { domain, state } => {
             format!("{{domain: {domain}, state: {}}}", *state as u8)
         }
-        Op::XlControllerAttach { domain, kind, version, ports } => {
-            format!("{{domain: {domain}, type: {kind}, version: {version}, ports: {ports}}}")
+        Op::XlControllerAttach { domain, spec } => {
+            format!("{{domain: {domain}, {}}}", controller_value(*spec))
         }
         Op::XlControllerDetach { domain, controller } => {
             format!("{{domain: {domain}, controller: {controller}}}")
@@ -673,6 +684,10 @@ fn value(op: &Op) -> String {
             format!("{{device: {device}, in: {place}}}")
         }
     }
+}
+
+fn controller_value(ControllerSpec { kind, version, ports }: ControllerSpec) -> String {
+    format!("type: {kind}, version: {version}, ports: {ports}")
 }
 
 /// Of a device's facts, those that seeds give it.

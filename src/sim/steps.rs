@@ -154,7 +154,7 @@ impl World {
             Step::CreateController { claim, spec, with_device } => {
                 let ask = |world: &Self| world.may_create(claim);
                 self.transact(work, ask, |world| {
-                    let ctl = Ctl::new(spec.kind, spec.version, spec.ports, Hand::Agent);
+                    let ctl = Ctl::new(*spec, Hand::Agent);
                     world.add_controller(claim.place.domid, claim.place.controller, ctl);
                     if *with_device {
                         world.claim(claim);

@@ -4,9 +4,9 @@
 
 use super::usb::PlugNo;
 use crate::model::{
-    BusId, Controller, ControllerId, ControllerKind, DeviceModel, DomId, Guest, GuestKind,
-    GuestName, GuestUuid, InterfaceName, Leftover, Life, Note, Override, Place, PortContent,
-    PortNumber, Returns, Trail, UsbVersion, XenPart, XenView, XenbusState,
+    BusId, Controller, ControllerId, ControllerKind, ControllerSpec, DeviceModel, DomId, Guest,
+    GuestKind, GuestName, GuestUuid, InterfaceName, Leftover, Life, Note, Override, Place,
+    PortContent, PortNumber, Returns, Trail, UsbVersion, XenPart, XenView, XenbusState,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -229,12 +229,8 @@ impl Domain {
 }
 
 impl Ctl {
-    pub(super) fn new(
-        kind: ControllerKind,
-        version: UsbVersion,
-        ports: PortNumber,
-        maker: Hand,
-    ) -> Self {
+    pub(super) fn new(spec: ControllerSpec, maker: Hand) -> Self {
+        let ControllerSpec { kind, version, ports } = spec;
         Self {
             kind,
             version,

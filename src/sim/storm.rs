@@ -138,6 +138,7 @@ fn guest(name: &str) -> GuestSpec {
         model: ModelSpec::Qusb,
         frontend: true,
         build: Duration::from_secs(1),
+        controllers: Vec::new(),
     }
 }
 

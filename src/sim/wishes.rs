@@ -6,7 +6,7 @@ use super::usb::Socket;
 use super::world::World;
 use crate::model::{ControllerId, ControllerKind, UsbVersion};
 use crate::plan::{Claim, Step};
-use crate::policy::{Action, Candidate, KindWish, Rule, Target, TargetWish};
+use crate::policy::{Action, KindWish, Rule, Target, TargetWish};
 
 impl World {
     /// A device is about to go into a domain: its rule names that domain and wants no other port there.
@@ -27,7 +27,7 @@ impl World {
         };
         let mut meant = targets.iter().filter(|it| it.guest.is_called(&name, domain.uuid));
         let new = if let Step::CreateController { spec, .. } = step {
-            Some(Ctl::new(spec.kind, spec.version, spec.ports, Hand::Agent))
+            Some(Ctl::new(*spec, Hand::Agent))
         } else {
             None
         };
@@ -51,7 +51,7 @@ impl World {
     /// is reading, the hubs that it may ask for.
     pub(super) fn surely_matching(&self, socket: &Socket) -> Option<&Rule> {
         let devices = self.usb.devices();
-        let candidate = Candidate::new(&socket.device, &devices, None);
+        let candidate = self.candidate(&socket.device, &devices);
         let knows_hubs = socket
             .device
             .busid

@@ -385,9 +385,7 @@ impl World {
             Op::KillDeviceModel(name) => self.kill_device_model(name),
             Op::DeviceModelReady(name) => self.device_model_ready(name),
             Op::Frontend { domain, state } => self.guest_writes(domain, *state),
-            Op::XlControllerAttach { domain, kind, version, ports } => {
-                self.xl_controller_attach(domain, *kind, *version, *ports);
-            }
+            Op::XlControllerAttach { domain, spec } => self.xl_controller_attach(domain, *spec),
             Op::XlControllerDetach { domain, controller } => {
                 self.xl_controller_detach(domain, *controller);
             }

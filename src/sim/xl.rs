@@ -5,15 +5,15 @@ use super::store::{Ctl, Hand};
 use super::usb::USBBACK;
 use super::world::{Happening, World};
 use crate::model::{
-    BusId, ControllerId, ControllerKind, DomId, GuestKind, GuestName, GuestUuid, Interface,
-    InterfaceName, NoteState, Place, PortNumber, UsbVersion, XenbusState,
+    BusId, ControllerId, ControllerKind, ControllerSpec, DomId, GuestKind, GuestName, GuestUuid,
+    Interface, InterfaceName, NoteState, Place, PortNumber, UsbVersion, XenbusState,
 };
 
 /// What xl is about to do.
 #[derive(Clone, Debug)]
 pub(super) enum XlRun {
     /// Make a controller.
-    Make(DomId, GuestUuid, ControllerId, ControllerKind, UsbVersion, PortNumber),
+    Make(DomId, GuestUuid, ControllerId, ControllerSpec),
     /// Write a device into this port, of a controller that is made first if need be.
     Fill(GuestUuid, Place, BusId, Option<ControllerKind>),
     /// Give the interfaces to usbback, or clear the port again.
@@ -31,17 +31,11 @@ impl World {
         self.soon(delay, Happening::Xl(Box::new(run)));
     }
 
-    pub(super) fn xl_controller_attach(
-        &mut self,
-        domain: &GuestName,
-        kind: ControllerKind,
-        version: UsbVersion,
-        ports: PortNumber,
-    ) {
+    pub(super) fn xl_controller_attach(&mut self, domain: &GuestName, spec: ControllerSpec) {
         let Some(domid) = self.store.named(domain) else { return };
         let Some(id) = self.store.next_id(domid) else { return };
         let uuid = self.store.domains[&domid].uuid;
-        self.xl_will(XlRun::Make(domid, uuid, id, kind, version, ports));
+        self.xl_will(XlRun::Make(domid, uuid, id, spec));
     }
 
     pub(super) fn xl_controller_detach(&mut self, domain: &GuestName, controller: ControllerId) {
@@ -106,11 +100,11 @@ impl World {
             world.store.domains.get(&domid).is_some_and(|d| d.has_nodes && d.uuid == uuid)
         };
         match run {
-            XlRun::Make(domid, uuid, id, kind, version, ports) => {
+            XlRun::Make(domid, uuid, id, spec) => {
                 let exists = self.store.ctl_mut(domid, id).is_some();
                 if same(self, domid, uuid) && !exists {
                     self.tell(|| format!("xl has made controller {id} in domain {domid}"));
-                    self.add_controller(domid, id, Ctl::new(kind, version, ports, Hand::Xl));
+                    self.add_controller(domid, id, Ctl::new(spec, Hand::Xl));
                 }
             }
             XlRun::Fill(uuid, place, busid, new) => {
@@ -119,7 +113,8 @@ impl World {
                 }
                 if let (Some(kind), None) = (new, self.store.ctl(place)) {
                     let Some(ports) = PortNumber::new(8) else { return };
-                    let ctl = Ctl::new(kind, UsbVersion::V2, ports, Hand::Xl);
+                    let spec = ControllerSpec { kind, version: UsbVersion::V2, ports };
+                    let ctl = Ctl::new(spec, Hand::Xl);
                     self.add_controller(place.domid, place.controller, ctl);
                 }
                 if self.store.port(place).is_none() {

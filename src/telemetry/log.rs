@@ -46,12 +46,12 @@ pub enum Notable<'a> {
     ReloadAsked(&'a Asker),
     /// Somebody does something without the agent, and has it taken down.
     ByHand(&'a Asker, &'a ByHand),
-    /// A rule was written there.
-    Remembered(&'a Path),
+    /// A rule for a device was written there: somebody wants it to be remembered.
+    Remembered(&'a BusId, &'a Path, &'a Asker),
     /// The rule of a device was removed there: somebody has released it.
     Forgotten(&'a BusId, &'a Path, &'a Asker),
-    /// The file of remembered rules could not be changed.
-    NotRemembered(&'a (dyn Error + 'static)),
+    /// The file of remembered rules could not be changed for a device.
+    NotRemembered(&'a BusId, &'a (dyn Error + 'static)),
     /// There is no control socket, for this reason.
     NoControl(&'a (dyn Error + 'static)),
     /// This group lets nobody in: the system knows none of this name, or cannot be asked.
@@ -105,15 +105,16 @@ pub fn log(notable: &Notable<'_>) {
         }
         Notable::ReloadAsked(who) => info!(who = who.to_string(), "reload asked for"),
         Notable::ByHand(who, what) => log_by_hand(who, what),
-        Notable::Remembered(file) => {
-            info!(file = Text::from(&*file.to_string_lossy()).as_str(), "remembered");
+        Notable::Remembered(device, file, who) => {
+            let (file, who) = (Text::from(&*file.to_string_lossy()), who.to_string());
+            info!(%device, file = file.as_str(), who, "remembered");
         }
         Notable::Forgotten(device, file, who) => {
             let (file, who) = (Text::from(&*file.to_string_lossy()), who.to_string());
             info!(%device, file = file.as_str(), who, "forgotten");
         }
-        Notable::NotRemembered(error) => {
-            error!(cause = chain(*error), "cannot change the remembered rules");
+        Notable::NotRemembered(device, error) => {
+            error!(%device, cause = chain(*error), "cannot change the remembered rules");
         }
         Notable::NoControl(error) => {
             error!(cause = chain(*error), "no control socket, going on without it");

@@ -325,7 +325,8 @@ fn what_is_remembered_holds_after_the_next_boot_until_it_is_released() {
         let told = done(&world, &["attach", "1-1", "desk", "--remember"]);
         assert!(told.contains("attached to desk") && told.contains("remembered in "), "{told}");
         world.wait_until_given(&desk, "1-1");
-        agent.wait_for_line("remembered file=", PATIENCE);
+        let line = agent.wait_for_line("remembered device=1-1 ", PATIENCE);
+        assert!(line.contains(" who=\""), "{line}");
 
         // The host boots: xenstore is empty, every device is another plug.
         agent.kill();

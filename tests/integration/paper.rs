@@ -466,6 +466,20 @@ fn a_recorded_device_is_explained_as_the_live_one_is() {
     assert_eq!(names, ["1-1", "1-1.4", "1-3"], "with the hub above");
     assert_eq!(sheet.host().devices[2].device.bound_to("ftdi_sio").count(), 1);
 
+    // With its domains it can stand in a rehearsal: there they start with their controllers, and nothing in
+    // them.
+    let host = on(&world, &[&["record", "--domains"], &paths[..]].concat());
+    assert!(out(&host).contains("in_use:"), "{}", out(&host));
+    let day = "timeline:\n  - {at: 0s, start: kiosk}\n  - {at: 5s, plug: 1-3}\n  \
+               - {at: 30s, expect: {device: 1-3, in: kiosk}}\n";
+    fs::write(dir.path().join("day.yaml"), format!("{}{day}", out(&host))).unwrap();
+    let played =
+        run_in(dir.path(), &["rehearse", "--policy", policy.to_str().unwrap(), "day.yaml"]);
+    assert_eq!((code(&played), err(&played)), (0, ""), "{}", out(&played));
+    let story = out(&played);
+    assert!(story.contains("domain kiosk (1) has controller 0 by its configuration"), "{story}");
+    assert!(!story.contains("controller created"), "{story}");
+
     let hidden = on(&world, &[&["record", "--anonymous", "--udev"], &paths[..]].concat());
     assert!(out(&hidden).contains("serial: serial-1"), "{}", out(&hidden));
     assert!(!out(&hidden).contains("4C530001"), "{}", out(&hidden));

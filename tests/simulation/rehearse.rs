@@ -72,6 +72,43 @@ fn every_mistake_in_a_scenario_is_shown_at_its_place() {
     }
 }
 
+/// A domain of whose configuration something is known starts with its controllers, also the next time.
+#[test]
+fn a_domain_starts_with_the_controllers_of_its_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.yaml");
+    let text = r#"version: 1
+usbback: true
+policies:
+  own: |
+    version: 1
+    defaults: {controller: {type: auto}}
+    rules: [{match: {id: "05e0:1200"}, attach: kiosk}, {match: {id: "0951:1666"}, attach: lab}]
+domains:
+  kiosk: {controllers: [{ports: 1, in_use: 1}, {type: devicemodel}, {type: pv, ports: 4}]}
+  lab: {type: hvm}
+timeline:
+  - {at: 0s, start: kiosk}
+  - {at: 0s, start: {domain: lab, controllers: [{ports: 2}]}}
+  - {at: 5s, plug: {port: 1-1, id: "05e0:1200", speed: full}}
+  - {at: 5s, plug: {port: 1-2, id: "05e0:1200", speed: full}}
+  - {at: 5s, plug: {port: 1-3, id: "0951:1666", speed: high}}
+  - {at: 30s, expect: {device: 1-1, in: kiosk}}
+  - {at: 30s, expect: {device: 1-2, in: kiosk}}
+  - {at: 30s, expect: {device: 1-3, in: lab}}
+  - {at: 31s, reboot: kiosk}
+  - {at: 90s, expect: {device: 1-2, in: kiosk}}
+"#;
+    std::fs::write(&path, text).unwrap();
+    let output = rehearse(&[path.to_str().unwrap()]);
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let told = |words: &str| said.matches(words).count();
+    assert_eq!(told("by its configuration"), 5, "{said}");
+    assert_eq!(told("has controller 2 "), 0, "the emulated one is not played: {said}");
+    assert_eq!(told("controller created"), 0, "{said}");
+}
+
 /// What dom0 does with a device as soon as it has it, and what udev says of it, count as they do anywhere.
 #[test]
 fn a_device_in_a_scenario_is_what_it_says() {
