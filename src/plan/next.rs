@@ -685,7 +685,10 @@ fn for_dom0(device: &Device, reason: &Reason<'_>, moment: &Moment<'_>) -> Outloo
     if let Reason::Blocked(rule) = reason {
         return for_blocked(device, None, rule, moment);
     }
-    let standing = at_home(reason);
+    let by_rules = matches!(reason, Reason::NoRule | Reason::Kept(_) | Reason::NoDomainRuns(_));
+    // The first rule that matches what is known so far need not be the one that decides.
+    let is_early = by_rules && device.initialized.is_none();
+    let standing = if is_early { Standing::NotReady } else { at_home(reason) };
     let is_decided = match reason {
         Reason::Hub => device.configured,
         Reason::NoRule | Reason::Kept(_) | Reason::Order(Order::Stay | Order::Hold) => {

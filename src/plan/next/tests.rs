@@ -336,6 +336,22 @@ fn a_port_that_was_written_for_the_present_plug_is_not_cleared_for_an_earlier_no
     assert_eq!(next(&it, "1-1"), "rest");
 }
 
+/// A rule above may ask for what udev is still finding out.
+#[test]
+fn no_rule_is_named_as_the_one_that_decides_before_udev_is_done() {
+    for rules in ["", "{match: {id: '*:*'}, keep: dom0}", "{match: {id: '*:*'}, attach: lab}"] {
+        let policy = format!("{{version: 1, rules: [{rules}]}}");
+        let mut it = scenery(&policy, ControllerKind::Qusb);
+        let decided = outlook(&it, "1-1");
+        assert!(!decided.standing.is_passing(), "{decided:?}");
+        let when = it.device("1-1").initialized.take();
+        assert_eq!(outlook(&it, "1-1"), Outlook::rest(Standing::NotReady));
+        it.device("1-1").initialized = when;
+        it.device("1-1").configured = false;
+        assert_eq!(outlook(&it, "1-1"), decided, "somebody may want it to have no driver");
+    }
+}
+
 #[test]
 fn a_device_is_blocked_once_it_is_ready_and_what_was_found_blocked_gets_no_note() {
     let block =
