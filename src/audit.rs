@@ -15,7 +15,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// How large a file may become, in bytes; then it is put aside as `FILE.1`.
 pub const MAX_BYTES: u64 = 1 << 20;
@@ -126,6 +126,17 @@ impl FromStr for Anchor {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct FileError(PathBuf, #[source] io::Error);
+
+/// Why the log does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Standstill {
+    /// A file of it cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The disk has not answered for so long.
+    #[error("{}: nothing could be written for {} s", .0.display(), .1.as_secs())]
+    Hangs(PathBuf, Duration),
+}
 
 /// The log, to be added to.
 #[derive(Debug)]
@@ -364,7 +375,6 @@ pub fn read(path: &Path, anchor: Option<Anchor>) -> Result<Reading, FileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     struct Scratch(tempfile::TempDir);
 

@@ -101,26 +101,35 @@ impl Shell {
             arrivals.policy_files.follow(&self.watched);
             let deadline = self.machine.deadline().map(|(when, _)| when).into_iter();
             let deadline = deadline.chain(give_up).chain(self.manager.deadline());
+            let deadline = deadline.chain(self.witness.deadline());
             let inputs = tokio::select! {
                 // Each branch gives up nothing when another is first: the arrivals keep what they
-                // have, and a finished errand stays in its set.
+                // have, a finished errand stays in its set, and a write with the witness.
                 arrival = arrivals.next() => self.arrived(arrival, &mut errands, &mut give_up),
                 Some(done) = errands.join_next() => self.returned(ended(done)),
+                written = self.witness.written() => {
+                    self.witness.returned(written, now());
+                    Vec::new()
+                }
                 () = until(deadline.min()) => vec![Input::Timeout],
             };
             for input in inputs {
                 if self.handle(input, &mut errands) {
                     telemetry::log(&Notable::Ended { attached: self.attached() });
-                    self.show();
-                    return;
+                    return self.end().await;
                 }
             }
             if give_up.is_some_and(|when| when <= now()) {
                 telemetry::log(&Notable::EndedUnfinished);
-                self.show();
-                return;
+                return self.end().await;
             }
         }
+    }
+
+    /// Shows the last lines and takes them down.
+    async fn end(mut self) {
+        self.show();
+        self.witness.finish(now(), date()).await;
     }
 
     /// Says in a line what the agent has done.
@@ -131,16 +140,18 @@ impl Shell {
 
     /// Shows what was told and what has changed to those who watch.
     fn show(&mut self) {
-        // Taking something down can give something to tell, which is not taken down.
+        let mut lines = self.tape.take();
         loop {
-            let lines = self.tape.take();
-            if lines.is_empty() {
-                break;
-            }
             for told in lines {
                 let at = date();
                 self.witness.take_down(&told, at);
                 self.board.say(told, at);
+            }
+            // This can give something to tell.
+            self.witness.turn(now(), date());
+            lines = self.tape.take();
+            if lines.is_empty() {
+                break;
             }
         }
         self.board.show(self.machine.observed(), self.machine.is_connected());

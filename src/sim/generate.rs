@@ -19,7 +19,7 @@ const NAMES: [&str; 4] = ["kiosk", "desk", "lab", "spare"];
 
 /// The policies that seeds load. In most of them a device may be plugged as often as it likes, since
 /// whatever is held down is not attached. The last one does not compile.
-pub const POLICIES: [(&str, &str); 17] = [
+pub const POLICIES: [(&str, &str); 18] = [
     (
         "kiosk",
         "version: 1\ndefaults: {flapping: {plugs: 0}}\nrules:\n  - match: {id: '05e0:*'}\n    attach: \
@@ -120,6 +120,14 @@ pub const POLICIES: [(&str, &str); 17] = [
          ['05e0:*', '0951:*']}}\n    attach: [desk, kiosk]\n  - match: {udev: {attribute: {bMaxPower: \
          '200mA'}}}\n    attach: [lab, desk]\n  - match: {udev: {tag: seat}}\n    keep: dom0\n  - match: {id: \
          '*:*'}\n    attach: [spare, desk, kiosk]\n",
+    ),
+    (
+        "drivers",
+        "version: 1\ndefaults: {keep_last: [keyboard], flapping: {plugs: 0}}\nrules:\n  - match: {driver: 'cdc_*'}\n    \
+         attach: [kiosk, lab]\n  - match: {driver: usb-storage, id: '0951:*'}\n    attach: [desk, kiosk, spare]\n  - \
+         match: {driver: usbhid}\n    when: {running: desk}\n    block: true\n  - match: {driver: usbhid}\n    attach: \
+         [spare, lab]\n  - match: {not: {driver: usb-storage}}\n    keep: dom0\n  - match: {id: '*:*'}\n    attach: \
+         [lab, desk]\n",
     ),
     ("broken", "version: 1\nrules: maybe\n"),
 ];

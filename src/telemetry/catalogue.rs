@@ -91,7 +91,7 @@ pub const MESSAGES: [Message; 69] = [
         "Nothing. `after` is the number and the hash of its last entry: `pvusb-agent log --verify --anchor` holds the log against it."),
     message(("audit-lost", "1f65508da34a4df9a2bf46e2ae77814f"), TOLD,
         "audit log cannot be written, going on without it",
-        "See `cause`: is the disk full, is the directory there? It is tried again with the next entry."),
+        "See `cause`: is the disk full, does it answer, is the directory there? It is tried again with the next entry and every 30 s. Up to 1024 entries wait until then; if there were more, an entry says how many were missed."),
     message(("xenstore-back", "e6154ac619c249a797f31d330a29f206"), TOLD,
         "connected to xenstore",
         "Nothing. All is read anew."),

@@ -58,8 +58,8 @@ pub enum Notable<'a> {
     NoGroup(&'a str, Option<&'a io::Error>),
     /// The audit log goes on after this entry.
     Audited(Anchor),
-    /// The audit log cannot be written.
-    AuditLost(&'a audit::FileError),
+    /// The audit log cannot be written, or not in time.
+    AuditLost(&'a audit::Standstill),
     /// xenstore is there.
     XenstoreBack,
     /// xenstore is not there.

@@ -411,6 +411,22 @@ fn an_audit_log_that_cannot_be_written_keeps_no_device_from_its_domain() {
 }
 
 #[test]
+fn an_audit_log_on_a_disk_that_hangs_holds_up_neither_devices_nor_the_agents_end() {
+    on_both(|mut world| {
+        let kiosk = world.domain(5, "kiosk");
+        let log = world.directory("log").join("audit");
+        // Who reads a pipe that nobody else writes to waits for ever, as on a disk that hangs.
+        nix::unistd::mkfifo(&log, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut agent = audited(&world, &log);
+        world.settle_by(&kiosk, &keyboard("1-1", 2));
+        agent.signal("TERM");
+        agent.wait(PATIENCE);
+        let last = agent.lines().last().unwrap().clone();
+        assert!(last.contains("audit: nothing could be written for 2 s"), "{last}");
+    });
+}
+
+#[test]
 fn members_of_one_group_may_watch_and_those_of_another_may_attach() {
     // Only root can be somebody else.
     if !is_root() {
