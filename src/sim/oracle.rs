@@ -504,10 +504,15 @@ impl World {
                 NoteState::Returning | NoteState::Admitted | NoteState::Blocked => false,
             };
             let is_blocked = note.state == NoteState::Blocked && self.is_blocked(socket);
+            let strange = note.drivers.iter().flatten().find(|driver| !socket.is_native(driver));
             if !note.plug.may_become(&socket.device.plug()) {
                 found.push(format!("the note of {busid} speaks of an earlier plug"));
             } else if !is_there && !is_held && !is_blocked && !self.is_taken_out(busid, socket) {
                 found.push(format!("the note of {busid} says {:?}", note.state));
+            } else if let Some(driver) = strange {
+                found.push(format!(
+                    "the note of {busid} has {driver} for a driver that dom0 had for it"
+                ));
             }
         }
         for busid in self.store.returns.keys() {

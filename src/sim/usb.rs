@@ -227,6 +227,21 @@ impl Socket {
         self.spec.device.interfaces.get(name)?.driver.clone()
     }
 
+    /// The device as it is when dom0's drivers have it.
+    pub(super) fn in_dom0(&self) -> Device {
+        let mut device = self.device.clone();
+        for (name, interface) in &mut device.interfaces {
+            interface.driver = self.native(name);
+        }
+        device
+    }
+
+    /// Whether this driver is one of those that dom0 has for its interfaces.
+    pub(super) fn is_native(&self, driver: &str) -> bool {
+        let mut natives = self.spec.device.interfaces.values();
+        natives.any(|interface| interface.driver.as_deref() == Some(driver))
+    }
+
     pub(super) fn is_on(&self, driver: &str) -> bool {
         self.device.bound_to(driver).next().is_some()
     }

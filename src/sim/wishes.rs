@@ -47,8 +47,9 @@ impl World {
         self.surely_matching(socket)
     }
 
-    /// The first rule that is of this device, if it counts whatever domains do, and if the agent has read, or
-    /// is reading, the hubs that it may ask for.
+    /// The first rule that is of this device, if it counts whatever domains do, if the agent has read, or is
+    /// reading, the hubs that it may ask for, and if it is the same one with all of dom0's drivers: xl can have
+    /// taken them a moment ago.
     pub(super) fn surely_matching(&self, socket: &Socket) -> Option<&Rule> {
         let devices = self.usb.devices();
         let candidate = self.candidate(&socket.device, &devices);
@@ -57,7 +58,12 @@ impl World {
             .busid
             .hubs()
             .all(|hub| self.usb.sockets.get(&hub).is_none_or(|hub| self.has_read(hub)));
-        self.policy.matching(&candidate).next().filter(|rule| is_always(rule) && knows_hubs)
+        let rule = self.policy.matching(&candidate).next()?;
+        let in_dom0 = socket.in_dom0();
+        let candidate = self.candidate(&in_dom0, &devices);
+        let is_same =
+            self.policy.matching(&candidate).next().is_some_and(|it| std::ptr::eq(it, rule));
+        (is_always(rule) && knows_hubs && is_same).then_some(rule)
     }
 
     fn has_read(&self, socket: &Socket) -> bool {
