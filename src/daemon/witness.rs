@@ -94,7 +94,7 @@ impl Witness {
         let kind = told.kind().filter(|kind| kind.is_audited && self.path.is_some());
         let Some(kind) = kind else { return };
         self.retry = None;
-        if self.missed > 0 || self.waiting.len() >= MOST_WAITING {
+        if self.waiting.len() >= MOST_WAITING {
             self.missed += 1;
             return;
         }
@@ -106,6 +106,7 @@ impl Witness {
 
     /// Does what is due, and tells of a disk that keeps it waiting. To be called on a runtime.
     pub(super) fn turn(&mut self, now: Instant, date: SystemTime) {
+        let has_all = self.has_all();
         let Some(path) = &self.path else { return };
         match &mut self.pen {
             Pen::Writing { since, .. } if *since + PATIENCE <= now => {
@@ -113,7 +114,7 @@ impl Witness {
                 self.lost(&hangs);
             }
             Pen::Writing { .. } => {}
-            Pen::Resting(_) if self.waiting.is_empty() => {}
+            Pen::Resting(_) if has_all => {}
             Pen::Resting(_) if self.retry.is_some_and(|retry| now < retry) => {}
             Pen::Resting(log) => {
                 let (path, log) = (path.clone(), log.take());
@@ -129,7 +130,7 @@ impl Witness {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.pen {
             Pen::Writing { since, .. } => (self.told != HasTold::Lost).then_some(*since + PATIENCE),
-            Pen::Resting(_) => self.retry.filter(|_| !self.waiting.is_empty()),
+            Pen::Resting(_) => self.retry.filter(|_| !self.has_all()),
         }
     }
 
@@ -181,6 +182,11 @@ impl Witness {
             let path = self.path.clone().unwrap_or_default();
             self.lost(&Standstill::Hangs(path, LAST_PATIENCE));
         }
+    }
+
+    /// Whether the log has everything that it is to have.
+    fn has_all(&self) -> bool {
+        self.waiting.is_empty() && self.missed == 0
     }
 
     fn lost(&mut self, why: &Standstill) {
@@ -330,6 +336,23 @@ mod tests {
             let missed = "missed 7 entries, which could not be written in time";
             assert_eq!(entries.len(), MOST_WAITING + 2);
             assert_eq!(entries[MOST_WAITING - 1..], ["1023", missed, "7"]);
+        });
+    }
+
+    #[test]
+    fn what_was_missed_is_told_although_nothing_else_waits() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("audit");
+        runtime().block_on(async {
+            // The last write has failed at just that entry.
+            let retry = now() + PATIENCE;
+            let mut witness = Witness::new(Some(&path));
+            (witness.missed, witness.retry) = (3, Some(retry));
+            assert_eq!(witness.deadline(), Some(retry));
+            turn(&mut witness, retry).await;
+            assert!(witness.has_all());
+            let missed = "missed 3 entries, which could not be written in time";
+            assert_eq!(entries(&path), [missed]);
         });
     }
 
