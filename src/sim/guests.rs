@@ -87,6 +87,8 @@ impl World {
         self.tell(|| format!("domain {} ({domid}) is being built", spec.name));
         self.history.remove(&domid);
         self.ghosts.remove(&domid);
+        // What was taken out of a domain of this number, and may be of this UUID, was so until that ended.
+        self.taken_out.retain(|_, (_, at, _)| *at != domid);
         self.store.domains.insert(domid, domain);
         let facts =
             GuestFacts { spec: spec.clone(), is_paused: false, is_dying: false, back: false };
@@ -468,8 +470,10 @@ impl World {
                 }
                 continue;
             }
-            if qemu.held.keys().any(|(_, port)| *port == key.1) {
-                if by_agent {
+            if let Some((_, other)) = qemu.held.iter().find(|((_, port), _)| *port == key.1) {
+                // Whoever came later could have seen the other one, and xl does not look.
+                let later = if other.tenancy > tenant.tenancy { other.by } else { tenant.by };
+                if later == Hand::Agent {
                     let what = format!("domain {domid}: port number {} is used twice", key.1);
                     self.violate(0, what);
                 }
